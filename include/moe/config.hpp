@@ -131,6 +131,23 @@
 #define MOE_STRINGIFY_(x) #x
 #define MOE_STRINGIFY(x) MOE_STRINGIFY_(x)
 
+#define MOE_VERSION_STRING \
+  MOE_STRINGIFY(MOE_VERSION_MAJOR) "." MOE_STRINGIFY(MOE_VERSION_MINOR) "." MOE_STRINGIFY(MOE_VERSION_PATCH)
+
+#if defined(__clang__)
+#define MOE_COMPILER "clang " __clang_version__
+#elif defined(__GNUC__)
+#define MOE_COMPILER "gcc " __VERSION__
+#else
+#define MOE_COMPILER "unknown compiler"
+#endif
+
+#if defined(NDEBUG)
+#define MOE_ASSERTIONS false
+#else
+#define MOE_ASSERTIONS true
+#endif
+
 // ---------------------------------------------------------------------------------------------------------
 // Kernels assert in debug builds only; what a caller can get wrong is checked in every build (core/check.hpp).
 #ifndef MOE_ASSERT

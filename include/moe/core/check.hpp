@@ -1,0 +1,122 @@
+// What a caller can get wrong is checked in every build type and reported by one of these exceptions, before
+// anything is written (contract C4). Messages are built in a fixed buffer: no std::string, so that no weak
+// symbol of the standard library is instantiated here (contract C7).
+#pragma once
+
+#include <cinttypes>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <stdexcept>
+#include <type_traits>
+
+#include "moe/core/types.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// A matrix, vector or segment list has the wrong extent, stride or layout.
+struct shape_error : std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
+};
+/// An option of a router, bank, capacity policy or call is out of its range.
+struct config_error : std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
+};
+/// A route handed in from outside names an expert that does not exist, or one expert twice for a token.
+struct route_error : std::out_of_range {
+  using std::out_of_range::out_of_range;
+};
+/// NaN, +inf or an all-masked row where a number is needed.
+struct numeric_error : std::domain_error {
+  using std::domain_error::domain_error;
+};
+/// A caller-owned workspace is too small.
+struct workspace_error : std::length_error {
+  using std::length_error::length_error;
+};
+/// A product of sizes does not fit Index.
+struct size_error : std::overflow_error {
+  using std::overflow_error::overflow_error;
+};
+/// A call out of order: a tape of another batch or layer, a result asked for before it exists.
+struct state_error : std::logic_error {
+  using std::logic_error::logic_error;
+};
+/// Bytes that are not what they claim to be (saved parameters, checkpoints).
+struct format_error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+namespace impl {
+
+/// Message under construction; what does not fit is cut.
+class Text {
+ public:
+  void append(const char* text) noexcept {
+    while (*text != '\0' && length_ + 1 < sizeof(buffer_)) buffer_[length_++] = *text++;
+    buffer_[length_] = '\0';
+  }
+  template <class N>
+    requires std::is_integral_v<N>
+  void append(N value) noexcept {
+    char digits[24];
+    if constexpr (std::is_signed_v<N>) {
+      std::snprintf(digits, sizeof digits, "%" PRId64, static_cast<std::int64_t>(value));
+    } else {
+      std::snprintf(digits, sizeof digits, "%" PRIu64, static_cast<std::uint64_t>(value));
+    }
+    append(static_cast<const char*>(digits));
+  }
+  template <class N>
+    requires std::is_floating_point_v<N>
+  void append(N value) noexcept {
+    char digits[40];
+    std::snprintf(digits, sizeof digits, "%g", static_cast<double>(value));
+    append(static_cast<const char*>(digits));
+  }
+  const char* c_str() const noexcept { return buffer_; }
+
+ private:
+  char buffer_[512] = {};
+  std::size_t length_ = 0;
+};
+
+}  // namespace impl
+
+/// Throws Error with the parts (texts and numbers) joined behind "moe: ".
+template <class Error, class... Parts>
+[[noreturn]] MOE_NOINLINE void fail(const Parts&... parts) {
+  impl::Text text;
+  text.append("moe: ");
+  (text.append(parts), ...);
+  throw Error(text.c_str());
+}
+
+/// `argument` must have exactly `expected` of `what` ("rows", "columns", "entries").
+inline void require_extent(const char* argument, const char* what, Index expected, Index actual) {
+  if (expected != actual) {
+    fail<shape_error>(argument, ": expected ", expected, " ", what, ", got ", actual);
+  }
+}
+
+/// `argument` must lie in [low, high].
+inline void require_range(const char* argument, Index value, Index low, Index high) {
+  if (value < low || value > high) {
+    fail<config_error>(argument, ": expected a value in [", low, ", ", high, "], got ", value);
+  }
+}
+
+/// a * b for sizes; size_error naming the product when it does not fit Index.
+inline Index checked_product(const char* what, Index a, Index b) {
+  if (a < 0 || b < 0 || (b != 0 && a > PTRDIFF_MAX / b)) {
+    fail<size_error>(what, ": expected a product of sizes that fits 63 bits, got ", a, " x ", b);
+  }
+  return a * b;
+}
+
+template <class... More>
+inline Index checked_product(const char* what, Index a, Index b, More... more) {
+  return checked_product(what, checked_product(what, a, b), more...);
+}
+
+MOE_NAMESPACE_END

@@ -1,0 +1,132 @@
+// What goes into a call: token rows, segments, masks, identities, options.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "moe/core/check.hpp"
+#include "moe/core/types.hpp"
+#include "moe/core/view.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// Which rows belong to one request. Coupled routers never look across a segment's border (contract C2).
+class Segments {
+ public:
+  /// None given: the batch is one segment, which coupled routers refuse in inference mode.
+  constexpr Segments() = default;
+  /// offsets[0] = 0 <= offsets[1] <= ... <= offsets[S] = T; borrowed.
+  constexpr explicit Segments(std::span<const Index> offsets)
+      : offsets_(offsets.data()), count_(static_cast<Index>(offsets.size()) - 1) {
+    if (offsets.empty()) fail<shape_error>("segments: expected S + 1 offsets, got none");
+  }
+  /// Every segment has `rows` rows, as in a tensor [batch, sequence, D].
+  static constexpr Segments uniform(Index rows) {
+    if (rows < 1) fail<shape_error>("segments: expected at least 1 row each, got ", rows);
+    Segments s;
+    s.rows_each_ = rows;
+    return s;
+  }
+
+  constexpr bool given() const noexcept { return offsets_ != nullptr || rows_each_ > 0; }
+  constexpr Index count(Index tokens) const noexcept {
+    if (offsets_ != nullptr) return count_;
+    return rows_each_ > 0 ? ceil_div(tokens, rows_each_) : 1;
+  }
+  constexpr Index begin(Index s) const noexcept { return offsets_ != nullptr ? offsets_[s] : s * rows_each_; }
+  constexpr Index end(Index s, Index tokens) const noexcept {
+    if (offsets_ != nullptr) return offsets_[s + 1];
+    return rows_each_ > 0 ? (s + 1) * rows_each_ : tokens;
+  }
+
+  /// Throws shape_error unless the segments cover exactly `tokens` rows in ascending order.
+  void check(Index tokens) const {
+    if (rows_each_ > 0 && tokens % rows_each_ != 0) {
+      fail<shape_error>("segments: expected a multiple of ", rows_each_, " rows, got ", tokens);
+    }
+    if (offsets_ == nullptr) return;
+    if (offsets_[0] != 0) fail<shape_error>("segments: expected the first offset to be 0, got ", offsets_[0]);
+    for (Index s = 0; s < count_; ++s) {
+      if (offsets_[s + 1] < offsets_[s]) {
+        fail<shape_error>("segments: expected ascending offsets, got ", offsets_[s + 1], " after ", offsets_[s],
+                          " at position ", s + 1);
+      }
+    }
+    if (offsets_[count_] != tokens) {
+      fail<shape_error>("segments: expected the last offset to be ", tokens, " rows, got ", offsets_[count_]);
+    }
+  }
+
+ private:
+  const Index* offsets_ = nullptr;
+  Index count_ = 0;
+  Index rows_each_ = 0;
+};
+
+/// Knobs that may change from call to call without a new layer. 0 means "as the router was built".
+struct CallOptions {
+  Index experts_per_token = 0;  // K of top-k selections
+  double capacity_factor = 0;   // expert choice: average experts per token
+};
+
+/// The size of a call, for workspace_bytes(). `segments` may be an upper bound.
+struct CallShape {
+  Index tokens = 0;
+  Index segments = 1;
+  CallOptions options{};
+};
+
+/// One call's input. Every field but `x` is optional; spans and views are borrowed for the call.
+template <class Real>
+struct LayerInput {
+  ConstMatrixView<Real> x;                  // [T, D] rows the experts read
+  ConstMatrixView<Real> router_x{};         // [T, Dr] rows the router reads; default x
+  Segments segments{};                      // one per request
+  std::span<const bool> valid{};            // [T] false: padding, takes part in nothing, its output row is 0
+  std::span<const std::uint64_t> row_key{};  // [T] identity of a row for random draws; default its position
+  std::span<const TokenId> token_id{};      // [T] vocabulary ids, for hash routers
+  ConstMatrixView<Real> logit_mask{};       // [1 or T, E] added to the logits; -inf masks an expert
+  std::span<const double> outside_counts{};  // [E] choices in other micro-batches, for the balance loss [197]
+  CallOptions options{};
+  Mode mode = Mode::by_call;
+  std::uint64_t seed = 0;
+  std::uint64_t step = 0;
+
+  LayerInput() = default;
+  /// From anything a row-major view takes; a tensor [batch, sequence, D] makes every sequence a segment.
+  template <class M>
+    requires std::is_convertible_v<M&&, ConstMatrixView<Real>>
+  LayerInput(M&& rows) : x(rows) {  // NOLINT(google-explicit-constructor)
+    if constexpr (impl::RankThreeTensor<std::remove_reference_t<M>>) {
+      if (rows.dimension(1) > 0) segments = Segments::uniform(Index{rows.dimension(1)});
+    }
+  }
+};
+
+/// What a router sees of it, defaults resolved and checked.
+template <class Real>
+struct RouterInput {
+  ConstMatrixView<Real> x;  // [T, Dr]
+  Segments segments{};
+  const bool* valid = nullptr;             // null: all
+  const std::uint64_t* row_key = nullptr;  // null: position
+  const TokenId* token_id = nullptr;       // null: not given
+  ConstMatrixView<Real> logit_mask{};
+  const double* outside_counts = nullptr;  // null: none
+  CallOptions options{};
+  bool training = false;
+  std::uint64_t seed = 0;
+  std::uint64_t step = 0;
+
+  Index tokens() const noexcept { return x.rows; }
+  bool takes_part(Index t) const noexcept { return valid == nullptr || valid[t]; }
+  std::uint64_t key(Index t) const noexcept {
+    return row_key == nullptr ? static_cast<std::uint64_t>(t) : row_key[t];
+  }
+  const Real* mask_row(Index t) const noexcept {
+    if (logit_mask.empty()) return nullptr;
+    return logit_mask.row(logit_mask.rows == 1 ? 0 : t);
+  }
+};
+
+MOE_NAMESPACE_END

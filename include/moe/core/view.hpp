@@ -1,0 +1,145 @@
+// Row-major matrix views: pointer, extents, row stride. The only shape the inside of the library knows. They
+// convert from Eigen's row-major matrices, Map, Ref, Block and rank-3 TensorMap without including Eigen.
+#pragma once
+
+#include <concepts>
+#include <type_traits>
+
+#include "moe/core/check.hpp"
+#include "moe/core/types.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+namespace impl {
+
+/// Eigen's dense objects with direct access: Matrix, Array, Map, Ref, Block.
+template <class M>
+concept DenseMatrix = requires(M& m) {
+  m.data();
+  { m.rows() } -> std::convertible_to<Index>;
+  { m.cols() } -> std::convertible_to<Index>;
+  { m.outerStride() } -> std::convertible_to<Index>;
+  { m.innerStride() } -> std::convertible_to<Index>;
+  M::IsRowMajor;
+};
+
+/// Eigen::Tensor and TensorMap of rank 3: [batch, sequence, width].
+template <class M>
+concept RankThreeTensor = requires(M& m) {
+  m.data();
+  { m.dimension(0) } -> std::convertible_to<Index>;
+  requires M::NumDimensions == 3;
+  M::Layout;
+};
+
+template <class From, class To>
+concept PointsTo = std::is_convertible_v<From, To*>;
+
+inline constexpr int kEigenRowMajor = 1;  // Eigen::RowMajor
+
+}  // namespace impl
+
+/// View of a row-major matrix. `stride` is the distance between rows in elements, at least `cols` unless there
+/// is at most one row. Any alignment.
+template <class T>
+struct MatrixView {
+  T* data = nullptr;
+  Index rows = 0;
+  Index cols = 0;
+  Index stride = 0;
+
+  constexpr MatrixView() = default;
+
+  /// Throws shape_error for negative extents, a stride below `cols`, or a null pointer to a non-empty matrix.
+  constexpr MatrixView(T* data_, Index rows_, Index cols_, Index stride_)
+      : data(data_), rows(rows_), cols(cols_), stride(stride_) {
+    if (rows < 0 || cols < 0) {
+      fail<shape_error>("matrix view: expected extents >= 0, got ", rows, " x ", cols);
+    }
+    if (rows > 1 && stride < cols) {
+      fail<shape_error>("matrix view: expected a row stride of at least ", cols, " columns, got ", stride);
+    }
+    if (data == nullptr && rows > 0 && cols > 0) {
+      fail<shape_error>("matrix view: expected data for ", rows, " x ", cols, " elements, got a null pointer");
+    }
+    if (rows > 0) static_cast<void>(checked_product("matrix view", rows, stride, Index{sizeof(T)}));
+  }
+
+  constexpr MatrixView(T* data_, Index rows_, Index cols_) : MatrixView(data_, rows_, cols_, cols_) {}
+
+  /// From Eigen: row-major, unit inner stride. Column-major matrices do not compile.
+  template <class M>
+    requires impl::DenseMatrix<std::remove_reference_t<M>> &&
+             impl::PointsTo<decltype(std::declval<M&>().data()), T>
+  constexpr MatrixView(M&& m)
+      : MatrixView(m.data(), Index{m.rows()}, Index{m.cols()}, Index{m.outerStride()}) {
+    using Dense = std::remove_cvref_t<M>;
+    static_assert(Dense::IsRowMajor || Dense::IsVectorAtCompileTime,
+                  "moe: row-major expected; declare the matrix as "
+                  "Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>");
+    static_assert(Dense::IsRowMajor || !Dense::IsVectorAtCompileTime,
+                  "moe: a column vector is not a matrix of rows; pass v.transpose() or a Map of shape [1, n]");
+    static_assert(std::is_lvalue_reference_v<M> || !std::is_same_v<Dense, typename Dense::PlainObject>,
+                  "moe: a view of a temporary matrix would dangle; give the matrix a name");
+    if (m.innerStride() != 1) {
+      fail<shape_error>("matrix view: expected an inner stride of 1, got ", Index{m.innerStride()});
+    }
+  }
+
+  /// From Eigen's rank-3 tensors [batch, sequence, width]: rows = batch * sequence.
+  template <class M>
+    requires impl::RankThreeTensor<std::remove_reference_t<M>> &&
+             impl::PointsTo<decltype(std::declval<M&>().data()), T>
+  constexpr MatrixView(M&& m)
+      : MatrixView(m.data(), checked_product("tensor rows", Index{m.dimension(0)}, Index{m.dimension(1)}),
+                   Index{m.dimension(2)}) {
+    static_assert(int{std::remove_cvref_t<M>::Layout} == impl::kEigenRowMajor,
+                  "moe: row-major expected; declare the tensor with Eigen::RowMajor");
+  }
+
+  /// A view of const elements from one of mutable elements.
+  template <class U>
+    requires(std::is_const_v<T> && std::is_same_v<const U, T>)
+  constexpr MatrixView(const MatrixView<U>& other)
+      : data(other.data), rows(other.rows), cols(other.cols), stride(other.stride) {}
+
+  constexpr T* row(Index i) const noexcept { return data + i * stride; }
+  constexpr T& operator()(Index i, Index j) const noexcept { return data[i * stride + j]; }
+  constexpr bool empty() const noexcept { return data == nullptr || rows == 0 || cols == 0; }
+  constexpr explicit operator bool() const noexcept { return data != nullptr; }
+};
+
+template <class T>
+using ConstMatrixView = MatrixView<const T>;
+
+/// `view` must be [rows, cols]; the message names it.
+template <class T>
+void require_shape(const char* argument, const MatrixView<T>& view, Index rows, Index cols) {
+  if (view.rows != rows || view.cols != cols) {
+    fail<shape_error>(argument, ": expected a matrix of ", rows, " x ", cols, ", got ", view.rows, " x ",
+                      view.cols);
+  }
+}
+
+/// True if any byte belongs to both views (their row gaps count as theirs).
+template <class A, class B>
+bool overlap(const MatrixView<A>& a, const MatrixView<B>& b) noexcept {
+  if (a.empty() || b.empty()) return false;
+  const auto a_first = reinterpret_cast<std::uintptr_t>(a.data);
+  const auto a_last = reinterpret_cast<std::uintptr_t>(a.row(a.rows - 1) + a.cols);
+  const auto b_first = reinterpret_cast<std::uintptr_t>(b.data);
+  const auto b_last = reinterpret_cast<std::uintptr_t>(b.row(b.rows - 1) + b.cols);
+  return a_first < b_last && b_first < a_last;
+}
+
+/// `writes` must share no memory with `reads`.
+template <class A, class B>
+void require_disjoint(const char* reads_name, const MatrixView<A>& reads, const char* writes_name,
+                      const MatrixView<B>& writes) {
+  if (overlap(reads, writes)) {
+    fail<shape_error>(writes_name, ": expected memory apart from ", reads_name,
+                      ", got overlapping matrices; give the output its own storage");
+  }
+}
+
+MOE_NAMESPACE_END

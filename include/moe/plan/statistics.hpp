@@ -1,0 +1,111 @@
+// What routing did: the counts exist anyway. Observability for the caller, input of on_step_end for balancing.
+#pragma once
+
+#include <cmath>
+
+#include "moe/core/buffer.hpp"
+#include "moe/core/types.hpp"
+#include "moe/plan/dispatch_plan.hpp"
+#include "moe/plan/route_table.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// Counts of one call, or of many added up (micro-batches, layers). Caller-owned; allocates when E first grows.
+struct RouteStats {
+  Index tokens = 0;     // tokens that took part
+  Index dropped = 0;    // pairs that found no place under the capacity policy
+  Index elided = 0;     // pairs of null experts
+  Index spoiled = 0;    // rows isolated for their logits
+  Buffer<Index> load;        // [E] pairs per expert, before the capacity policy
+  Buffer<double> gate_mass;  // [E] sum of combine weights
+
+  void clear() noexcept {
+    tokens = dropped = elided = spoiled = 0;
+    load.fill(0);
+    gate_mass.fill(0);
+  }
+
+  Index experts() const noexcept { return load.size(); }
+
+  Index pairs() const noexcept {
+    Index sum = 0;
+    for (const Index n : load) sum += n;
+    return sum;
+  }
+
+  /// Adds one call's counts; starts anew when the number of experts differs.
+  template <class Real>
+  void add(const RouteTable<Real>& table, const DispatchPlan<Real>& plan, const bool* valid) {
+    if (load.size() != table.experts) {
+      load.assign(table.experts, 0);
+      gate_mass.assign(table.experts, 0);
+      clear();
+    }
+    for (Index t = 0; t < table.tokens; ++t) {
+      if (table.spoiled[t]) {
+        ++spoiled;
+      } else if (valid == nullptr || valid[t]) {
+        ++tokens;
+      }
+    }
+    for (Index p = 0; p < table.pairs(); ++p) {
+      ++load[table.expert[p]];
+      gate_mass[table.expert[p]] += static_cast<double>(table.weight[p]);
+    }
+    dropped += plan.dropped_count;
+    elided += table.elided;
+  }
+
+  /// Adds the counts of another micro-batch or layer with the same number of experts.
+  void add(const RouteStats& other) {
+    if (load.empty()) {
+      *this = other;
+      return;
+    }
+    require_extent("statistics", "experts", experts(), other.experts());
+    tokens += other.tokens;
+    dropped += other.dropped;
+    elided += other.elided;
+    spoiled += other.spoiled;
+    for (Index e = 0; e < experts(); ++e) {
+      load[e] += other.load[e];
+      gate_mass[e] += other.gate_mass[e];
+    }
+  }
+
+  /// Pairs per token.
+  double experts_per_token() const noexcept {
+    return tokens == 0 ? 0.0 : static_cast<double>(pairs()) / static_cast<double>(tokens);
+  }
+
+  /// (max load - mean load) / mean load: MaxVio of arXiv:2408.15664.
+  double max_violation() const noexcept {
+    if (pairs() == 0) return 0;
+    Index highest = 0;
+    for (const Index n : load) highest = n > highest ? n : highest;
+    return static_cast<double>(highest) / mean() - 1;
+  }
+
+  /// Standard deviation of the load (over experts) by its mean.
+  double coefficient_of_variation() const noexcept {
+    if (pairs() == 0) return 0;
+    double squares = 0;
+    for (const Index n : load) squares += (static_cast<double>(n) - mean()) * (static_cast<double>(n) - mean());
+    return std::sqrt(squares / static_cast<double>(experts())) / mean();
+  }
+
+  /// Entropy of the load in nats: log E when balanced, 0 when one expert has everything.
+  double entropy() const noexcept {
+    const auto total = static_cast<double>(pairs());
+    double h = 0;
+    for (const Index n : load) {
+      if (n > 0) h -= static_cast<double>(n) / total * std::log(static_cast<double>(n) / total);
+    }
+    return h;
+  }
+
+ private:
+  double mean() const noexcept { return static_cast<double>(pairs()) / static_cast<double>(experts()); }
+};
+
+MOE_NAMESPACE_END

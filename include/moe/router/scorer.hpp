@@ -1,0 +1,41 @@
+// Scorers: rows -> logits [T, N], the trained part of most routers. What every scorer has.
+#pragma once
+
+#include <concepts>
+
+#include "moe/core/executor.hpp"
+#include "moe/core/input.hpp"
+#include "moe/core/types.hpp"
+#include "moe/core/view.hpp"
+#include "moe/core/workspace.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// Logits of a call. `clean` and `noise_scale` are filled by noisy scorers only (kNoisy): value = clean +
+/// noise_scale * draw in training.
+template <class Real>
+struct Logits {
+  MatrixView<Real> value;  // [T, N]
+  MatrixView<Real> clean{};
+  MatrixView<Real> noise_scale{};
+};
+
+/// `backward` gets gradients of all three (empty where there is no noise), adds to dx (which may be absent) and to
+/// the gradients (null: frozen).
+template <class S>
+concept Scorer =
+    std::move_constructible<S> &&
+    requires(const S& scorer, const RouterInput<typename S::Real>& in, const Logits<typename S::Real>& logits,
+             const MatrixView<typename S::Real>& dx, typename S::Tape* tape, const typename S::Tape& taped,
+             typename S::Gradients* gradients, Arena& arena, SerialExecutor& executor) {
+      { S::kNoisy } -> std::convertible_to<bool>;
+      { scorer.width() } -> std::convertible_to<Index>;
+      { scorer.outputs() } -> std::convertible_to<Index>;
+      { scorer.measure(arena, Index{}, Index{}) } -> std::same_as<void>;
+      { scorer.measure_backward(arena, Index{}, Index{}) } -> std::same_as<void>;
+      { scorer.logits(in, logits, tape, arena, executor) } -> std::same_as<void>;
+      { scorer.backward(in, taped, logits, dx, gradients, arena, executor) } -> std::same_as<void>;
+      { scorer.make_gradients() } -> std::same_as<typename S::Gradients>;
+    };
+
+MOE_NAMESPACE_END

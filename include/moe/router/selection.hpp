@@ -1,0 +1,153 @@
+// Selections of token-choice routers: choice scores of one row -> expert ids, first choice first. Ties go to the
+// lower id; an output whose choice score is -inf is masked and never chosen.
+#pragma once
+
+#include <concepts>
+#include <limits>
+
+#include "moe/core/check.hpp"
+#include "moe/core/types.hpp"
+#include "moe/kernel/finite.hpp"
+#include "moe/kernel/top_k.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// `most(k, n)`: bound on choices per row for a per-call k (0: as built); throws config_error when k does not fit.
+/// `select(choice, n, k, out)` may overwrite `choice` and returns how many ids it wrote.
+template <class S>
+concept Selection = std::copy_constructible<S> && requires(const S& s, double* choice, Index n, ExpertId* out) {
+  { s.most(n, n) } -> std::same_as<Index>;
+  { s.select(choice, n, n, out) } noexcept -> std::same_as<Index>;
+};
+
+namespace impl {
+
+template <class Real>
+inline constexpr Real kMasked = -std::numeric_limits<Real>::infinity();
+
+/// The chosen ids without the masked ones, which come last.
+template <class Real>
+Index without_masked(const Real* choice, const ExpertId* chosen, Index count) noexcept {
+  while (count > 0 && is_neg_inf(choice[chosen[count - 1]])) --count;
+  return count;
+}
+
+}  // namespace impl
+
+/// The k highest.
+class TopKSelection {
+ public:
+  /// Throws config_error for k < 1.
+  explicit TopKSelection(Index k) : k_(k) { require_range("experts per token", k, 1, INT32_MAX); }
+
+  Index k() const noexcept { return k_; }
+
+  Index most(Index k, Index n) const {
+    const Index kept = k == 0 ? k_ : k;
+    if (kept < 1 || kept > n) {
+      fail<config_error>("experts per token: expected K in [1, ", n, "] (the router's outputs), got ", kept);
+    }
+    return kept;
+  }
+
+  template <class Real>
+  Index select(Real* choice, Index n, Index k, ExpertId* out) const noexcept {
+    const Index kept = k == 0 ? k_ : k;
+    top_k_row(choice, n, kept, out);
+    return impl::without_masked(choice, out, kept);
+  }
+
+ private:
+  Index k_;
+};
+
+/// How a group of experts is ranked.
+enum class GroupScore : std::uint8_t {
+  highest,      // best choice score of the group (DeepSeek-V2)
+  top_two_sum,  // sum of its two best (DeepSeek-V3, with a selection bias)
+};
+
+/// Experts in equal groups (devices, nodes): the best `kept` groups stay, then the k highest among them.
+/// DeepSeek-V2 (2405.04434) section 2.2.2, DeepSeek-V3 (2412.19437) section 2.1.2.
+class GroupLimitedSelection {
+ public:
+  struct Options {
+    Index k = 8;
+    Index groups = 8;
+    Index kept = 4;
+    GroupScore score = GroupScore::highest;
+  };
+
+  static constexpr Index kMostGroups = 256;
+
+  /// Throws config_error unless 1 <= kept <= groups <= 256 and k >= 1.
+  explicit GroupLimitedSelection(Options options) : options_(options) {
+    require_range("experts per token", options.k, 1, INT32_MAX);
+    require_range("groups", options.groups, 1, kMostGroups);
+    require_range("kept groups", options.kept, 1, options.groups);
+  }
+
+  Index most(Index k, Index n) const {
+    if (n % options_.groups != 0) {
+      fail<config_error>("groups: expected a divisor of the ", n, " outputs, got ", options_.groups);
+    }
+    const Index kept = k == 0 ? options_.k : k;
+    const Index reachable = n / options_.groups * options_.kept;
+    if (kept < 1 || kept > reachable) {
+      fail<config_error>("experts per token: expected K in [1, ", reachable, "] (experts of the kept groups), got ",
+                         kept);
+    }
+    return kept;
+  }
+
+  template <class Real>
+  Index select(Real* choice, Index n, Index k, ExpertId* out) const noexcept {
+    const Index size = n / options_.groups;
+    Real score[kMostGroups];
+    ExpertId order[kMostGroups];
+    bool stays[kMostGroups] = {};
+    for (Index g = 0; g < options_.groups; ++g) score[g] = group_score(choice + g * size, size);
+    top_k_row(score, options_.groups, options_.kept, order);
+    for (Index i = 0; i < options_.kept; ++i) stays[order[i]] = true;
+    for (Index e = 0; e < n; ++e) {
+      if (!stays[e / size]) choice[e] = impl::kMasked<Real>;
+    }
+    const Index kept = k == 0 ? options_.k : k;
+    top_k_row(choice, n, kept, out);
+    return impl::without_masked(choice, out, kept);
+  }
+
+ private:
+  template <class Real>
+  Real group_score(const Real* choice, Index size) const noexcept {
+    Real first = impl::kMasked<Real>, second = impl::kMasked<Real>;
+    for (Index i = 0; i < size; ++i) {
+      if (choice[i] > first) {
+        second = first;
+        first = choice[i];
+      } else if (choice[i] > second) {
+        second = choice[i];
+      }
+    }
+    if (options_.score == GroupScore::highest || size == 1) return first;
+    return first + second;
+  }
+
+  Options options_;
+};
+
+/// Every output with a positive choice score, highest first: ReLU routing. 0 to n experts a token.
+class PositiveSelection {
+ public:
+  Index most(Index, Index n) const noexcept { return n; }
+
+  template <class Real>
+  Index select(Real* choice, Index n, Index, ExpertId* out) const noexcept {
+    Index count = 0;
+    for (Index e = 0; e < n; ++e) count += choice[e] > 0 ? 1 : 0;
+    top_k_row(choice, n, count, out);
+    return count;
+  }
+};
+
+MOE_NAMESPACE_END
