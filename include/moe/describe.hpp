@@ -17,7 +17,8 @@ struct Description {
 
 /// What this translation unit was compiled for; the CPU it runs on may be able to do more.
 constexpr Description describe() noexcept {
-  return {MOE_VERSION_STRING, MOE_STRINGIFY(MOE_ABI_TAG), arch_name<>(), MOE_COMPILER, kHasFma, MOE_ASSERTIONS};
+  return {MOE_VERSION_STRING, MOE_STRINGIFY(MOE_ABI_TAG), arch_name<>(), MOE_COMPILER, kHasFma,
+          MOE_ASSERTIONS};
 }
 
 MOE_NAMESPACE_END

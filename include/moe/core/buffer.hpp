@@ -54,9 +54,10 @@ class Buffer {
     return data_;
   }
 
+  /// `values` may lie in this buffer.
   void copy_from(const T* values, Index n) {
     resize(n);
-    if (n > 0) std::memcpy(data_, values, static_cast<std::size_t>(n) * sizeof(T));
+    if (n > 0) std::memmove(data_, values, static_cast<std::size_t>(n) * sizeof(T));
   }
 
   void fill(T value) noexcept {

@@ -23,6 +23,7 @@ template <class X>
 concept Executor = requires(X& x, Index n, impl::NoWork& work) {
   { x.concurrency() } -> std::convertible_to<Index>;
   { x.parallel_for(n, work) } -> std::same_as<void>;
+  { x.parallel_for(n, impl::NoWork{}) } -> std::same_as<void>;
 };
 
 /// The calling thread.

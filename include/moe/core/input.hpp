@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <span>
+#include <type_traits>
+#include <utility>
 
 #include "moe/core/check.hpp"
 #include "moe/core/types.hpp"
@@ -96,7 +98,7 @@ struct LayerInput {
   /// From anything a row-major view takes; a tensor [batch, sequence, D] makes every sequence a segment.
   template <class M>
     requires std::is_convertible_v<M&&, ConstMatrixView<Real>>
-  LayerInput(M&& rows) : x(rows) {  // NOLINT(google-explicit-constructor)
+  LayerInput(M&& rows) : x(std::forward<M>(rows)) {  // NOLINT(google-explicit-constructor)
     if constexpr (impl::RankThreeTensor<std::remove_reference_t<M>>) {
       if (rows.dimension(1) > 0) segments = Segments::uniform(Index{rows.dimension(1)});
     }

@@ -20,21 +20,23 @@ MOE_NAMESPACE_BEGIN
 /// call runs, is worked off by the caller alone.
 class PoolExecutor {
  public:
-  /// Throws config_error for threads < 1.
-  explicit PoolExecutor(Index threads) : others_(threads - 1) {
+  /// Throws config_error for threads < 1, std::system_error where the system gives no more threads.
+  explicit PoolExecutor(Index threads) {
     require_range("threads", threads, 1, 4096);
-    workers_ = std::make_unique<std::jthread[]>(static_cast<std::size_t>(others_));
-    for (Index w = 0; w < others_; ++w) {
-      workers_[static_cast<std::size_t>(w)] = std::jthread([this, w] { work(w + 1); });
+    others_ = threads - 1;
+    workers_ = std::make_unique<Worker[]>(static_cast<std::size_t>(others_));
+    try {
+      for (Index w = 0; w < others_; ++w) {
+        workers_[static_cast<std::size_t>(w)].thread = std::thread([this, w] { work(w + 1); });
+      }
+    } catch (...) {  // the system gives no more threads
+      shut_down();
+      throw;
     }
   }
   PoolExecutor(const PoolExecutor&) = delete;
   PoolExecutor& operator=(const PoolExecutor&) = delete;
-  ~PoolExecutor() {
-    stop_.store(true, std::memory_order_relaxed);
-    announce();
-    workers_.reset();  // joins, while the mutex still lives
-  }
+  ~PoolExecutor() { shut_down(); }
 
   Index concurrency() const noexcept { return others_ + 1; }
 
@@ -53,14 +55,15 @@ class PoolExecutor {
     };
     count_ = n;
     next_.store(0, std::memory_order_relaxed);
-    running_.store(others_, std::memory_order_relaxed);
+    gate_.store(kOpen, std::memory_order_release);
     announce();
     claim(0);
-    for (int spins = 0; running_.load(std::memory_order_acquire) != 0; ++spins) {
-      // More threads than cores: let the others have one.
-      if (spins < kSpinsPerLook) {
+    gate_.fetch_sub(kOpen, std::memory_order_relaxed);  // who is not here yet finds nothing left: not waited for
+    for (int spins = 0; gate_.load(std::memory_order_acquire) != 0;) {
+      if (spins < kSpinsBeforeYield) {
+        ++spins;
         cpu_relax();
-      } else {
+      } else {  // more threads than cores: let the others have one
         std::this_thread::yield();
       }
     }
@@ -68,9 +71,26 @@ class PoolExecutor {
   }
 
  private:
-  static constexpr int kSpinsPerLook = 1024;
+  static constexpr int kSpinsBeforeYield = 1024;
+  static constexpr Index kOpen = Index{1} << 16;  // beyond the number of workers
   static constexpr std::chrono::microseconds kSpinTime{50};
 
+  /// A type of ours, so that what the library makes of it carries the ABI tag (contract C7).
+  struct Worker {
+    std::thread thread;
+  };
+
+  void shut_down() noexcept {
+    stop_.store(true, std::memory_order_relaxed);
+    announce();
+    for (Index w = 0; w < others_; ++w) {
+      std::thread& thread = workers_[static_cast<std::size_t>(w)].thread;
+      if (thread.joinable()) thread.join();
+    }
+  }
+
+  /// New epoch, everybody up. Either a worker that goes to sleep sees the epoch, or this sees the worker: both
+  /// write first and read then, in the one order of seq_cst.
   void announce() noexcept {
     epoch_.fetch_add(1, std::memory_order_seq_cst);
     if (sleeping_.load(std::memory_order_seq_cst) > 0) {
@@ -91,12 +111,24 @@ class PoolExecutor {
     for (;;) {
       seen = await_epoch(seen);
       if (stop_.load(std::memory_order_relaxed)) return;
+      if (!enter()) continue;
       claim(worker);
-      running_.fetch_sub(1, std::memory_order_release);
+      gate_.fetch_sub(1, std::memory_order_release);
     }
   }
 
-  /// Returns the first epoch after `seen`: every worker takes part in every call, so none is ever skipped.
+  /// False when the call is over. To enter one call twice does no harm.
+  bool enter() noexcept {
+    Index gate = gate_.load(std::memory_order_relaxed);
+    while (gate >= kOpen) {
+      if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acquire, std::memory_order_relaxed)) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /// Waits for an epoch other than `seen` and returns it.
   std::uint64_t await_epoch(std::uint64_t seen) noexcept {
     const auto changed = [&] { return epoch_.load(std::memory_order_seq_cst) != seen; };
     const auto sleep_at = std::chrono::steady_clock::now() + kSpinTime;
@@ -108,14 +140,14 @@ class PoolExecutor {
       wake_.wait(lock, changed);
       sleeping_.fetch_sub(1, std::memory_order_relaxed);
     }
-    return seen + 1;
+    return epoch_.load(std::memory_order_seq_cst);
   }
 
-  Index others_;
-  std::unique_ptr<std::jthread[]> workers_;
+  Index others_ = 0;
+  std::unique_ptr<Worker[]> workers_;
   alignas(64) std::atomic<std::uint64_t> epoch_{0};
   alignas(64) std::atomic<Index> next_{0};
-  alignas(64) std::atomic<Index> running_{0};
+  alignas(64) std::atomic<Index> gate_{0};  // workers inside the call, + kOpen while more may come
   alignas(64) std::atomic<bool> busy_{false};
   std::atomic<bool> stop_{false};
   std::atomic<int> sleeping_{0};

@@ -4,6 +4,7 @@
 
 #include <concepts>
 #include <type_traits>
+#include <utility>
 
 #include "moe/core/check.hpp"
 #include "moe/core/types.hpp"
@@ -35,6 +36,10 @@ concept RankThreeTensor = requires(M& m) {
 template <class From, class To>
 concept PointsTo = std::is_convertible_v<From, To*>;
 
+/// A tensor with memory of its own: its elements are const when it is. A TensorMap's are not.
+template <class M>
+concept OwnsElements = !std::same_as<decltype(std::declval<M&>().data()), decltype(std::declval<const M&>().data())>;
+
 inline constexpr int kEigenRowMajor = 1;  // Eigen::RowMajor
 
 }  // namespace impl
@@ -50,7 +55,8 @@ struct MatrixView {
 
   constexpr MatrixView() = default;
 
-  /// Throws shape_error for negative extents, a stride below `cols`, or a null pointer to a non-empty matrix.
+  /// Throws shape_error for negative extents, a stride below `cols`, or a null pointer to a non-empty matrix;
+  /// size_error for more bytes than Index counts.
   constexpr MatrixView(T* data_, Index rows_, Index cols_, Index stride_)
       : data(data_), rows(rows_), cols(cols_), stride(stride_) {
     if (rows < 0 || cols < 0) {
@@ -62,7 +68,9 @@ struct MatrixView {
     if (data == nullptr && rows > 0 && cols > 0) {
       fail<shape_error>("matrix view: expected data for ", rows, " x ", cols, " elements, got a null pointer");
     }
-    if (rows > 0) static_cast<void>(checked_product("matrix view", rows, stride, Index{sizeof(T)}));
+    if (rows > 0) {
+      static_cast<void>(checked_product("matrix view", rows, rows > 1 ? stride : cols, Index{sizeof(T)}));
+    }
   }
 
   constexpr MatrixView(T* data_, Index rows_, Index cols_) : MatrixView(data_, rows_, cols_, cols_) {}
@@ -95,6 +103,8 @@ struct MatrixView {
                    Index{m.dimension(2)}) {
     static_assert(int{std::remove_cvref_t<M>::Layout} == impl::kEigenRowMajor,
                   "moe: row-major expected; declare the tensor with Eigen::RowMajor");
+    static_assert(std::is_lvalue_reference_v<M> || !impl::OwnsElements<std::remove_cvref_t<M>>,
+                  "moe: a view of a temporary tensor would dangle; give the tensor a name");
   }
 
   /// A view of const elements from one of mutable elements.
@@ -103,8 +113,14 @@ struct MatrixView {
   constexpr MatrixView(const MatrixView<U>& other)
       : data(other.data), rows(other.rows), cols(other.cols), stride(other.stride) {}
 
-  constexpr T* row(Index i) const noexcept { return data + i * stride; }
-  constexpr T& operator()(Index i, Index j) const noexcept { return data[i * stride + j]; }
+  constexpr T* row(Index i) const noexcept {
+    MOE_ASSERT(i >= 0 && i < rows);
+    return data + i * stride;
+  }
+  constexpr T& operator()(Index i, Index j) const noexcept {
+    MOE_ASSERT(i >= 0 && i < rows && j >= 0 && j < cols);
+    return data[i * stride + j];
+  }
   constexpr bool empty() const noexcept { return data == nullptr || rows == 0 || cols == 0; }
   constexpr explicit operator bool() const noexcept { return data != nullptr; }
 };

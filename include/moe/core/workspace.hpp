@@ -18,15 +18,18 @@ class Arena {
  public:
   /// Measuring: `take` returns null and counts.
   Arena() noexcept = default;
-  Arena(std::byte* block, Index bytes) noexcept : block_(block), size_(bytes) {}
+  Arena(std::byte* block, Index bytes) noexcept : block_(block), size_(bytes), measuring_(false) {}
 
-  bool measuring() const noexcept { return block_ == nullptr; }
+  bool measuring() const noexcept { return measuring_; }
   /// The most that was taken at once, with the slack that a block of any alignment needs.
   Index bytes() const noexcept { return peak_ + kAlignment; }
 
   /// Everything taken after mark() is given back by rewind(mark).
   Index mark() const noexcept { return used_; }
-  void rewind(Index mark) noexcept { used_ = mark; }
+  void rewind(Index mark) noexcept {
+    MOE_ASSERT(mark >= 0 && mark <= used_);
+    used_ = mark;
+  }
 
   /// n uninitialised values, aligned to a cache line. Throws workspace_error when the block is too small.
   template <class T>
@@ -53,6 +56,7 @@ class Arena {
   Index size_ = 0;
   Index used_ = 0;
   Index peak_ = 0;
+  bool measuring_ = true;
 };
 
 /// Memory for one call at a time: its own, growing when a call needs more, or a fixed block of the caller.
@@ -61,11 +65,11 @@ class Workspace {
   Workspace() noexcept = default;
   /// Fixed: a call that needs more throws workspace_error and writes nothing.
   explicit Workspace(std::span<std::byte> block) noexcept
-      : fixed_(block.data()), fixed_bytes_(static_cast<Index>(block.size())) {}
+      : fixed_(block.data()), fixed_bytes_(static_cast<Index>(block.size())), is_fixed_(true) {}
 
   /// An arena of at least `bytes`, valid until the next call.
   Arena arena(Index bytes) {
-    if (fixed_ != nullptr) {
+    if (is_fixed_) {
       if (bytes > fixed_bytes_) {
         fail<workspace_error>("workspace: expected at least ", bytes, " bytes, got ", fixed_bytes_,
                               "; ask workspace_bytes()");
@@ -76,10 +80,14 @@ class Workspace {
     return Arena(own_.data(), own_.size());
   }
 
+  /// Grows to `bytes` now (ask workspace_bytes()), so that no call up to that size allocates.
+  void reserve(Index bytes) { arena(bytes); }
+
  private:
   Buffer<std::byte> own_;
   std::byte* fixed_ = nullptr;
   Index fixed_bytes_ = 0;
+  bool is_fixed_ = false;
 };
 
 MOE_NAMESPACE_END

@@ -135,27 +135,26 @@ class SharedExperts {
 
   template <class Visitor>
   void visit_parameters(Gradients* gradients, Visitor& f) {
-    bank_.visit_parameters(gradients == nullptr ? nullptr : &gradients->bank, [&](Parameter<Real> p) {
+    auto renamed = [&](Parameter<Real> p) {
       const ParameterName name("shared_", p.name);
       p.name = name.c_str();
       f(p);
-    });
-    if (gated()) {
-      const Index d = width();
-      f(Parameter<Real>{"shared_expert_gate.weight", {gate_weight_.data(), 1, d},
-                        {gradients == nullptr ? nullptr : gradients->gate.data(), 1, d}});
-    }
+    };
+    bank_.visit_parameters(gradients == nullptr ? nullptr : &gradients->bank, renamed);
+    if (!gated()) return;
+    const Index d = width();
+    f(Parameter<Real>{"shared_expert_gate.weight", gate_view(gate_weight_.data(), d),
+                      gate_view(gradients == nullptr ? nullptr : gradients->gate.data(), d)});
   }
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor& f) {
-    bank_.visit_storage(gradients == nullptr ? nullptr : &gradients->bank,
-                        [&](const char* name, Real* values, Real* g, Index n) {
-                          f(ParameterName("shared_", name).c_str(), values, g, n);
-                        });
-    if (gated()) {
-      f("shared_expert_gate.weight", gate_weight_.data(), gradients == nullptr ? nullptr : gradients->gate.data(),
-        gate_weight_.size());
-    }
+    auto renamed = [&](const char* name, Real* values, Real* g, Index n) {
+      f(ParameterName("shared_", name).c_str(), values, g, n);
+    };
+    bank_.visit_storage(gradients == nullptr ? nullptr : &gradients->bank, renamed);
+    if (!gated()) return;
+    f("shared_expert_gate.weight", gate_weight_.data(), gradients == nullptr ? nullptr : gradients->gate.data(),
+      gate_weight_.size());
   }
 
  private:
@@ -194,6 +193,10 @@ class SharedExperts {
       scratch.row[s] = x.row(Index{scratch.slot_token[s]});
       scratch.result[s] = scratch.z + s * width();
     }
+  }
+
+  static ParameterView<Real> gate_view(Real* data, Index width) noexcept {
+    return {.data = data, .rows = 1, .cols = width, .group = 1, .group_stride = width, .in_stride = 1};
   }
 
   Real gate_of(const Real* x) const noexcept {

@@ -6,9 +6,10 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// Y[t] = sum over k of weights[t,k] * f_{ids[t,k]}(X[t]). ids and weights [T, K], x and y [T, D]. The sum runs by
-/// ascending expert id whatever the order in a row. Throws before anything is written: shape_error, route_error for
-/// an id outside [0, E) or named twice in a row, numeric_error for a weight that is not finite.
+/// Y[t] = sum over k of weights[t,k] * f_{ids[t,k]}(X[t]). ids and weights [T, K], x and y [T, D]. The sum
+/// runs by ascending expert id whatever the order in a row. Throws before anything is written: shape_error,
+/// route_error for an id outside [0, E) or named twice in a row, numeric_error for a weight that is not
+/// finite.
 template <ExpertBank B, Executor X = SerialExecutor>
 void forward_experts(const B& bank, const std::type_identity_t<ConstMatrixView<typename B::Real>>& x,
                      const ConstMatrixView<ExpertId>& ids,

@@ -2,6 +2,9 @@
 // (layer/output_bias.hpp) and latent projections (layer/latent_frame.hpp) have the same shape.
 #pragma once
 
+#include <cstdint>
+
+#include "moe/core/buffer.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
@@ -9,12 +12,28 @@
 
 MOE_NAMESPACE_BEGIN
 
+namespace impl {
+
+/// token = the t in [0, rows) with active[t], ascending: what a frame's tape remembers of a call.
+inline void list_active(const bool* active, Index rows, Buffer<std::int32_t>& token) {
+  Index count = 0;
+  for (Index t = 0; t < rows; ++t) count += active[t] ? 1 : 0;
+  token.resize(count);
+  count = 0;
+  for (Index t = 0; t < rows; ++t) {
+    if (active[t]) token[count++] = static_cast<std::int32_t>(t);
+  }
+}
+
+}  // namespace impl
+
 /// The experts read X and their sum is Y.
 ///
-/// A frame says where the inner rows and the inner sum live: `before` returns the rows the experts read, `inner_y`
-/// the matrix stage 5 fills, `after` turns that into y; `after_backward` returns the gradient of the inner sum,
-/// `inner_dx` where stage 5 sums input gradients, `before_backward` turns that into dx. What they take from the
-/// arena stays taken until the call ends, and `measure` / `measure_backward` take the same.
+/// A frame says where the inner rows and the inner sum live: `before` returns the rows the experts read,
+/// `inner_y` the matrix stage 5 fills, `after` turns that into y; `after_backward` returns the gradient of
+/// the inner sum, `inner_dx` where stage 5 sums input gradients (empty: nobody needs them),
+/// `before_backward` turns that into dx, which may be absent. What they take from the arena stays taken until
+/// the call ends, and `measure` / `measure_backward` take the same.
 struct IdentityFrame {
   struct Tape {};
   struct Gradients {};
@@ -35,7 +54,8 @@ struct IdentityFrame {
   }
   /// `active` [T]: rows that take part; the rest of y stays 0.
   template <class Real, Executor X>
-  void after(const MatrixView<Real>&, const MatrixView<Real>&, const bool*, Tape*, Arena&, X&) const noexcept {}
+  void after(const MatrixView<Real>&, const MatrixView<Real>&, const bool*, Tape*, Arena&,
+             X&) const noexcept {}
 
   /// The rows `before` returned, for the backward.
   template <class Real>
@@ -53,8 +73,8 @@ struct IdentityFrame {
     return dx;
   }
   template <class Real, Executor X>
-  void before_backward(const Tape&, const ConstMatrixView<Real>&, const MatrixView<Real>&, const MatrixView<Real>&,
-                       Gradients*, Arena&, X&) const noexcept {}
+  void before_backward(const Tape&, const ConstMatrixView<Real>&, const MatrixView<Real>&,
+                       const MatrixView<Real>&, Gradients*, Arena&, X&) const noexcept {}
 
   Gradients make_gradients() const noexcept { return {}; }
   template <class Visitor>

@@ -13,7 +13,8 @@ inline void require_span(const char* argument, std::size_t size, Index tokens) {
   if (size != 0) require_extent(argument, "entries", tokens, static_cast<Index>(size));
 }
 
-/// Checks `in` against the layer's widths and resolves defaults. `width` D, `router_width` Dr (0: reads no rows).
+/// Checks `in` against the layer's widths and resolves defaults. `width` D, `router_width` Dr (0: reads no
+/// rows).
 template <class Real>
 RouterInput<Real> resolve_input(const LayerInput<Real>& in, Index width, Index router_width, Index experts,
                                 bool training) {
@@ -23,7 +24,8 @@ RouterInput<Real> resolve_input(const LayerInput<Real>& in, Index width, Index r
   const bool separate = in.router_x.data != nullptr;
   if (separate) require_extent("router_x", "rows", tokens, in.router_x.rows);
   const ConstMatrixView<Real>& rows = separate ? in.router_x : in.x;
-  if (router_width != 0) require_extent(separate ? "router_x" : "x (read by the router)", "columns", router_width, rows.cols);
+  if (router_width != 0)
+    require_extent(separate ? "router_x" : "x (read by the router)", "columns", router_width, rows.cols);
   in.segments.check(tokens);
   require_span("valid", in.valid.size(), tokens);
   require_span("row_key", in.row_key.size(), tokens);
@@ -57,7 +59,8 @@ RouterInput<Real> resolve_input(const LayerInput<Real>& in, Index width, Index r
 inline void require_segments(Coupling coupling, bool training, const Segments& segments) {
   if (coupling != Coupling::row_independent && !training && !segments.given()) {
     fail<config_error>(
-        "segments: expected one segment per request, got none; this layer couples tokens, so without segments one "
+        "segments: expected one segment per request, got none; this layer couples tokens, so without "
+        "segments one "
         "request could change another's result");
   }
 }

@@ -12,9 +12,10 @@ MOE_NAMESPACE_BEGIN
 /// (contract C2). Refused: layers that couple the whole batch (2402.05526, 2410.22884 show the leaks).
 template <class L>
 class IsolatedLayer : public L {
-  static_assert(L::coupling(false) != Coupling::per_batch,
-                "moe: this layer couples tokens of different requests in inference mode (Coupling::per_batch); an "
-                "IsolatedLayer needs a router, capacity policy and experts that are row_independent or per_segment");
+  static_assert(
+      L::coupling(false) != Coupling::per_batch,
+      "moe: this layer couples tokens of different requests in inference mode (Coupling::per_batch); an "
+      "IsolatedLayer needs a router, capacity policy and experts that are row_independent or per_segment");
 
  public:
   using L::L;

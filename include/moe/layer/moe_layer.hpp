@@ -1,4 +1,5 @@
-// The layer: Y = sum over experts of weight * f_e(X), the five stages in order, and their backward in reverse.
+// The layer: Y = sum over experts of weight * f_e(X), the five stages in order, and their backward in
+// reverse.
 //   tokens X[T,D] > 1 route > 2 plan > 3 dispatch > 4 experts > 5 combine > Y[T,D]
 #pragma once
 
@@ -31,7 +32,9 @@ struct TapeOfPart {
   using type = Nothing;
 };
 template <class Part>
-  requires requires { typename Part::Tape; }
+requires requires {
+  typename Part::Tape;
+}
 struct TapeOfPart<Part> {
   using type = typename Part::Tape;
 };
@@ -40,7 +43,9 @@ struct GradientsOfPart {
   using type = Nothing;
 };
 template <class Part>
-  requires requires { typename Part::Gradients; }
+requires requires {
+  typename Part::Gradients;
+}
 struct GradientsOfPart<Part> {
   using type = typename Part::Gradients;
 };
@@ -52,20 +57,22 @@ using GradientsOf = typename GradientsOfPart<Part>::type;
 
 }  // namespace impl
 
-/// A Mixture-of-Experts layer of a router, a bank of experts, a capacity policy, shared experts that every token
-/// visits, and a frame around the experts. Parts are values; `R&` or `B&` as template argument makes the layer
-/// refer to a part that lives elsewhere (routers or pools shared by several layers).
-/// Const calls may run at the same time on different workspaces.
+/// A Mixture-of-Experts layer of a router, a bank of experts, a capacity policy, shared experts that every
+/// token visits, and a frame around the experts. Parts are values; `R&` or `B&` as template argument makes
+/// the layer refer to a part that lives elsewhere (routers or pools shared by several layers). Const calls
+/// may run at the same time on different workspaces.
 template <class R, class B, class C = Dropless, class S = NoShared, class F = IdentityFrame>
 class MoeLayer {
   using RouterType = std::remove_reference_t<R>;
   using Bank = std::remove_reference_t<B>;
-  static_assert(Router<RouterType>,
-                "moe: R is not a Router; it needs Real, coupling(bool), experts(), width(), max_pairs(shape), "
-                "measure(arena, shape, concurrency) and route(in, table, arena, executor): docs/add_a_router.md");
-  static_assert(ExpertBank<Bank>,
-                "moe: B is not an ExpertBank; it needs Real, coupling, experts(), width(), "
-                "measure(arena, pairs, concurrency) and forward(batch, sink, arena, executor): docs/add_an_expert.md");
+  static_assert(
+      Router<RouterType>,
+      "moe: R is not a Router; it needs Real, coupling(bool), experts(), width(), max_pairs(shape), "
+      "measure(arena, shape, concurrency) and route(in, table, arena, executor): docs/add_a_router.md");
+  static_assert(
+      ExpertBank<Bank>,
+      "moe: B is not an ExpertBank; it needs Real, coupling, experts(), width(), "
+      "measure(arena, pairs, concurrency) and forward(batch, sink, arena, executor): docs/add_an_expert.md");
   static_assert(CapacityPolicy<C>,
                 "moe: C is not a CapacityPolicy; it needs coupling, measure(arena, pairs, experts) and "
                 "limit(table, segments, keep, arena): moe/plan/capacity.hpp");
@@ -99,7 +106,12 @@ class MoeLayer {
     LayerGradients() = default;
     LayerGradients(ConstMatrixView<Real> dy_, MatrixView<Real> dx_) : dy(dy_), dx(dx_) {}
     LayerGradients(ConstMatrixView<Real> dy_, MatrixView<Real> dx_, Gradients& all)
-        : dy(dy_), dx(dx_), router(&all.router), experts(&all.experts), shared(&all.shared), frame(&all.frame) {}
+        : dy(dy_),
+          dx(dx_),
+          router(&all.router),
+          experts(&all.experts),
+          shared(&all.shared),
+          frame(&all.frame) {}
   };
 
   /// What backward needs of a forward_train; reusable, allocates while it warms up.
@@ -133,8 +145,8 @@ class MoeLayer {
         shared_(std::move(shared)),
         frame_(std::move(frame)) {
     if (Index{router_.experts()} != Index{experts_.experts()}) {
-      fail<config_error>("layer: expected as many experts in the bank as the router has ids, ", router_.experts(),
-                         ", got ", experts_.experts());
+      fail<config_error>("layer: expected as many experts in the bank as the router has ids, ",
+                         router_.experts(), ", got ", experts_.experts());
     }
     if (frame_.inner_width(experts_.width()) != Index{experts_.width()}) {
       fail<config_error>("layer: expected experts of the frame's inner width ",
@@ -160,7 +172,8 @@ class MoeLayer {
     return weakest(weakest(RouterType::coupling(training), C::coupling), Bank::coupling);
   }
 
-  /// Bytes of workspace that a call of this shape takes; forward_train and backward may take more than forward.
+  /// Bytes of workspace that a call of this shape takes; forward_train and backward may take more than
+  /// forward.
   Index workspace_bytes(const CallShape& shape, Mode mode = Mode::inference, Index concurrency = 1) const {
     Arena arena;
     measure_forward(arena, shape, concurrency);
@@ -176,27 +189,25 @@ class MoeLayer {
   /// Y from X. Nothing is written if it throws: shape_error, config_error, numeric_error (non-finite logits,
   /// unless isolated), workspace_error. No allocation once the workspace has grown.
   template <Executor X = SerialExecutor>
-  void forward(const LayerInput<Real>& in, LayerOutput<Real>& out, Workspace& workspace, X&& executor = X{}) const {
+  void forward(const LayerInput<Real>& in, LayerOutput<Real>& out, Workspace& workspace,
+               X&& executor = X{}) const {
     run<void>(in, out, nullptr, workspace, executor);
   }
 
   /// Same, and writes the tape.
   template <Executor X = SerialExecutor>
   void forward_train(const LayerInput<Real>& in, LayerOutput<Real>& out, Tape& tape, Workspace& workspace,
-                     X&& executor = X{}) const
-    requires kTrainable
-  {
+                     X&& executor = X{}) const requires kTrainable {
     tape.ready_ = false;
     run<Tape>(in, out, &tape, workspace, executor);
     tape.ready_ = true;
   }
 
-  /// Gradients of sum(dy * y) + auxiliary_scale * losses at the call on the tape. Throws state_error for a tape
-  /// without a call or of another batch, shape_error, workspace_error, before anything is written.
+  /// Gradients of sum(dy * y) + auxiliary_scale * losses at the call on the tape. Throws state_error for a
+  /// tape without a call or of another batch, shape_error, workspace_error, before anything is written.
   template <Executor X = SerialExecutor>
-  void backward(const Tape& tape, LayerGradients& gradients, Workspace& workspace, X&& executor = X{}) const
-    requires kTrainable
-  {
+  void backward(const Tape& tape, LayerGradients& gradients, Workspace& workspace,
+                X&& executor = X{}) const requires kTrainable {
     const Index tokens = check_gradients(tape, gradients);
     const RouterInput<Real>& in = tape.input_.router_input();
     const CallShape shape{tokens, in.segments.count(tokens), in.options};
@@ -215,17 +226,15 @@ class MoeLayer {
     gather_row_pointers(plan, dy_inner, scratch.dy_row);
 
     // 4 experts, 3 dispatch: their input gradients are summed like results.
-    const bool wants_dx = bool(gradients.dx);
     const ConstMatrixView<Real> x_inner = frame_.inner_x(tape.frame_, x);
-    const RowSink<Real> dx_rows = make_sink(wants_dx ? scratch.dx : nullptr, scratch.dx_row, plan.slots());
-    Index mark = arena.mark();
+    const MatrixView<Real> dx_inner = frame_.inner_dx(gradients.dx, tokens, arena);
+    const RowSink<Real> dx_rows = make_sink(dx_inner ? scratch.dx : nullptr, scratch.dx_row, plan.slots());
+    const Index mark = arena.mark();
     experts_.backward(make_batch(plan, x_inner, scratch.x_row), tape.experts_,
                       RowGradients<Real>{scratch.dy_row, plan.weight, scratch.dweight_slot, dx_rows},
                       gradients.experts, arena, executor);
     arena.rewind(mark);
-    if (wants_dx) {
-      const MatrixView<Real> dx_inner = frame_.inner_dx(gradients.dx, tokens, arena);
-      mark = arena.mark();
+    if (dx_inner) {
       combine_rows(plan, scratch.dx_row, static_cast<const Real*>(nullptr), dx_inner, arena, executor);
       arena.rewind(mark);
       frame_.before_backward(tape.frame_, x, dx_inner, gradients.dx, gradients.frame, arena, executor);
@@ -248,10 +257,9 @@ class MoeLayer {
   }
 
   /// Zero gradients of every part.
-  Gradients make_gradients() const
-    requires kTrainable
-  {
-    return {router_.make_gradients(), experts_.make_gradients(), shared_.make_gradients(), frame_.make_gradients()};
+  Gradients make_gradients() const requires kTrainable {
+    return {router_.make_gradients(), experts_.make_gradients(), shared_.make_gradients(),
+            frame_.make_gradients()};
   }
 
   /// f(Parameter<Real>) for every named parameter, values only.
@@ -276,20 +284,14 @@ class MoeLayer {
     router_.visit_state(f);
   }
 
-  void zero_gradients(Gradients& gradients)
-    requires kTrainable
-  {
+  void zero_gradients(Gradients& gradients) requires kTrainable {
     visit_storage(gradients, [](const char*, Real*, Real* g, Index n) {
       for (Index i = 0; i < n; ++i) g[i] = 0;
     });
   }
 
   /// After an optimiser step: the router's state from the counts of the step (all micro-batches).
-  void on_step_end(const RouteStats& stats)
-    requires kTrainable
-  {
-    router_.on_step_end(stats);
-  }
+  void on_step_end(const RouteStats& stats) requires kTrainable { router_.on_step_end(stats); }
 
  private:
   struct ForwardScratch {
@@ -477,11 +479,12 @@ class MoeLayer {
 
   /// Returns T.
   Index check_gradients(const Tape& tape, const LayerGradients& gradients) const {
-    if (!tape.ready_) fail<state_error>("tape: expected a tape of a finished forward_train, got an empty one");
+    if (!tape.ready_)
+      fail<state_error>("tape: expected a tape of a finished forward_train, got an empty one");
     const Index tokens = tape.tokens_;
     if (gradients.dy.rows != tokens) {
-      fail<state_error>("tape: expected the tape of a call with ", gradients.dy.rows, " rows (as dy has), got one of ",
-                        tokens);
+      fail<state_error>("tape: expected the tape of a call with ", gradients.dy.rows,
+                        " rows (as dy has), got one of ", tokens);
     }
     require_shape("dy", gradients.dy, tokens, width());
     if (gradients.dx) {
@@ -491,7 +494,8 @@ class MoeLayer {
     const Index router_width = tape.input_.router_input().x.cols;
     if (gradients.router_dx) {
       if (!tape.input_.separate_router()) {
-        fail<config_error>("router_dx: expected none, for the call had no router_x; its gradient is part of dx");
+        fail<config_error>(
+            "router_dx: expected none, for the call had no router_x; its gradient is part of dx");
       }
       require_shape("router_dx", gradients.router_dx, tokens, router_width);
       require_disjoint("dy", gradients.dy, "router_dx", gradients.router_dx);

@@ -20,8 +20,8 @@ struct LayerOutput {
 
   LayerOutput() = default;
   template <class M>
-    requires std::is_convertible_v<M&&, MatrixView<Real>>
-  LayerOutput(M&& rows, RouteStats* statistics = nullptr)  // NOLINT(google-explicit-constructor)
+  requires std::is_convertible_v<M&&, MatrixView<Real>> LayerOutput(
+      M&& rows, RouteStats* statistics = nullptr)  // NOLINT(google-explicit-constructor)
       : y(rows), stats(statistics) {}
 };
 
@@ -51,9 +51,11 @@ class StoredInput {
       offsets_.resize(segments + 1);
       for (Index s = 0; s < segments; ++s) offsets_[s] = in.segments.begin(s);
       offsets_[segments] = tokens;
-      in_.segments = Segments(std::span<const Index>(offsets_.data(), static_cast<std::size_t>(segments + 1)));
+      in_.segments =
+          Segments(std::span<const Index>(offsets_.data(), static_cast<std::size_t>(segments + 1)));
     }
-    in_.x = separate_router_ ? ConstMatrixView<Real>(router_x_.data(), tokens, router_width_) : this->x(tokens);
+    in_.x =
+        separate_router_ ? ConstMatrixView<Real>(router_x_.data(), tokens, router_width_) : this->x(tokens);
   }
 
   /// `outside_counts` has E entries, which only the router knows.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <concepts>
+#include <cstdint>
 
 #include "moe/core/check.hpp"
 #include "moe/core/input.hpp"
@@ -17,13 +18,12 @@ MOE_NAMESPACE_BEGIN
 /// `limit` clears keep[p] of the pairs that find no place; all are set before. `measure` takes from the arena
 /// what `limit` will take for up to `pairs` pairs.
 template <class C>
-concept CapacityPolicy =
-    std::copy_constructible<C> &&
+concept CapacityPolicy = std::copy_constructible<C> &&
     requires(const C& c, const RouteTable<float>& table, const Segments& segments, bool* keep, Arena& arena) {
-      { C::coupling } -> std::convertible_to<Coupling>;
-      { c.measure(arena, Index{}, Index{}) } -> std::same_as<void>;
-      { c.limit(table, segments, keep, arena) } -> std::same_as<void>;
-    };
+  { C::coupling } -> std::convertible_to<Coupling>;
+  { c.measure(arena, Index{}, Index{}) } -> std::same_as<void>;
+  { c.limit(table, segments, keep, arena) } -> std::same_as<void>;
+};
 
 /// Every pair is kept.
 struct Dropless {
@@ -40,8 +40,83 @@ enum class CapacityOrder : std::uint8_t {
   best_score_first,     // the highest combine weights of each expert; ties: lower token (Megatron "probs")
 };
 
-/// At most C tokens per expert and segment: C = `tokens_per_expert` if given, else ceil(factor * P / E) with the P
-/// pairs of the segment, at least `minimum`. A capacity beyond the segment's tokens drops nothing.
+namespace impl {
+
+/// Gives out places: of every segment's pairs on expert e the first `places(segment pairs, e)` are kept.
+class PlaceLimit {
+ public:
+  PlaceLimit(Arena& arena, Index pairs, Index experts)
+      : places_(arena.take<Index>(experts)),
+        taken_(arena.take<Index>(experts + 1)),
+        list_(arena.take<Index>(pairs)) {}
+
+  template <class Real, class Places>
+  void limit(const RouteTable<Real>& table, const Segments& segments, CapacityOrder order,
+             const Places& places, bool* keep) const {
+    for (Index s = 0; s < segments.count(table.tokens); ++s) {
+      const Index first = segments.begin(s), last = segments.end(s, table.tokens);
+      const Index pairs = table.offsets[last] - table.offsets[first];
+      for (Index e = 0; e < table.experts; ++e) places_[e] = places(pairs, e);
+      if (order == CapacityOrder::first_choices_first) {
+        by_choice(table, first, last, keep);
+      } else {
+        by_score(table, first, last, keep);
+      }
+    }
+  }
+
+ private:
+  template <class Real>
+  void by_choice(const RouteTable<Real>& table, Index first, Index last, bool* keep) const {
+    for (Index e = 0; e < table.experts; ++e) taken_[e] = 0;
+    bool more = true;
+    for (Index rank = 0; more; ++rank) {
+      more = false;
+      for (Index t = first; t < last; ++t) {
+        if (rank >= table.count(t)) continue;
+        more = true;
+        const Index p = table.offsets[t] + rank, e = table.expert[p];
+        if (taken_[e]++ >= places_[e]) keep[p] = false;
+      }
+    }
+  }
+
+  template <class Real>
+  void by_score(const RouteTable<Real>& table, Index first, Index last, bool* keep) const {
+    // Counting sort of the segment's pairs by expert; then each overfull expert's list is split at its
+    // places.
+    for (Index e = 0; e <= table.experts; ++e) taken_[e] = 0;
+    const Index begin = table.offsets[first], end = table.offsets[last];
+    for (Index p = begin; p < end; ++p) ++taken_[table.expert[p] + 1];
+    for (Index e = 0; e < table.experts; ++e) taken_[e + 1] += taken_[e];
+    for (Index p = begin; p < end; ++p) list_[taken_[table.expert[p]]++] = p;
+    // Now taken[e] is the end of expert e's list, and of e - 1 its beginning.
+    for (Index e = 0; e < table.experts; ++e) {
+      Index* const from = list_ + (e == 0 ? 0 : taken_[e - 1]);
+      Index* const to = list_ + taken_[e];
+      if (to - from <= places_[e]) continue;
+      const auto better = [&table](Index a, Index b) {
+        return table.weight[a] != table.weight[b] ? table.weight[a] > table.weight[b] : a < b;
+      };
+      std::nth_element(from, from + places_[e], to, better);
+      for (Index* p = from + places_[e]; p < to; ++p) keep[*p] = false;
+    }
+  }
+
+  Index* places_;  // [E]
+  Index* taken_;   // [E + 1] places taken; by score: first entry of each expert's list
+  Index* list_;    // [P] by score: pairs of one segment, by expert
+};
+
+/// ceil(places), at least `minimum`; beyond any batch it makes no difference.
+inline Index whole_places(double places, Index minimum) noexcept {
+  return std::max(minimum, static_cast<Index>(std::min(std::ceil(places), 1e15)));
+}
+
+}  // namespace impl
+
+/// At most C tokens per expert and segment: C = `tokens_per_expert` if given, else ceil(factor * P / E) with
+/// the P pairs of the segment, at least `minimum`. A capacity beyond the segment's tokens drops nothing.
 class FixedCapacity {
  public:
   static constexpr Coupling coupling = Coupling::per_segment;
@@ -60,7 +135,7 @@ class FixedCapacity {
                          options.tokens_per_expert);
     }
     if (!(options.factor >= 0) || !(options.factor <= 1e9)) {
-      fail<config_error>("capacity factor: expected a finite value > 0, got ", options.factor);
+      fail<config_error>("capacity factor: expected a value in (0, 1e9], got ", options.factor);
     }
     if (options.tokens_per_expert > 0 && options.factor > 0) {
       fail<config_error>("capacity: expected tokens_per_expert or a factor, got both: ",
@@ -71,72 +146,22 @@ class FixedCapacity {
 
   Index of(Index segment_pairs, Index experts) const noexcept {
     if (options_.tokens_per_expert > 0) return options_.tokens_per_expert;
-    const double c = std::ceil(options_.factor * static_cast<double>(segment_pairs) / static_cast<double>(experts));
-    return std::max(options_.minimum, static_cast<Index>(std::min(c, 1e15)));
+    return impl::whole_places(
+        options_.factor * static_cast<double>(segment_pairs) / static_cast<double>(experts),
+        options_.minimum);
   }
 
-  void measure(Arena& arena, Index pairs, Index experts) const { Scratch{arena, pairs, experts}; }
+  void measure(Arena& arena, Index pairs, Index experts) const { impl::PlaceLimit{arena, pairs, experts}; }
 
   template <class Real>
   void limit(const RouteTable<Real>& table, const Segments& segments, bool* keep, Arena& arena) const {
-    const Scratch scratch{arena, table.pairs(), table.experts};
-    for (Index s = 0; s < segments.count(table.tokens); ++s) {
-      const Index first = segments.begin(s), last = segments.end(s, table.tokens);
-      const Index capacity = of(table.offsets[last] - table.offsets[first], table.experts);
-      if (options_.order == CapacityOrder::first_choices_first) {
-        by_choice(table, first, last, capacity, keep, scratch);
-      } else {
-        by_score(table, first, last, capacity, keep, scratch);
-      }
-    }
+    impl::PlaceLimit(arena, table.pairs(), table.experts)
+        .limit(
+            table, segments, options_.order,
+            [&](Index pairs, Index) noexcept { return of(pairs, table.experts); }, keep);
   }
 
  private:
-  struct Scratch {
-    Index* taken;  // [E + 1] places taken; by score: first entry of each expert's list
-    Index* list;   // [P] by score: pairs of one segment, by expert
-    Scratch(Arena& arena, Index pairs, Index experts)
-        : taken(arena.take<Index>(experts + 1)), list(arena.take<Index>(pairs)) {}
-  };
-
-  template <class Real>
-  static void by_choice(const RouteTable<Real>& table, Index first, Index last, Index capacity, bool* keep,
-                        const Scratch& scratch) {
-    for (Index e = 0; e < table.experts; ++e) scratch.taken[e] = 0;
-    bool more = true;
-    for (Index rank = 0; more; ++rank) {
-      more = false;
-      for (Index t = first; t < last; ++t) {
-        if (rank >= table.count(t)) continue;
-        more = true;
-        const Index p = table.offsets[t] + rank;
-        if (scratch.taken[table.expert[p]]++ >= capacity) keep[p] = false;
-      }
-    }
-  }
-
-  template <class Real>
-  static void by_score(const RouteTable<Real>& table, Index first, Index last, Index capacity, bool* keep,
-                       const Scratch& scratch) {
-    // Counting sort of the segment's pairs by expert; then each overfull expert's list is split at its capacity.
-    for (Index e = 0; e <= table.experts; ++e) scratch.taken[e] = 0;
-    const Index begin = table.offsets[first], end = table.offsets[last];
-    for (Index p = begin; p < end; ++p) ++scratch.taken[table.expert[p] + 1];
-    for (Index e = 0; e < table.experts; ++e) scratch.taken[e + 1] += scratch.taken[e];
-    for (Index p = begin; p < end; ++p) scratch.list[scratch.taken[table.expert[p]]++] = p;
-    // Now taken[e] is the end of expert e's list, and of e - 1 its beginning.
-    for (Index e = 0; e < table.experts; ++e) {
-      Index* const from = scratch.list + (e == 0 ? 0 : scratch.taken[e - 1]);
-      Index* const to = scratch.list + scratch.taken[e];
-      if (to - from <= capacity) continue;
-      const auto better = [&table](Index a, Index b) {
-        return table.weight[a] != table.weight[b] ? table.weight[a] > table.weight[b] : a < b;
-      };
-      std::nth_element(from, from + capacity, to, better);
-      for (Index* p = from + capacity; p < to; ++p) keep[*p] = false;
-    }
-  }
-
   Options options_;
 };
 

@@ -54,12 +54,16 @@ struct PlanScratch {
       : keep(arena.take<bool>(pairs)), next(arena.take<Index>(experts)) {}
 };
 
-/// Throws route_error for an id outside [0, E) or named twice by a token, numeric_error for a weight that is not
-/// finite.
+/// Throws route_error for an id outside [0, E) or named twice by a token and for offsets that do not ascend from 0,
+/// numeric_error for a weight that is not finite.
 template <class Real>
 void check_table(const RouteTable<Real>& table, Index* last_token) {
   for (Index e = 0; e < table.experts; ++e) last_token[e] = -1;
   for (Index t = 0; t < table.tokens; ++t) {
+    if (table.offsets[t + 1] < table.offsets[t] || table.offsets[0] != 0) {
+      fail<route_error>("route table: expected offsets that ascend from 0, got ", table.offsets[t], " to ",
+                        table.offsets[t + 1], " for token ", t);
+    }
     for (Index p = table.offsets[t]; p < table.offsets[t + 1]; ++p) {
       const Index e = table.expert[p];
       if (e < 0 || e >= table.experts) {
@@ -86,10 +90,13 @@ void measure_plan(Arena& arena, const Capacity& capacity, Index pairs, Index exp
   capacity.measure(arena, pairs, experts);
 }
 
-/// Fills `plan`, which has room for the table's pairs.
+/// Fills `plan`, which has the table's extents and room for its pairs. Throws route_error or numeric_error for what
+/// a table may not hold, shape_error for segments that are not those of its tokens.
 template <class Real, CapacityPolicy Capacity>
 void build_plan(const RouteTable<Real>& table, const Capacity& capacity, const Segments& segments,
                 DispatchPlan<Real>& plan, Arena& arena) {
+  MOE_ASSERT(plan.tokens == table.tokens && plan.experts == table.experts);
+  segments.check(table.tokens);
   const Index pairs = table.pairs();
   const impl::PlanScratch scratch(arena, pairs, table.experts);
   impl::check_table(table, scratch.next);

@@ -16,8 +16,9 @@ class AuxiliaryLosses {
   };
   static constexpr int kMost = 8;
 
-  void add(const char* name, double value) noexcept {
-    MOE_ASSERT(count_ < kMost);
+  /// Throws config_error for more than kMost entries.
+  void add(const char* name, double value) {
+    if (count_ == kMost) fail<config_error>("auxiliary losses: expected at most ", kMost, ", got one more: ", name);
     entry_[count_++] = {name, value};
   }
   void clear() noexcept { count_ = 0; }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "moe/core/buffer.hpp"
+#include "moe/core/check.hpp"
 #include "moe/core/types.hpp"
 #include "moe/plan/dispatch_plan.hpp"
 #include "moe/plan/route_table.hpp"
@@ -37,8 +38,8 @@ struct RouteStats {
   template <class Real>
   void add(const RouteTable<Real>& table, const DispatchPlan<Real>& plan, const bool* valid) {
     if (load.size() != table.experts) {
-      load.assign(table.experts, 0);
       gate_mass.assign(table.experts, 0);
+      load.assign(table.experts, 0);
       clear();
     }
     for (Index t = 0; t < table.tokens; ++t) {
@@ -58,6 +59,7 @@ struct RouteStats {
 
   /// Adds the counts of another micro-batch or layer with the same number of experts.
   void add(const RouteStats& other) {
+    if (other.load.empty()) return;
     if (load.empty()) {
       *this = other;
       return;
@@ -89,9 +91,13 @@ struct RouteStats {
   /// Standard deviation of the load (over experts) by its mean.
   double coefficient_of_variation() const noexcept {
     if (pairs() == 0) return 0;
+    const double average = mean();
     double squares = 0;
-    for (const Index n : load) squares += (static_cast<double>(n) - mean()) * (static_cast<double>(n) - mean());
-    return std::sqrt(squares / static_cast<double>(experts())) / mean();
+    for (const Index n : load) {
+      const double deviation = static_cast<double>(n) - average;
+      squares += deviation * deviation;
+    }
+    return std::sqrt(squares / static_cast<double>(experts())) / average;
   }
 
   /// Entropy of the load in nats: log E when balanced, 0 when one expert has everything.

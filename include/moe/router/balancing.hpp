@@ -1,5 +1,6 @@
 // Balancing of token-choice routers: auxiliary losses with their gradients, and state that is updated between
-// steps. A router has a pack of parts; each is one file (load_balance.hpp, z_loss.hpp, selection_bias.hpp, ...).
+// steps. A router has a pack of parts; each is one file (load_balance.hpp, z_loss.hpp, selection_bias.hpp,
+// ...).
 #pragma once
 
 #include <tuple>
@@ -14,21 +15,22 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// What a part of the balancing may look at. N is the number of the router's outputs (null experts included), M
-/// the room for choices per token. Rows that are padding or spoiled are not active; every loss skips them.
+/// What a part of the balancing may look at. N is the number of the router's outputs (null experts included),
+/// M the room for choices per token. Rows that are padding or spoiled are not active; every loss skips them.
 template <class Real>
 struct BalanceInput {
   const RouterInput<Real>& call;
-  ConstMatrixView<Real> logit;        // [T, N] what was scored: with noise, mask and previous layers added
-  ConstMatrixView<Real> clean{};      // [T, N] before noise; empty without noise
+  ConstMatrixView<Real> logit;          // [T, N] what was scored: with noise, mask and previous layers added
+  ConstMatrixView<Real> clean{};        // [T, N] before noise; empty without noise
   ConstMatrixView<Real> noise_scale{};  // [T, N] standard deviation of the noise
-  ConstMatrixView<Real> score;        // [T, N]
-  ConstMatrixView<Real> probability;  // [T, N] each active row a distribution
-  const ExpertId* chosen = nullptr;   // [T, M] first choice first
+  ConstMatrixView<Real> score;          // [T, N]
+  ConstMatrixView<Real> probability;    // [T, N] each active row a distribution
+  const ExpertId* chosen = nullptr;     // [T, M] first choice first
   const Index* chosen_count = nullptr;  // [T]
-  const Real* weight = nullptr;       // [T, M]
-  Index most = 0;                     // M
-  const bool* active = nullptr;       // [T]
+  const Real* weight = nullptr;         // [T, M]
+  const bool* keep = nullptr;  // [T, M] routed to a real expert
+  Index most = 0;                       // M
+  const bool* active = nullptr;         // [T]
   Index active_count = 0;
 
   Index tokens() const noexcept { return logit.rows; }
@@ -47,19 +49,15 @@ struct BalanceGradients {
   Real* dweight = nullptr;  // [T, M]
 };
 
-/// Default members of a part: a part hides what it has. `forward` returns the loss, coefficient applied, summed in
-/// double over tokens in ascending order; `backward` adds its gradient times `scale`. `measure` takes from the
-/// arena what either takes.
+/// Default members of a part: a part hides what it has. `forward` returns the loss, coefficient applied,
+/// summed in double over tokens in ascending order; `backward` adds its gradient times `scale`. `measure`
+/// takes from the arena what either takes.
 struct BalancePart {
   static constexpr const char* kName = "";
   static constexpr bool kIsLoss = false;
-  /// Dependence of the routing itself (not of a loss) on other tokens.
   void check(Index) const noexcept {}  // outputs; throws config_error when the part does not fit
   void measure(Arena&, Index, Index) const noexcept {}  // tokens, outputs
-  template <class Real>
-  const Real* selection_bias() const noexcept {
-    return nullptr;
-  }
+  const double* selection_bias() const noexcept { return nullptr; }
   void on_step_end(const RouteStats&) noexcept {}
   template <class Visitor>
   void visit_state(Visitor&) noexcept {}
@@ -70,9 +68,7 @@ template <class... Parts>
 class Balancing {
  public:
   Balancing() = default;
-  explicit Balancing(Parts... parts)
-    requires(sizeof...(Parts) > 0)
-      : parts_(std::move(parts)...) {}
+  explicit Balancing(Parts... parts) requires(sizeof...(Parts) > 0) : parts_(std::move(parts)...) {}
 
   template <class Part>
   Part& part() noexcept {
@@ -104,11 +100,10 @@ class Balancing {
   }
 
   /// Bias added to the scores for selection only, or null. [N]
-  template <class Real>
-  const Real* selection_bias() const noexcept {
-    const Real* bias = nullptr;
+  const double* selection_bias() const noexcept {
+    const double* bias = nullptr;
     each([&](const auto& part) {
-      if (const Real* own = part.template selection_bias<Real>(); own != nullptr) bias = own;
+      if (const double* own = part.selection_bias(); own != nullptr) bias = own;
     });
     return bias;
   }
@@ -127,7 +122,8 @@ class Balancing {
   }
 
   template <class Real>
-  void backward(const BalanceInput<Real>& in, double scale, const BalanceGradients<Real>& out, Arena& arena) const {
+  void backward(const BalanceInput<Real>& in, double scale, const BalanceGradients<Real>& out,
+                Arena& arena) const {
     const Index mark = arena.mark();
     each([&](const auto& part) {
       using Part = std::remove_cvref_t<decltype(part)>;

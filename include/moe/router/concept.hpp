@@ -14,21 +14,21 @@
 MOE_NAMESPACE_BEGIN
 
 /// `experts()`: ids are in [0, experts()). `width()`: columns it reads from each row, 0 if it reads none.
-/// `coupling(training)`: constexpr static. `max_pairs(shape)`: bound on pairs. `measure` takes from a measuring
-/// arena what `route` takes. `route` fills a cleared table; it throws before the table is of any use to others.
+/// `coupling(training)`: constexpr static. `max_pairs(shape)`: bound on pairs. `measure` takes from a
+/// measuring arena what `route` takes. `route` fills a cleared table; it throws before the table is of any
+/// use to others.
 template <class R>
-concept Router =
-    std::move_constructible<R> &&
+concept Router = std::move_constructible<R> &&
     requires(const R& router, const RouterInput<typename R::Real>& in, RouteTable<typename R::Real>& table,
              const CallShape& shape, Arena& arena, SerialExecutor& executor) {
-      typename R::Real;
-      { R::coupling(true) } -> std::same_as<Coupling>;
-      { router.experts() } -> std::convertible_to<Index>;
-      { router.width() } -> std::convertible_to<Index>;
-      { router.max_pairs(shape) } -> std::convertible_to<Index>;
-      { router.measure(arena, shape, Index{}) } -> std::same_as<void>;
-      { router.route(in, table, arena, executor) } -> std::same_as<void>;
-    };
+  typename R::Real;
+  { R::coupling(true) } -> std::same_as<Coupling>;
+  { router.experts() } -> std::convertible_to<Index>;
+  { router.width() } -> std::convertible_to<Index>;
+  { router.max_pairs(shape) } -> std::convertible_to<Index>;
+  { router.measure(arena, shape, Index{}) } -> std::same_as<void>;
+  { router.route(in, table, arena, executor) } -> std::same_as<void>;
+};
 
 /// What arrives at a router's backward.
 template <class Real>
@@ -39,19 +39,19 @@ struct RouteGradients {
 };
 
 /// Gradients mirror the parameters; a null pointer means frozen. `on_step_end` updates what is not trained by
-/// gradient (selection bias, adaptive coefficients) from the counts of all layers and micro-batches of the step.
+/// gradient (selection bias, adaptive coefficients) from the counts of all layers and micro-batches of the
+/// step.
 template <class R>
-concept TrainableRouter =
-    Router<R> && std::default_initializable<typename R::Tape> &&
+concept TrainableRouter = Router<R> && std::default_initializable<typename R::Tape> &&
     requires(const R& router, R& state, const RouterInput<typename R::Real>& in,
              RouteTable<typename R::Real>& table, typename R::Tape& tape,
              const RouteGradients<typename R::Real>& out, typename R::Gradients* gradients,
              const RouteStats& stats, const CallShape& shape, Arena& arena, SerialExecutor& executor) {
-      { router.make_gradients() } -> std::same_as<typename R::Gradients>;
-      { router.measure_backward(arena, shape, Index{}) } -> std::same_as<void>;
-      { router.route_train(in, table, tape, arena, executor) } -> std::same_as<void>;
-      { router.backward(in, table, tape, out, gradients, arena, executor) } -> std::same_as<void>;
-      { state.on_step_end(stats) } -> std::same_as<void>;
-    };
+  { router.make_gradients() } -> std::same_as<typename R::Gradients>;
+  { router.measure_backward(arena, shape, Index{}) } -> std::same_as<void>;
+  { router.route_train(in, table, tape, arena, executor) } -> std::same_as<void>;
+  { router.backward(in, table, tape, out, gradients, arena, executor) } -> std::same_as<void>;
+  { state.on_step_end(stats) } -> std::same_as<void>;
+};
 
 MOE_NAMESPACE_END

@@ -1,5 +1,5 @@
-// Expert choice: every expert takes the C tokens of a segment that score highest on it; a token may get 0 to E
-// experts. Weights are the raw softmax entries; no loss is needed. Zhou et al. 2202.09368.
+// Expert choice: every expert takes the C tokens of a segment that score highest on it; a token may get 0 to
+// E experts. Weights are the raw softmax entries; no loss is needed. Zhou et al. 2202.09368.
 #pragma once
 
 #include <algorithm>
@@ -12,12 +12,13 @@
 #include "moe/kernel/softmax.hpp"
 #include "moe/router/concept.hpp"
 #include "moe/router/linear_scorer.hpp"
+#include "moe/router/logit_checks.hpp"
 
 MOE_NAMESPACE_BEGIN
 
-/// C = round down of (active tokens of the segment) * factor / E, at least 1: `factor` is the average number of
-/// experts per token. Equal scores: the lower token first. Not causal: a token's experts depend on the tokens after
-/// it in its segment.
+/// C = round down of (active tokens of the segment) * factor / E, at least 1: `factor` is the average number
+/// of experts per token. Equal scores: the lower token first. Not causal: a token's experts depend on the
+/// tokens after it in its segment.
 template <class RealType>
 class ExpertChoice {
  public:
@@ -37,7 +38,8 @@ class ExpertChoice {
   static constexpr Coupling coupling(bool) noexcept { return Coupling::per_segment; }
 
   /// Throws config_error unless 0 < capacity_factor <= E.
-  explicit ExpertChoice(Options options) : options_(options), scorer_({options.width, options.experts, false, 0}) {
+  explicit ExpertChoice(Options options)
+      : options_(options), scorer_({options.width, options.experts, false, 0}) {
     check_factor(options.capacity_factor);
   }
 
@@ -57,8 +59,9 @@ class ExpertChoice {
   Index max_pairs(const CallShape& shape) const {
     const double factor = factor_of(shape.options);
     const Index all = checked_product("routed pairs", shape.tokens, experts());
-    const double bound = static_cast<double>(shape.tokens) * factor +
-                         static_cast<double>(std::min(shape.segments, shape.tokens)) * static_cast<double>(experts());
+    const double bound =
+        static_cast<double>(shape.tokens) * factor +
+        static_cast<double>(std::min(shape.segments, shape.tokens)) * static_cast<double>(experts());
     return bound < static_cast<double>(all) ? static_cast<Index>(bound) + 1 : all;
   }
 
@@ -77,7 +80,8 @@ class ExpertChoice {
     run(in, table, nullptr, arena, executor);
   }
   template <Executor X>
-  void route_train(const RouterInput<Real>& in, RouteTable<Real>& table, Tape& tape, Arena& arena, X& executor) const {
+  void route_train(const RouterInput<Real>& in, RouteTable<Real>& table, Tape& tape, Arena& arena,
+                   X& executor) const {
     run(in, table, &tape, arena, executor);
   }
 
@@ -88,18 +92,22 @@ class ExpertChoice {
     const Index n = experts();
     const BackwardScratch d(arena, in.tokens(), n);
     fill_row(Real{0}, d.logit, in.tokens() * n);
-    executor.parallel_for(ceil_div(in.tokens(), kTokens), [&](Index block, Index worker) noexcept {
-      static_cast<void>(worker);
+    executor.parallel_for(ceil_div(in.tokens(), kTokens), [&](Index block, Index) noexcept {
       for (Index t = block * kTokens; t < in.tokens() && t < (block + 1) * kTokens; ++t) {
         if (table.count(t) == 0) continue;
         Real* const dscore = d.score + t * n;
         fill_row(Real{0}, dscore, n);
-        for (Index p = table.offsets[t]; p < table.offsets[t + 1]; ++p) dscore[table.expert[p]] = out.dweight[p];
+        for (Index p = table.offsets[t]; p < table.offsets[t + 1]; ++p)
+          dscore[table.expert[p]] = out.dweight[p];
         softmax_backward_row(tape.probability.data() + t * n, dscore, d.logit + t * n, n);
       }
     });
     Logits<Real> dlogits;
     dlogits.value = MatrixView<Real>(d.logit, in.tokens(), n);
+    dlogits.rows = d.rows;
+    for (Index t = 0; t < in.tokens(); ++t) {
+      if (table.count(t) > 0) d.rows[dlogits.row_count++] = static_cast<std::int32_t>(t);
+    }
     scorer_.backward(in, tape.scorer, dlogits, out.dx, gradients, arena, executor);
   }
 
@@ -131,11 +139,13 @@ class ExpertChoice {
           order(arena.take<std::int32_t>(tokens * experts)) {}
   };
   struct BackwardScratch {
-    Real* logit;  // [T, E]
-    Real* score;  // [T, E]
+    Real* logit;         // [T, E]
+    Real* score;         // [T, E]
+    std::int32_t* rows;  // [T] with an expert; no other has a gradient
     BackwardScratch(Arena& arena, Index tokens, Index experts)
         : logit(arena.take<Real>(checked_product("logits", tokens, experts))),
-          score(arena.take<Real>(tokens * experts)) {}
+          score(arena.take<Real>(tokens * experts)),
+          rows(arena.take<std::int32_t>(tokens)) {}
   };
 
   void check_factor(double factor) const {
@@ -151,7 +161,8 @@ class ExpertChoice {
   }
 
   template <Executor X>
-  void run(const RouterInput<Real>& in, RouteTable<Real>& table, Tape* tape, Arena& arena, X& executor) const {
+  void run(const RouterInput<Real>& in, RouteTable<Real>& table, Tape* tape, Arena& arena,
+           X& executor) const {
     const Index tokens = in.tokens(), n = experts();
     const double factor = factor_of(in.options);
     if (!in.logit_mask.empty()) require_extent("logit_mask", "columns", n, in.logit_mask.cols);

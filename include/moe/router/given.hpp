@@ -7,8 +7,8 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// Borrows ids [T, K] and weights [T, K]; for one call of T rows. Stage 2 checks every id and weight: route_error
-/// for an id outside [0, E) or twice in a row, numeric_error for a weight that is not finite.
+/// Borrows ids [T, K] and weights [T, K]; for one call of T rows. Stage 2 checks every id and weight:
+/// route_error for an id outside [0, E) or twice in a row, numeric_error for a weight that is not finite.
 template <class RealType>
 class GivenRoutes {
  public:
@@ -25,7 +25,9 @@ class GivenRoutes {
 
   Index experts() const noexcept { return experts_; }
   Index width() const noexcept { return 0; }
-  Index max_pairs(const CallShape& shape) const { return checked_product("routed pairs", shape.tokens, ids_.cols); }
+  Index max_pairs(const CallShape& shape) const {
+    return checked_product("routed pairs", shape.tokens, ids_.cols);
+  }
   void measure(Arena&, const CallShape&, Index) const noexcept {}
 
   template <Executor X>

@@ -1,5 +1,5 @@
-// Hash routing: the expert is looked up by token id in a table fixed before training. No parameters, weight 1, no
-// loss. Roller et al., "Hash layers for large sparse models", 2106.04426.
+// Hash routing: the expert is looked up by token id in a table fixed before training. No parameters, weight
+// 1, no loss. Roller et al., "Hash layers for large sparse models", 2106.04426.
 #pragma once
 
 #include <algorithm>
@@ -21,8 +21,8 @@ class HashTable {
   Index hashes() const noexcept { return hashes_; }
   ExpertId expert(Index hash, Index token_id) const noexcept { return id_[hash * vocabulary_ + token_id]; }
 
-  /// A table of the caller: `ids` [H * V], row h the expert of every vocabulary id under hash h. Throws shape_error,
-  /// route_error for ids outside [0, experts) or two hashes that send one token to one expert.
+  /// A table of the caller: `ids` [H * V], row h the expert of every vocabulary id under hash h. Throws
+  /// shape_error, route_error for ids outside [0, experts) or two hashes that send one token to one expert.
   static HashTable own(std::span<const ExpertId> ids, Index vocabulary, Index experts, Index hashes = 1) {
     HashTable table(vocabulary, experts, hashes);
     require_extent("hash table", "entries", table.id_.size(), static_cast<Index>(ids.size()));
@@ -38,8 +38,8 @@ class HashTable {
       for (Index h = 1; h < hashes; ++h) {
         for (Index other = 0; other < h; ++other) {
           if (table.expert(h, v) == table.expert(other, v)) {
-            fail<route_error>("hash table: expected different experts from different hashes, got ", table.expert(h, v),
-                              " twice for token id ", v);
+            fail<route_error>("hash table: expected different experts from different hashes, got ",
+                              table.expert(h, v), " twice for token id ", v);
           }
         }
       }
@@ -63,9 +63,9 @@ class HashTable {
     return table;
   }
 
-  /// Balanced by corpus counts: ids in order of falling count (ties: lower id), each to the expert with the least
-  /// total so far (ties: lower expert), so that the loads differ by at most one id's count. With several hashes
-  /// every pool is balanced; `seed` then shuffles ids of equal count differently per hash.
+  /// Balanced by corpus counts: ids in order of falling count (ties: lower id), each to the expert with the
+  /// least total so far (ties: lower expert), so that the loads differ by at most one id's count. With
+  /// several hashes every pool is balanced; `seed` then shuffles ids of equal count differently per hash.
   static HashTable balanced(std::span<const std::int64_t> counts, Index experts, Index hashes = 1,
                             std::uint64_t seed = 0) {
     HashTable table(static_cast<Index>(counts.size()), experts, hashes);
@@ -151,25 +151,27 @@ class HashRouter {
   void measure(Arena&, const CallShape&, Index) const noexcept {}
   void measure_backward(Arena&, const CallShape&, Index) const noexcept {}
 
-  /// Throws config_error without token ids, route_error for one outside the vocabulary, config_error for a mask or a
-  /// K of the call, which a table cannot follow.
+  /// Throws config_error without token ids, route_error for one outside the vocabulary, config_error for a
+  /// mask or a K of the call, which a table cannot follow.
   template <Executor X>
   void route(const RouterInput<Real>& in, RouteTable<Real>& table, Arena&, X&) const {
     check(in);
     for (Index t = 0; t < in.tokens(); ++t) {
       table.begin_token(t);
       if (!in.takes_part(t)) continue;
-      for (Index h = 0; h < table_.hashes(); ++h) table.push(t, table_.expert(h, Index{in.token_id[t]}), Real{1});
+      for (Index h = 0; h < table_.hashes(); ++h)
+        table.push(t, table_.expert(h, Index{in.token_id[t]}), Real{1});
     }
   }
   template <Executor X>
-  void route_train(const RouterInput<Real>& in, RouteTable<Real>& table, Tape&, Arena& arena, X& executor) const {
+  void route_train(const RouterInput<Real>& in, RouteTable<Real>& table, Tape&, Arena& arena,
+                   X& executor) const {
     route(in, table, arena, executor);
   }
   /// Nothing is learned.
   template <Executor X>
-  void backward(const RouterInput<Real>&, const RouteTable<Real>&, const Tape&, const RouteGradients<Real>&, Gradients*,
-                Arena&, X&) const noexcept {}
+  void backward(const RouterInput<Real>&, const RouteTable<Real>&, const Tape&, const RouteGradients<Real>&,
+                Gradients*, Arena&, X&) const noexcept {}
 
   void on_step_end(const RouteStats&) noexcept {}
   Gradients make_gradients() const noexcept { return {}; }

@@ -13,7 +13,7 @@ struct LinearScorerOptions {
   Index width = 0;    // D
   Index outputs = 0;  // N
   bool bias = false;
-  double jitter = 0;  // training: x * U(1 - jitter, 1 + jitter), drawn per element; Switch 2101.03961 uses 0.01
+  double jitter = 0;  // training: x * U(1 - jitter, 1 + jitter) per element; Switch 2101.03961: 0.01
 };
 
 /// Parameters "gate.weight" [N, D], "gate.bias" [N]. Zero at first, so that ties decide until initialise().
@@ -48,7 +48,8 @@ class LinearScorer {
   }
 
   template <Executor X>
-  void logits(const RouterInput<Real>& in, const Logits<Real>& out, Tape* tape, Arena& arena, X& executor) const {
+  void logits(const RouterInput<Real>& in, const Logits<Real>& out, Tape* tape, Arena& arena,
+              X& executor) const {
     ConstMatrixView<Real> x = in.x;
     if (jittered(in)) {
       const Index size = x.rows * x.cols;
@@ -60,10 +61,11 @@ class LinearScorer {
   }
 
   template <Executor X>
-  void backward(const RouterInput<Real>& in, const Tape& tape, const Logits<Real>& dlogits, const MatrixView<Real>& dx,
-                Gradients* gradients, Arena& arena, X& executor) const {
+  void backward(const RouterInput<Real>& in, const Tape& tape, const Logits<Real>& dlogits,
+                const MatrixView<Real>& dx, Gradients* gradients, Arena& arena, X& executor) const {
+    const Index count = dlogits.rows == nullptr ? in.tokens() : dlogits.row_count;
     if (!jittered(in)) {
-      projection_.backward(in.x, dlogits.value, dx, gradients, arena, executor);
+      projection_.backward_rows(dlogits.rows, count, in.x, dlogits.value, dx, gradients, arena, executor);
       return;
     }
     MatrixView<Real> djittered{};
@@ -71,8 +73,9 @@ class LinearScorer {
       djittered = MatrixView<Real>(arena.take<Real>(in.x.rows * in.x.cols), in.x.rows, in.x.cols);
       fill_row(Real{0}, djittered.data, in.x.rows * in.x.cols);
     }
-    projection_.backward(ConstMatrixView<Real>(tape.jittered.data(), in.x.rows, in.x.cols), dlogits.value, djittered,
-                         gradients, arena, executor);
+    projection_.backward_rows(dlogits.rows, count,
+                              ConstMatrixView<Real>(tape.jittered.data(), in.x.rows, in.x.cols),
+                              dlogits.value, djittered, gradients, arena, executor);
     if (dx) jitter_rows(in, djittered, dx, true, executor);
   }
 
@@ -97,8 +100,8 @@ class LinearScorer {
 
   /// to = from * factor, or to += from * factor; the factor is drawn per (row key, column).
   template <Executor X>
-  void jitter_rows(const RouterInput<Real>& in, const ConstMatrixView<Real>& from, const MatrixView<Real>& to, bool add,
-                   X& executor) const {
+  void jitter_rows(const RouterInput<Real>& in, const ConstMatrixView<Real>& from, const MatrixView<Real>& to,
+                   bool add, X& executor) const {
     const KeyedRandom draw(in.seed, in.step, DrawStream::jitter);
     executor.parallel_for(from.rows, [&](Index t, Index) noexcept {
       for (Index j = 0; j < from.cols; ++j) {

@@ -1,6 +1,6 @@
 // Load-balance loss: c * N * sum over outputs of f_e * P_e, with f_e the fraction of choices that fell on e
-// (sum 1) and P_e the mean probability. Minimum c, when both are uniform. Switch Transformer 2101.03961 eq. 4;
-// f over all micro-batches: 2501.11873; heterogeneous weights per expert: MoE++ 2410.07348 eq. 7.
+// (sum 1) and P_e the mean probability. Minimum c, when both are uniform. Switch Transformer 2101.03961 eq.
+// 4; f over all micro-batches: 2501.11873; heterogeneous weights per expert: MoE++ 2410.07348 eq. 7.
 #pragma once
 
 #include "moe/core/buffer.hpp"
@@ -18,6 +18,7 @@ class LoadBalance : public BalancePart {
   struct Options {
     double coefficient = 0.01;
     bool first_choice_only = false;  // f from first choices: GShard 2006.16668
+    Index nulls = 0;  // the last outputs stand for no expert and share their mean f: AdaMoE 2406.13233
   };
 
   LoadBalance() = default;
@@ -27,6 +28,7 @@ class LoadBalance : public BalancePart {
 
   double coefficient() const noexcept { return options_.coefficient; }
   void check(Index outputs) const {
+    require_range("null experts", options_.nulls, 0, outputs - 1);
     if (!eta_.empty()) require_extent("load balance factors", "entries", outputs, eta_.size());
   }
   void measure(Arena& arena, Index, Index outputs) const { arena.take<double>(outputs); }
@@ -43,7 +45,8 @@ class LoadBalance : public BalancePart {
   }
 
   template <class Real>
-  void backward(const BalanceInput<Real>& in, double scale, const BalanceGradients<Real>& out, Arena& arena) const {
+  void backward(const BalanceInput<Real>& in, double scale, const BalanceGradients<Real>& out,
+                Arena& arena) const {
     const double* factor = factors(in, arena);
     for (Index t = 0; t < in.tokens(); ++t) {
       if (!in.active[t]) continue;
@@ -68,9 +71,12 @@ class LoadBalance : public BalancePart {
       for (Index i = 0; i < taken; ++i) count[in.choices(t)[i]] += 1;
       total += static_cast<double>(taken);
     }
-    const double common = total > 0 && in.active_count > 0
-                              ? options_.coefficient * static_cast<double>(n) / total / static_cast<double>(in.active_count)
-                              : 0.0;
+    double of_nulls = 0;
+    for (Index e = n - options_.nulls; e < n; ++e) of_nulls += count[e];
+    for (Index e = n - options_.nulls; e < n; ++e) count[e] = of_nulls / static_cast<double>(options_.nulls);
+    const double common = total > 0 && in.active_count > 0 ? options_.coefficient * static_cast<double>(n) /
+                                                                 total / static_cast<double>(in.active_count)
+                                                           : 0.0;
     for (Index e = 0; e < n; ++e) count[e] *= common * (eta_.empty() ? 1.0 : eta_[e]);
     return count;
   }

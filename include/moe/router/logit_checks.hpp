@@ -10,11 +10,11 @@ MOE_NAMESPACE_BEGIN
 
 namespace impl {
 
-/// Sets active[t] for the rows that take part. A row with NaN, +inf or nothing above -inf throws numeric_error
-/// naming token and expert or, with isolate_row, is marked spoiled and inactive.
+/// Sets active[t] for the rows that take part. A row with NaN, +inf or nothing above -inf throws
+/// numeric_error naming token and expert or, with isolate_row, is marked spoiled and inactive.
 template <class Real>
-void check_logit_rows(const RouterInput<Real>& in, const MatrixView<Real>& logits, NonFinite policy, bool* spoiled,
-                      bool* active) {
+void check_logit_rows(const RouterInput<Real>& in, const MatrixView<Real>& logits, NonFinite policy,
+                      bool* spoiled, bool* active) {
   for (Index t = 0; t < in.tokens(); ++t) {
     active[t] = in.takes_part(t);
     if (!active[t]) continue;
@@ -23,8 +23,8 @@ void check_logit_rows(const RouterInput<Real>& in, const MatrixView<Real>& logit
     if (bad < 0 && any_above_neg_inf(row, logits.cols)) continue;
     if (policy == NonFinite::throw_) {
       if (bad >= 0) {
-        fail<numeric_error>("logits: expected finite values or -inf (masked), got ", row[bad], " for token ", t,
-                            ", expert ", bad, "; NonFinite::isolate_row confines it to its row");
+        fail<numeric_error>("logits: expected finite values or -inf (masked), got ", row[bad], " for token ",
+                            t, ", expert ", bad, "; NonFinite::isolate_row confines it to its row");
       }
       fail<numeric_error>("logits: expected at least one unmasked expert, got all -inf for token ", t,
                           "; NonFinite::isolate_row confines it to its row");

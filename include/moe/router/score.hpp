@@ -1,5 +1,5 @@
-// Score functions: logits of one row -> scores of one row, with their backward, and the probabilities that the
-// balance losses are built on.
+// Score functions: logits of one row -> scores of one row, with their backward, and the probabilities that
+// the balance losses are built on.
 #pragma once
 
 #include <concepts>
@@ -11,15 +11,16 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// Rows of n entries. `backward` adds to dlogit. `probability` turns scores into a distribution over the row's
-/// outputs (for losses; kProbability: the scores are one already); its backward adds to dscore. A masked output
-/// (logit -inf) has probability 0.
+/// Rows of n entries. `backward` adds to dlogit. `probability` turns scores into a distribution over the
+/// row's outputs (for losses; kProbability: the scores are one already); its backward adds to dscore. A
+/// masked output (logit -inf) has probability 0.
 template <class F>
-concept ScoreFunction = std::copy_constructible<F> && requires(const F& f, const double* in, double* out, Index n) {
+concept ScoreFunction = std::copy_constructible<F> &&
+    requires(const F& f, const double* in, double* out, Index n) {
   { F::kProbability } -> std::convertible_to<bool>;
-  f.forward(in, out, n);             // logit, score
-  f.backward(in, in, in, out, n);    // logit, score, dscore, dlogit +=
-  f.probability(in, out, n);         // score, probability
+  f.forward(in, out, n);                       // logit, score
+  f.backward(in, in, in, out, n);              // logit, score, dscore, dlogit +=
+  f.probability(in, out, n);                   // score, probability
   f.probability_backward(in, in, in, out, n);  // score, probability, dprobability, dscore +=
 };
 
@@ -40,13 +41,14 @@ struct Softmax {
     copy_row(score, out, n);
   }
   template <class Real>
-  void probability_backward(const Real*, const Real*, const Real* dprobability, Real* dscore, Index n) const noexcept {
+  void probability_backward(const Real*, const Real*, const Real* dprobability, Real* dscore,
+                            Index n) const noexcept {
     add_row(dprobability, dscore, n);
   }
 };
 
 /// The logits themselves (selection on logits, softmax over the kept); their probabilities are the softmax.
-struct Identity {
+struct IdentityScore {
   static constexpr bool kProbability = false;
 
   template <class Real>
@@ -74,34 +76,34 @@ namespace impl {
 struct ShareOfSum {
   template <class Real>
   static void forward(const Real* score, Real* out, Index n) noexcept {
-    const Real sum = sum_row(score, n);
-    scale_row(sum > 0 ? 1 / sum : Real{0}, score, out, n);
+    const Real sum = moe::sum_row(score, n);
+    for (Index i = 0; i < n; ++i) out[i] = sum > 0 ? score[i] / sum : Real{0};
   }
   /// d score_i = (dp_i - sum_j p_j dp_j) / sum.
   template <class Real>
   static void backward(const Real* score, const Real* probability, const Real* dprobability, Real* dscore,
                        Index n) noexcept {
-    const Real sum = sum_row(score, n);
+    const Real sum = moe::sum_row(score, n);
     if (!(sum > 0)) return;
-    const Real mean = dot(probability, dprobability, n);
+    const Real mean = moe::dot(probability, dprobability, n);
     for (Index i = 0; i < n; ++i) dscore[i] += (dprobability[i] - mean) / sum;
   }
 };
 
 /// Applies an activation to every logit; probabilities are shares of the sum.
-template <class Activation>
+template <Activation Act>
 struct ElementwiseScore {
   static constexpr bool kProbability = false;
 
   template <class Real>
   void forward(const Real* logit, Real* score, Index n) const noexcept {
-    activate_row(Activation{}, logit, score, n);
+    activate_row(Act{}, logit, score, n);
   }
   template <class Real>
   void backward(const Real* logit, const Real*, const Real* dscore, Real* dlogit, Index n) const noexcept {
     for (Index i = 0; i < n; ++i) {
       // A masked logit gets nothing: its derivative may be 0 * inf.
-      if (!is_neg_inf(logit[i])) dlogit[i] += dscore[i] * Activation{}.derivative(logit[i]);
+      if (!is_neg_inf(logit[i])) dlogit[i] += dscore[i] * Act{}.derivative(logit[i]);
     }
   }
   template <class Real>
@@ -109,8 +111,8 @@ struct ElementwiseScore {
     ShareOfSum::forward(score, out, n);
   }
   template <class Real>
-  void probability_backward(const Real* score, const Real* probability, const Real* dprobability, Real* dscore,
-                            Index n) const noexcept {
+  void probability_backward(const Real* score, const Real* probability, const Real* dprobability,
+                            Real* dscore, Index n) const noexcept {
     ShareOfSum::backward(score, probability, dprobability, dscore, n);
   }
 };

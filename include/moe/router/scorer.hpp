@@ -2,6 +2,7 @@
 #pragma once
 
 #include <concepts>
+#include <cstdint>
 
 #include "moe/core/executor.hpp"
 #include "moe/core/input.hpp"
@@ -18,24 +19,26 @@ struct Logits {
   MatrixView<Real> value;  // [T, N]
   MatrixView<Real> clean{};
   MatrixView<Real> noise_scale{};
+  const std::int32_t* rows = nullptr;  // backward: [row_count] the rows that take part, ascending; null: all
+  Index row_count = 0;
 };
 
-/// `backward` gets gradients of all three (empty where there is no noise), adds to dx (which may be absent) and to
-/// the gradients (null: frozen).
+/// `backward` gets gradients of all three (empty where there is no noise) and may overwrite them, adds to dx
+/// (which may be absent) and to the gradients (null: frozen). It leaves out the rows that take no part
+/// (padding, spoiled): their x may be NaN, which times a gradient of 0 is NaN.
 template <class S>
-concept Scorer =
-    std::move_constructible<S> &&
+concept Scorer = std::move_constructible<S> &&
     requires(const S& scorer, const RouterInput<typename S::Real>& in, const Logits<typename S::Real>& logits,
              const MatrixView<typename S::Real>& dx, typename S::Tape* tape, const typename S::Tape& taped,
              typename S::Gradients* gradients, Arena& arena, SerialExecutor& executor) {
-      { S::kNoisy } -> std::convertible_to<bool>;
-      { scorer.width() } -> std::convertible_to<Index>;
-      { scorer.outputs() } -> std::convertible_to<Index>;
-      { scorer.measure(arena, Index{}, Index{}) } -> std::same_as<void>;
-      { scorer.measure_backward(arena, Index{}, Index{}) } -> std::same_as<void>;
-      { scorer.logits(in, logits, tape, arena, executor) } -> std::same_as<void>;
-      { scorer.backward(in, taped, logits, dx, gradients, arena, executor) } -> std::same_as<void>;
-      { scorer.make_gradients() } -> std::same_as<typename S::Gradients>;
-    };
+  { S::kNoisy } -> std::convertible_to<bool>;
+  { scorer.width() } -> std::convertible_to<Index>;
+  { scorer.outputs() } -> std::convertible_to<Index>;
+  { scorer.measure(arena, Index{}, Index{}) } -> std::same_as<void>;
+  { scorer.measure_backward(arena, Index{}, Index{}) } -> std::same_as<void>;
+  { scorer.logits(in, logits, tape, arena, executor) } -> std::same_as<void>;
+  { scorer.backward(in, taped, logits, dx, gradients, arena, executor) } -> std::same_as<void>;
+  { scorer.make_gradients() } -> std::same_as<typename S::Gradients>;
+};
 
 MOE_NAMESPACE_END

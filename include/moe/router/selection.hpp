@@ -1,5 +1,5 @@
-// Selections of token-choice routers: choice scores of one row -> expert ids, first choice first. Ties go to the
-// lower id; an output whose choice score is -inf is masked and never chosen.
+// Selections of token-choice routers: choice scores of one row -> expert ids, first choice first. Ties go to
+// the lower id; an output whose choice score is -inf is masked and never chosen.
 #pragma once
 
 #include <concepts>
@@ -12,12 +12,14 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// `most(k, n)`: bound on choices per row for a per-call k (0: as built); throws config_error when k does not fit.
-/// `select(choice, n, k, out)` may overwrite `choice` and returns how many ids it wrote.
+/// `most(k, n)`: bound on choices per row for a per-call k (0: as built); throws config_error when k does not
+/// fit. `select(choice, n, k, out)` may overwrite `choice` and returns how many ids it wrote.
 template <class S>
-concept Selection = std::copy_constructible<S> && requires(const S& s, double* choice, Index n, ExpertId* out) {
+concept Selection = std::copy_constructible<S> &&
+    requires(const S& s, double* choice, Index n, ExpertId* out) {
   { s.most(n, n) } -> std::same_as<Index>;
-  { s.select(choice, n, n, out) } noexcept -> std::same_as<Index>;
+  { s.select(choice, n, n, out) }
+  noexcept->std::same_as<Index>;
 };
 
 namespace impl {
@@ -64,7 +66,7 @@ class TopKSelection {
 /// How a group of experts is ranked.
 enum class GroupScore : std::uint8_t {
   highest,      // best choice score of the group (DeepSeek-V2)
-  top_two_sum,  // sum of its two best (DeepSeek-V3, with a selection bias)
+  top_two_sum,  // sum of its two best that are not masked (DeepSeek-V3, with a selection bias)
 };
 
 /// Experts in equal groups (devices, nodes): the best `kept` groups stay, then the k highest among them.
@@ -94,8 +96,8 @@ class GroupLimitedSelection {
     const Index kept = k == 0 ? options_.k : k;
     const Index reachable = n / options_.groups * options_.kept;
     if (kept < 1 || kept > reachable) {
-      fail<config_error>("experts per token: expected K in [1, ", reachable, "] (experts of the kept groups), got ",
-                         kept);
+      fail<config_error>("experts per token: expected K in [1, ", reachable,
+                         "] (experts of the kept groups), got ", kept);
     }
     return kept;
   }
@@ -129,8 +131,8 @@ class GroupLimitedSelection {
         second = choice[i];
       }
     }
-    if (options_.score == GroupScore::highest || size == 1) return first;
-    return first + second;
+    // A masked second is left out: a group with one open expert stays ahead of a group with none.
+    return options_.score == GroupScore::highest || is_neg_inf(second) ? first : first + second;
   }
 
   Options options_;

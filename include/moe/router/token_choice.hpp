@@ -1,9 +1,9 @@
 // Stage 1/5 route, token-choice form. In: RouterInput. Out: RouteTable. Next: moe/plan/dispatch_plan.hpp
-// Router = scorer > score function > selection > weighting, plus balancing. Every token chooses for itself; named
-// routers are aliases of this composition (router/top_k.hpp and its neighbours).
+// Router = scorer > score function > selection > weighting, plus balancing. Every token chooses for itself;
+// named routers are aliases of this composition (router/top_k.hpp and its neighbours).
 #pragma once
 
-#include <cmath>
+#include <cstdint>
 #include <utility>
 
 #include "moe/core/buffer.hpp"
@@ -27,15 +27,15 @@ namespace impl {
 /// What a token-choice router forms on the way to its table. N outputs, M room for choices per token.
 template <class Real>
 struct TokenChoiceArrays {
-  Logits<Real> logits;          // [T, N]
-  MatrixView<Real> score;       // [T, N]
-  MatrixView<Real> probability;  // [T, N]; empty unless a loss needs it
-  ExpertId* chosen = nullptr;   // [T, M]
+  Logits<Real> logits;            // [T, N]
+  MatrixView<Real> score;         // [T, N]
+  MatrixView<Real> probability;   // [T, N]; empty unless a loss needs it
+  ExpertId* chosen = nullptr;     // [T, M]
   Index* chosen_count = nullptr;  // [T]
-  Real* weight = nullptr;       // [T, M]
-  bool* keep = nullptr;         // [T, M] routed to a real expert
-  bool* active = nullptr;       // [T]
-  Index most = 0;               // M
+  Real* weight = nullptr;         // [T, M]
+  bool* keep = nullptr;           // [T, M] routed to a real expert
+  bool* active = nullptr;         // [T]
+  Index most = 0;                 // M
 
   static MatrixView<Real> matrix(Arena& arena, Index rows, Index cols) {
     Real* const data = arena.take<Real>(checked_product("logits", rows, cols));
@@ -46,7 +46,8 @@ struct TokenChoiceArrays {
     return view;
   }
 
-  static TokenChoiceArrays carve(Arena& arena, Index tokens, Index outputs, Index most, bool noisy, bool probability) {
+  static TokenChoiceArrays carve(Arena& arena, Index tokens, Index outputs, Index most, bool noisy,
+                                 bool probability) {
     TokenChoiceArrays a;
     a.logits.value = matrix(arena, tokens, outputs);
     if (noisy) {
@@ -67,8 +68,8 @@ struct TokenChoiceArrays {
 
 }  // namespace impl
 
-/// A router in which a token's route depends on that token alone (contract C1); losses look at the whole batch.
-/// `Balance` is a Balancing<...>.
+/// A router in which a token's route depends on that token alone (contract C1); losses look at the whole
+/// batch. `Balance` is a Balancing<...>.
 template <Scorer S, ScoreFunction F, Selection Select, Weighting W, class Balance = Balancing<>>
 class TokenChoice {
  public:
@@ -101,7 +102,8 @@ class TokenChoice {
   Index outputs() const noexcept { return scorer_.outputs(); }
   Index width() const noexcept { return scorer_.width(); }
   Index max_pairs(const CallShape& shape) const {
-    return checked_product("routed pairs", shape.tokens, selection_.most(shape.options.experts_per_token, outputs()));
+    return checked_product("routed pairs", shape.tokens,
+                           selection_.most(shape.options.experts_per_token, outputs()));
   }
 
   S& scorer() noexcept { return scorer_; }
@@ -124,7 +126,8 @@ class TokenChoice {
   }
 
   /// Throws numeric_error naming token and expert for NaN, +inf or an all-masked row (unless isolated),
-  /// config_error for a K beyond N, shape_error for a mask of another width.
+  /// config_error for a K beyond N or outside counts beside null experts, shape_error for a mask of
+  /// another width.
   template <Executor X>
   void route(const RouterInput<Real>& in, RouteTable<Real>& table, Arena& arena, X& executor) const {
     check(in);
@@ -133,7 +136,8 @@ class TokenChoice {
   }
 
   template <Executor X>
-  void route_train(const RouterInput<Real>& in, RouteTable<Real>& table, Tape& tape, Arena& arena, X& executor) const {
+  void route_train(const RouterInput<Real>& in, RouteTable<Real>& table, Tape& tape, Arena& arena,
+                   X& executor) const {
     check(in);
     Arena measuring;
     carve(measuring, in.tokens(), in.options, in.training);
@@ -149,7 +153,9 @@ class TokenChoice {
     const bool losses = in.training && balance_.has_loss() && out.auxiliary_scale != 0;
     const BackwardScratch d(arena, in.tokens(), outputs(), a.most, S::kNoisy, balance_.has_loss());
     d.zero();
+    Index active = 0;
     for (Index t = 0; t < in.tokens(); ++t) {  // gradients of the table's pairs, back at their choices
+      if (a.active[t]) d.rows[active++] = static_cast<std::int32_t>(t);
       Index p = table.offsets[t];
       for (Index i = t * a.most; i < t * a.most + a.chosen_count[t]; ++i) {
         if (a.keep[i]) d.weight[i] = out.dweight[p++];
@@ -168,13 +174,17 @@ class TokenChoice {
         if (!a.active[t]) continue;
         weighting_.backward(chosen_of(in, a, t), a.score.row(t), d.weight + t * a.most, d.score.row(t));
         if (losses) {
-          score_.probability_backward(a.score.row(t), a.probability.row(t), d.probability.row(t), d.score.row(t),
-                                      outputs());
+          score_.probability_backward(a.score.row(t), a.probability.row(t), d.probability.row(t),
+                                      d.score.row(t), outputs());
         }
-        score_.backward(a.logits.value.row(t), a.score.row(t), d.score.row(t), d.logits.value.row(t), outputs());
+        score_.backward(a.logits.value.row(t), a.score.row(t), d.score.row(t), d.logits.value.row(t),
+                        outputs());
       }
     });
-    scorer_.backward(in, tape.scorer, d.logits, out.dx, gradients, arena, executor);
+    Logits<Real> dlogits = d.logits;
+    dlogits.rows = d.rows;
+    dlogits.row_count = active;
+    scorer_.backward(in, tape.scorer, dlogits, out.dx, gradients, arena, executor);
   }
 
   void on_step_end(const RouteStats& stats) { balance_.on_step_end(stats); }
@@ -202,7 +212,9 @@ class TokenChoice {
     MatrixView<Real> probability;
     Real* weight;  // [T, M]
     Index weights;
-    BackwardScratch(Arena& arena, Index tokens, Index outputs, Index most, bool noisy, bool with_probability) {
+    std::int32_t* rows;  // [T] that take part
+    BackwardScratch(Arena& arena, Index tokens, Index outputs, Index most, bool noisy,
+                    bool with_probability) {
       using Arrays = impl::TokenChoiceArrays<Real>;
       logits.value = Arrays::matrix(arena, tokens, outputs);
       if (noisy) {
@@ -213,6 +225,7 @@ class TokenChoice {
       if (with_probability) probability = Arrays::matrix(arena, tokens, outputs);
       weights = tokens * most;
       weight = arena.take<Real>(weights);
+      rows = arena.take<std::int32_t>(tokens);
     }
     void zero() const noexcept {
       for (const MatrixView<Real>& m : {logits.value, logits.clean, logits.noise_scale, score, probability}) {
@@ -222,11 +235,14 @@ class TokenChoice {
     }
   };
 
-  Index most(const CallOptions& options) const { return selection_.most(options.experts_per_token, outputs()); }
+  Index most(const CallOptions& options) const {
+    return selection_.most(options.experts_per_token, outputs());
+  }
 
-  impl::TokenChoiceArrays<Real> carve(Arena& arena, Index tokens, const CallOptions& options, bool training) const {
-    return impl::TokenChoiceArrays<Real>::carve(arena, tokens, outputs(), most(options), S::kNoisy,
-                                                training && balance_.has_loss());
+  impl::TokenChoiceArrays<Real> carve(Arena& arena, Index tokens, const CallOptions& options,
+                                      bool training) const {
+    return impl::TokenChoiceArrays<Real>::carve(arena, tokens, outputs(), most(options),
+                                                S::kNoisy && training, training && balance_.has_loss());
   }
 
   void measure_work(Arena& arena, Index tokens, Index concurrency) const {
@@ -239,21 +255,28 @@ class TokenChoice {
 
   void check(const RouterInput<Real>& in) const {
     if (!in.logit_mask.empty()) require_extent("logit_mask", "columns", outputs(), in.logit_mask.cols);
+    if (in.outside_counts != nullptr && experts() != outputs()) {
+      fail<config_error>("outside_counts: expected none for a router with null experts, whose choices are ",
+                         "not counted one by one");
+    }
   }
 
-  static Chosen chosen_of(const RouterInput<Real>& in, const impl::TokenChoiceArrays<Real>& a, Index t) noexcept {
+  static Chosen chosen_of(const RouterInput<Real>& in, const impl::TokenChoiceArrays<Real>& a,
+                          Index t) noexcept {
     const double draw =
         in.training ? KeyedRandom(in.seed, in.step, DrawStream::second_expert).uniform(in.key(t), 0) : 0.0;
     return {a.chosen + t * a.most, a.chosen_count[t], draw, in.training};
   }
 
-  static BalanceInput<Real> balance_input(const RouterInput<Real>& in, const impl::TokenChoiceArrays<Real>& a) {
+  static BalanceInput<Real> balance_input(const RouterInput<Real>& in,
+                                          const impl::TokenChoiceArrays<Real>& a) {
     BalanceInput<Real> b{.call = in, .logit = a.logits.value, .score = a.score, .probability = a.probability};
     b.clean = a.logits.clean;
     b.noise_scale = a.logits.noise_scale;
     b.chosen = a.chosen;
     b.chosen_count = a.chosen_count;
     b.weight = a.weight;
+    b.keep = a.keep;
     b.most = a.most;
     b.active = a.active;
     for (Index t = 0; t < in.tokens(); ++t) b.active_count += a.active[t] ? 1 : 0;
@@ -270,7 +293,7 @@ class TokenChoice {
     impl::check_logit_rows(in, a.logits.value, non_finite_, table.spoiled, a.active);
 
     Real* const choice = arena.take<Real>(executor.concurrency() * outputs());
-    const Real* const bias = balance_.template selection_bias<Real>();
+    const double* const bias = balance_.selection_bias();
     executor.parallel_for(blocks(in.tokens()), [&](Index block, Index worker) noexcept {
       for (Index t = block * kTokens; t < in.tokens() && t < (block + 1) * kTokens; ++t) {
         choose(in, a, bias, choice + worker * outputs(), t);
@@ -300,8 +323,8 @@ class TokenChoice {
   }
 
   /// Scores, choices and weights of one row. `choice` [N] is scratch.
-  void choose(const RouterInput<Real>& in, const impl::TokenChoiceArrays<Real>& a, const Real* bias, Real* choice,
-              Index t) const noexcept {
+  void choose(const RouterInput<Real>& in, const impl::TokenChoiceArrays<Real>& a, const double* bias,
+              Real* choice, Index t) const noexcept {
     const Index n = outputs();
     a.chosen_count[t] = 0;
     if (!a.active[t]) return;
@@ -310,7 +333,8 @@ class TokenChoice {
     score_.forward(logit, score, n);
     if (!a.probability.empty()) score_.probability(score, a.probability.row(t), n);
     for (Index e = 0; e < n; ++e) {
-      choice[e] = is_neg_inf(logit[e]) ? impl::kMasked<Real> : (bias == nullptr ? score[e] : score[e] + bias[e]);
+      choice[e] = is_neg_inf(logit[e]) ? impl::kMasked<Real>
+                                       : (bias == nullptr ? score[e] : score[e] + static_cast<Real>(bias[e]));
     }
     ExpertId* const ids = a.chosen + t * a.most;
     a.chosen_count[t] = selection_.select(choice, n, in.options.experts_per_token, ids);

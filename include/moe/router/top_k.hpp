@@ -1,5 +1,5 @@
-// Top-k routers: softmax over all then the k best (Switch, Qwen, DeepSeek-V1; renormalised: Mixtral), softmax over
-// the kept (Shazeer 2017 without noise), sigmoid scores (DeepSeek-V3 without bias).
+// Top-k routers: softmax over all then the k best (Switch, Qwen, DeepSeek-V1; renormalised: Mixtral), softmax
+// over the kept (Shazeer 2017 without noise), sigmoid scores (DeepSeek-V3 without bias).
 #pragma once
 
 #include "moe/router/linear_scorer.hpp"
@@ -14,10 +14,10 @@ struct TopKOptions {
   Index width = 0;    // D
   Index experts = 0;  // E
   Index k = 2;
-  bool bias = false;            // a trained bias per expert
-  double jitter = 0;            // training: router input times U(1 - jitter, 1 + jitter)
-  double load_balance = 0.01;   // coefficient, see router/load_balance.hpp
-  double z_loss = 0;            // coefficient, see router/z_loss.hpp
+  bool bias = false;                   // a trained bias per expert
+  double jitter = 0;                   // training: router input times U(1 - jitter, 1 + jitter)
+  double load_balance = 0.01;          // coefficient, see router/load_balance.hpp
+  double z_loss = 0;                   // coefficient, see router/z_loss.hpp
   GatherWeighting::Options weights{};  // normalisation and scale of gathered scores
   NonFinite non_finite = NonFinite::throw_;
 
@@ -35,32 +35,37 @@ using SoftmaxTopK =
 /// Throws config_error for sizes or a k that do not fit.
 template <class Real>
 SoftmaxTopK<Real> softmax_top_k(const TopKOptions& options) {
-  return {LinearScorer<Real>(options.scorer()), Softmax{}, TopKSelection(options.k), GatherWeighting(options.weights),
-          options.balancing(), options.non_finite};
+  return {LinearScorer<Real>(options.scorer()), Softmax{},           TopKSelection(options.k),
+          GatherWeighting(options.weights),     options.balancing(), options.non_finite};
 }
 
-/// The k best logits, softmax over them. With k = 1 the weight is 1 and the router learns from its losses only.
+/// The k best logits, softmax over them. With k = 1 the weight is 1 and the router learns from its losses
+/// only.
 template <class Real>
-using TopKSoftmax =
-    TokenChoice<LinearScorer<Real>, Identity, TopKSelection, SoftmaxWeighting, Balancing<LoadBalance, ZLoss>>;
+using TopKSoftmax = TokenChoice<LinearScorer<Real>, IdentityScore, TopKSelection, SoftmaxWeighting,
+                                Balancing<LoadBalance, ZLoss>>;
 
 /// Throws config_error for sizes or a k that do not fit.
 template <class Real>
 TopKSoftmax<Real> top_k_softmax(const TopKOptions& options) {
-  return {LinearScorer<Real>(options.scorer()), Identity{}, TopKSelection(options.k), SoftmaxWeighting{},
-          options.balancing(), options.non_finite};
+  return {LinearScorer<Real>(options.scorer()),
+          IdentityScore{},
+          TopKSelection(options.k),
+          SoftmaxWeighting{},
+          options.balancing(),
+          options.non_finite};
 }
 
 /// Each expert's sigmoid, the k best, as weights.
 template <class Real>
-using SigmoidTopK =
-    TokenChoice<LinearScorer<Real>, SigmoidScore, TopKSelection, GatherWeighting, Balancing<LoadBalance, ZLoss>>;
+using SigmoidTopK = TokenChoice<LinearScorer<Real>, SigmoidScore, TopKSelection, GatherWeighting,
+                                Balancing<LoadBalance, ZLoss>>;
 
 /// Throws config_error for sizes or a k that do not fit.
 template <class Real>
 SigmoidTopK<Real> sigmoid_top_k(const TopKOptions& options) {
-  return {LinearScorer<Real>(options.scorer()), SigmoidScore{}, TopKSelection(options.k),
-          GatherWeighting(options.weights), options.balancing(), options.non_finite};
+  return {LinearScorer<Real>(options.scorer()), SigmoidScore{},      TopKSelection(options.k),
+          GatherWeighting(options.weights),     options.balancing(), options.non_finite};
 }
 
 MOE_NAMESPACE_END

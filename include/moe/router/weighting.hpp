@@ -1,13 +1,14 @@
-// Weightings of token-choice routers: the scores of the chosen experts -> combine weights. Always the unbiased
-// scores: what a selection bias moved does not show in a weight.
+// Weightings of token-choice routers: the scores of the chosen experts -> combine weights. Always the
+// unbiased scores: what a selection bias moved does not show in a weight.
 #pragma once
 
-#include <cmath>
 #include <concepts>
 #include <cstdint>
 
 #include "moe/core/check.hpp"
 #include "moe/core/types.hpp"
+#include "moe/kernel/finite.hpp"
+#include "moe/kernel/math.hpp"
 #include "moe/kernel/softmax.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -20,15 +21,18 @@ struct Chosen {
   bool training = false;
 };
 
-/// `forward`: weight[i] and keep[i] for every choice; one that is not kept is routed nowhere. `backward`: dweight[i]
-/// (0 where not kept) to dscore[id] +=. `experts(outputs)`: how many of the router's outputs are real experts.
+/// `forward`: weight[i] and keep[i] for every choice; one that is not kept is routed nowhere. `backward`:
+/// dweight[i] (0 where not kept) to dscore[id] +=. `experts(outputs)`: how many of the router's outputs are
+/// real experts.
 template <class W>
 concept Weighting = std::copy_constructible<W> &&
-                    requires(const W& w, const Chosen& chosen, const double* in, double* out, bool* keep, Index n) {
-                      { w.experts(n) } -> std::same_as<Index>;
-                      { w.forward(chosen, in, out, keep) } noexcept;        // score, weight, keep
-                      { w.backward(chosen, in, in, out) } noexcept;         // score, dweight, dscore +=
-                    };
+    requires(const W& w, const Chosen& chosen, const double* in, double* out, bool* keep, Index n) {
+  { w.experts(n) } -> std::same_as<Index>;
+  { w.forward(chosen, in, out, keep) }
+  noexcept;  // score, weight, keep
+  { w.backward(chosen, in, in, out) }
+  noexcept;  // score, dweight, dscore +=
+};
 
 /// What the kept scores are divided by.
 enum class Normalise : std::uint8_t {
@@ -49,10 +53,12 @@ class GatherWeighting {
   };
 
   GatherWeighting() = default;
-  /// Throws config_error for a negative eps or a scale that is not finite.
+  /// Throws config_error for an eps below 0, or an eps or scale that is not finite.
   explicit GatherWeighting(Options options) : options_(options) {
-    if (!(options.eps >= 0)) fail<config_error>("normalisation eps: expected a value >= 0, got ", options.eps);
-    if (!(options.scale > -1e30 && options.scale < 1e30)) {
+    if (!(options.eps >= 0 && is_finite(options.eps))) {
+      fail<config_error>("normalisation eps: expected a finite value >= 0, got ", options.eps);
+    }
+    if (!is_finite(options.scale)) {
       fail<config_error>("weight scale: expected a finite value, got ", options.scale);
     }
   }
@@ -61,9 +67,10 @@ class GatherWeighting {
 
   template <class Real>
   void forward(const Chosen& chosen, const Real* score, Real* weight, bool* keep) const noexcept {
-    const Real factor = static_cast<Real>(options_.scale) / divisor(chosen, sum_of(chosen, score));
+    const Real divided_by = divisor(chosen, sum_of(chosen, score));
     for (Index i = 0; i < chosen.count; ++i) {
-      weight[i] = score[chosen.id[i]] * factor;
+      // Divided first: scale / divisor may overflow where the weight does not.
+      weight[i] = score[chosen.id[i]] / divided_by * static_cast<Real>(options_.scale);
       keep[i] = true;
     }
   }
@@ -75,8 +82,8 @@ class GatherWeighting {
     const Real factor = static_cast<Real>(options_.scale) / divided_by;
     Real through_sum = 0;
     if (divisor_moves(chosen, sum)) {
-      for (Index i = 0; i < chosen.count; ++i) through_sum += dweight[i] * score[chosen.id[i]];
-      through_sum /= divided_by;
+      // The weight first: a single weight of exactly 1 then passes on a gradient of exactly 0.
+      for (Index i = 0; i < chosen.count; ++i) through_sum += dweight[i] * (score[chosen.id[i]] / divided_by);
     }
     for (Index i = 0; i < chosen.count; ++i) dscore[chosen.id[i]] += (dweight[i] - through_sum) * factor;
   }
@@ -91,25 +98,29 @@ class GatherWeighting {
   bool applies(const Chosen& chosen) const noexcept {
     return options_.normalise != Normalise::none && !(options_.only_if_many && chosen.count == 1);
   }
+  /// Never 0: a token whose kept scores are all 0 has weights 0, not NaN.
   template <class Real>
   Real divisor(const Chosen& chosen, Real sum) const noexcept {
     const Real eps = static_cast<Real>(options_.eps);
-    if (!applies(chosen)) return 1;
-    if (options_.normalise == Normalise::sum_plus_eps) return sum + eps;
-    if (options_.normalise == Normalise::max_with_eps) return sum > eps ? sum : eps;
-    return sum == 0 ? Real{1} : sum;
+    Real result = applies(chosen) ? sum : Real{1};
+    if (applies(chosen) && options_.normalise == Normalise::sum_plus_eps) result = sum + eps;
+    if (applies(chosen) && options_.normalise == Normalise::max_with_eps) result = sum > eps ? sum : eps;
+    return result == 0 ? Real{1} : result;
   }
+  /// Whether the divisor follows the sum: d divisor / d sum is 1 or 0.
   template <class Real>
   bool divisor_moves(const Chosen& chosen, Real sum) const noexcept {
     if (!applies(chosen)) return false;
-    if (options_.normalise == Normalise::max_with_eps) return sum > static_cast<Real>(options_.eps);
-    return options_.normalise == Normalise::sum_plus_eps || sum != 0;
+    const Real eps = static_cast<Real>(options_.eps);
+    if (options_.normalise == Normalise::max_with_eps) return sum > eps;
+    return (options_.normalise == Normalise::sum_plus_eps ? sum + eps : sum) != 0;
   }
 
   Options options_{};
 };
 
-/// softmax over the scores of the chosen (Shazeer 1701.06538; Mixtral: equal to normalising the softmax of all).
+/// softmax over the scores of the chosen (Shazeer 1701.06538; Mixtral: equal to normalising the softmax of
+/// all).
 class SoftmaxWeighting {
  public:
   Index experts(Index outputs) const noexcept { return outputs; }
@@ -131,13 +142,14 @@ class SoftmaxWeighting {
     for (Index i = 1; i < chosen.count; ++i) top = score[chosen.id[i]] > top ? score[chosen.id[i]] : top;
     Real sum = 0, mean = 0;
     for (Index i = 0; i < chosen.count; ++i) {
-      const Real w = std::exp(score[chosen.id[i]] - top);
+      const Real w = math::exp_nonpositive(Real(score[chosen.id[i]] - top));
       sum += w;
       mean += w * dweight[i];
     }
     mean /= sum;
     for (Index i = 0; i < chosen.count; ++i) {
-      dscore[chosen.id[i]] += std::exp(score[chosen.id[i]] - top) / sum * (dweight[i] - mean);
+      dscore[chosen.id[i]] +=
+          math::exp_nonpositive(Real(score[chosen.id[i]] - top)) / sum * (dweight[i] - mean);
     }
   }
 };

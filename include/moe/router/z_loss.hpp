@@ -1,5 +1,5 @@
-// z-loss: c * mean over tokens of (log sum exp of the logits)^2 keeps logits small. ST-MoE 2202.08906 eq. 5; on
-// the logits before noise.
+// z-loss: c * mean over tokens of (log sum exp of the logits)^2 keeps logits small. ST-MoE 2202.08906 eq. 5;
+// on the logits before noise.
 #pragma once
 
 #include "moe/kernel/softmax.hpp"
@@ -32,7 +32,8 @@ class ZLoss : public BalancePart {
   }
 
   template <class Real>
-  void backward(const BalanceInput<Real>& in, double scale, const BalanceGradients<Real>& out, Arena& arena) const {
+  void backward(const BalanceInput<Real>& in, double scale, const BalanceGradients<Real>& out,
+                Arena& arena) const {
     const bool noisy = !in.clean.empty();
     const auto& logits = noisy ? in.clean : in.logit;
     const auto& dlogits = noisy ? out.dclean : out.dlogit;

@@ -1,7 +1,9 @@
-// A dense map of rows, y = x W^T (+ b), on the kernels of the experts: routers and latent frames are made of it.
+// A dense map of rows, y = x W^T (+ b), on the kernels of the experts: routers and latent frames are made of
+// it.
 #pragma once
 
 #include <cmath>
+#include <cstdint>
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
@@ -16,8 +18,8 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// W [out, in], packed; bias [out] optional. Each output element is one chain over `in`, then the bias: its bits
-/// depend on its row alone.
+/// W [out, in], packed; bias [out] optional. Each output element is one chain over `in`, then the bias: its
+/// bits depend on its row alone.
 template <class RealType>
 class Projection {
  public:
@@ -63,7 +65,7 @@ class Projection {
   template <Executor X>
   void forward(const ConstMatrixView<Real>& x, const MatrixView<Real>& y, Arena& arena, X& executor) const {
     const ForwardScratch scratch(arena, x.rows);
-    scratch.point_at(x);
+    scratch.point_at(x, nullptr, x.rows);
     grouped_gemm<native_arch>(
         scratch.row, scratch.offsets, Index{1}, [this](Index) noexcept { return packed(); },
         [&](Index, Index first, Index m, Index panel, const Real* tile) noexcept {
@@ -82,26 +84,41 @@ class Projection {
   template <Executor X>
   void backward(const ConstMatrixView<Real>& x, const ConstMatrixView<Real>& dy, const MatrixView<Real>& dx,
                 Gradients* gradients, Arena& arena, X& executor) const {
+    backward_rows(nullptr, x.rows, x, dy, dx, gradients, arena, executor);
+  }
+
+  /// The same of the rows listed in `rows` [count], ascending; null: the first `count`. What the other rows
+  /// hold, NaN included, does not matter.
+  template <Executor X>
+  void backward_rows(const std::int32_t* rows, Index count, const ConstMatrixView<Real>& x,
+                     const ConstMatrixView<Real>& dy, const MatrixView<Real>& dx, Gradients* gradients,
+                     Arena& arena, X& executor) const {
+    const auto row_of = [rows](Index a) noexcept { return rows == nullptr ? a : Index{rows[a]}; };
     const BackwardScratch scratch(arena, x.rows, out_, executor.concurrency());
     if (dx) {
-      scratch.forward.point_at(dy);
+      scratch.forward.point_at(dy, rows, count);
       grouped_gemm_transposed<native_arch>(
-          scratch.forward.row, out_, scratch.forward.offsets, Index{1}, [this](Index) noexcept { return packed(); },
+          scratch.forward.row, out_, scratch.forward.offsets, Index{1},
+          [this](Index) noexcept { return packed(); },
           [&](Index, Index first, Index m, Index block, const Real* tile) noexcept {
             const Index column = block * kPanel<Real>;
-            const Index count = in_ - column < kPanel<Real> ? in_ - column : kPanel<Real>;
-            for (Index i = 0; i < m; ++i) add_row(tile + i * kPanel<Real>, dx.row(first + i) + column, count);
+            const Index n = in_ - column < kPanel<Real> ? in_ - column : kPanel<Real>;
+            for (Index i = 0; i < m; ++i) {
+              add_row(tile + i * kPanel<Real>, dx.row(row_of(first + i)) + column, n);
+            }
           },
           scratch.forward.tasks, scratch.panels, executor);
     }
     if (gradients == nullptr) return;
-    scratch.forward.point_at(x);
-    for (Index t = 0; t < x.rows; ++t) scratch.dy_row[t] = dy.row(t);
+    scratch.forward.point_at(x, rows, count);
+    for (Index a = 0; a < count; ++a) scratch.dy_row[a] = dy.row(row_of(a));
     grouped_outer<native_arch>(
         scratch.forward.row, in_, scratch.dy_row, out_, scratch.forward.offsets, Index{1},
         [&](Index) noexcept { return PackedView<Real>(gradients->weight.data(), in_, panels()); },
         scratch.forward.tasks, scratch.panels, executor);
-    for (Index t = 0; has_bias() && t < x.rows; ++t) add_row(dy.row(t), gradients->bias.data(), out_);
+    for (Index a = 0; has_bias() && a < count; ++a) {
+      add_row(scratch.dy_row[a], gradients->bias.data(), out_);
+    }
   }
 
   Gradients make_gradients() const { return {Buffer<Real>(weight_.size()), Buffer<Real>(bias_.size())}; }
@@ -120,8 +137,8 @@ class Projection {
     f(ParameterName(name, ".weight").c_str(), weight_.data(),
       gradients == nullptr ? nullptr : gradients->weight.data(), weight_.size());
     if (has_bias()) {
-      f(ParameterName(name, ".bias").c_str(), bias_.data(), gradients == nullptr ? nullptr : gradients->bias.data(),
-        bias_.size());
+      f(ParameterName(name, ".bias").c_str(), bias_.data(),
+        gradients == nullptr ? nullptr : gradients->bias.data(), bias_.size());
     }
   }
 
@@ -134,10 +151,10 @@ class Projection {
         : row(arena.take<const Real*>(rows)),
           offsets(arena.take<Index>(2)),
           tasks(arena.take<Index>(task_list_size(1))) {}
-    void point_at(const ConstMatrixView<Real>& x) const noexcept {
+    void point_at(const ConstMatrixView<Real>& x, const std::int32_t* rows, Index count) const noexcept {
       offsets[0] = 0;
-      offsets[1] = x.rows;
-      for (Index t = 0; t < x.rows; ++t) row[t] = x.row(t);
+      offsets[1] = count;
+      for (Index a = 0; a < count; ++a) row[a] = x.row(rows == nullptr ? a : Index{rows[a]});
     }
   };
   struct BackwardScratch {
@@ -147,7 +164,7 @@ class Projection {
     BackwardScratch(Arena& arena, Index rows, Index out, Index concurrency)
         : forward(arena, rows),
           dy_row(arena.take<const Real*>(rows)),
-          panels(arena.take<Real>(concurrency * transposed_scratch<Real>(out))) {}
+          panels(arena.take<Real>(concurrency * grouped_scratch<Real>())) {}
   };
 
   Index panels() const noexcept { return plain_panels<Real>(out_); }

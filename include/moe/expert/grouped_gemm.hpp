@@ -1,0 +1,281 @@
+// The products of all experts at once: forward, with the transposed weights, and the gradients of the
+// weights.
+//
+// Rows come sorted by group (expert): group g owns rows offsets[g] .. offsets[g + 1] - 1, each given by a
+// pointer of any alignment. weight_of(g) is asked for groups with rows only. Panels run outermost and rows
+// inside, so that weights are read from memory once per row chunk while the rows stay in cache; while the
+// tiles of one panel run, the next panel is prefetched. The work is one flat list of tasks
+// (expert/tile_tasks.hpp); every element of a result belongs to one task and is summed in one fixed order, so
+// no result depends on the executor.
+#pragma once
+
+#include <algorithm>
+
+#include "moe/core/executor.hpp"
+#include "moe/core/types.hpp"
+#include "moe/expert/tile_tasks.hpp"
+#include "moe/kernel/gemm_tile.hpp"
+#include "moe/kernel/outer_tile.hpp"
+#include "moe/kernel/prefetch.hpp"
+#include "moe/kernel/transpose_panel.hpp"
+#include "moe/weights/packed_matrix.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+namespace impl {
+
+/// A chunk's rows should stay in a core's caches while its panels pass by: this many bytes, but never less
+/// than kFewestRows, which keep a core busy for longer than a panel takes to arrive, nor more than kMostRows.
+inline constexpr Index kChunkBytes = Index{1} << 20;
+inline constexpr Index kFewestRows = 64;
+inline constexpr Index kMostRows = 256;
+
+/// Rows from which on the next panel is prefetched. Fewer rows leave the memory no idle time to use.
+inline constexpr Index kPrefetchRows = 6;
+
+/// Transposed panels are built in slices of at most this many of their rows: 256 KiB, which stay in the
+/// second-level cache beside what is prefetched.
+inline constexpr Index kSlice = 2048;
+
+/// A weight gradient is summed over blocks of this many rows, added in order: the blocks' left factors, for
+/// kOuterColumns<T> of their columns, take 256 KiB.
+inline constexpr Index kOuterRows = 256;
+template <class T>
+inline constexpr Index kOuterColumns = 8 * kPanel<T>;
+
+/// Costs are counted in rows x depth of a panel. What a panel costs before its first row, in rows: reading
+/// 128 bytes from memory takes as long as 8 rows of fused multiply-adds.
+inline constexpr Index kPanelCost = 8;
+/// A task of this cost takes about 5 microseconds, a hundred times what claiming it takes.
+inline constexpr Index kLeastCost = 8192;
+
+/// Bytes of kPanel<T> rows of a panel.
+template <class T>
+inline constexpr Index kBlockBytes = kPanel<T>* kPanel<T>* static_cast<Index>(sizeof(T));
+
+/// f(first row, rows, block, blocks) for even blocks of at most kTileRows rows.
+template <class Arch, class T, class F>
+MOE_ALWAYS_INLINE void for_each_row_block(Index rows, F f) noexcept {
+  const Index blocks = ceil_div(rows, kTileRows<Arch, T>);
+  for (Index b = 0; b < blocks; ++b) {
+    const Index first = rows * b / blocks;
+    f(first, rows * (b + 1) / blocks - first, b, blocks);
+  }
+}
+
+}  // namespace impl
+
+/// Elements of scratch per worker that grouped_gemm_transposed and grouped_outer need, whatever the sizes.
+template <class T>
+constexpr Index grouped_scratch() noexcept {
+  static_assert(impl::kOuterRows * impl::kOuterColumns<T> == impl::kSlice * kPanel<T>);
+  static_assert(impl::kOuterRows == impl::kMostRows);
+  return (impl::kSlice + impl::kMostRows) * kPanel<T>;
+}
+
+/// Row p of group g times weight_of(g), for all: the product's tiles go to `epilogue`.
+///
+/// rows [P]: row p has weight_of(g).rows numbers. weight_of(g) -> PackedView<const T>.
+/// epilogue(g, first, m, panel, tile), noexcept, gets the finished tile [m][kPanel] of rows first .. first +
+/// m - 1 exactly once, from any worker; it may overwrite the tile. tasks: scratch [task_list_size(groups)].
+template <class Arch, class T, class WeightOf, class Epilogue, Executor X>
+void grouped_gemm(const T* const* rows, const Index* offsets, Index groups, WeightOf weight_of,
+                  Epilogue epilogue, Index* tasks, X& executor) noexcept {
+  const auto extent_of = [&](Index g) noexcept -> GroupExtent {
+    const Index count = offsets[g + 1] - offsets[g];
+    if (count == 0) return {};
+    const PackedView<const T> weight = weight_of(g);
+    const Index row_bytes = std::max<Index>(weight.rows, 1) * static_cast<Index>(sizeof(T));
+    const Index limit = std::clamp(impl::kChunkBytes / row_bytes, impl::kFewestRows, impl::kMostRows);
+    return {.rows = count,
+            .row_limit = limit,
+            .units = weight.panels,
+            .unit_cost = (std::min(count, limit) + impl::kPanelCost) * weight.rows};
+  };
+  const TaskList list(tasks, groups, executor.concurrency(), impl::kLeastCost, extent_of);
+  executor.parallel_for(list.size(), [&](Index index, Index) noexcept {
+    const TileTask task = list[index];
+    const PackedView<const T> weight = weight_of(task.group);
+    const Index first_row = offsets[task.group] + task.row;
+    const Index count = task.row_end - task.row;
+    alignas(64) T tile[kTileRows<Arch, T> * kPanel<T>];
+    for (Index j = task.unit; j < task.unit_end; ++j) {
+      const bool fetch = count >= impl::kPrefetchRows && j + 1 < task.unit_end;
+      impl::for_each_row_block<Arch, T>(count, [&](Index first, Index m, Index block, Index blocks) noexcept {
+        TileStep step;
+        if (fetch) step.fetch = {weight.panel(j + 1), impl::kBlockBytes<T>, block, blocks};
+        gemm_tile<Arch>(rows + first_row + first, m, weight.rows, weight.panel(j), tile, step);
+        epilogue(task.group, first_row + first, m, j, tile);
+      });
+    }
+  });
+}
+
+namespace impl {
+
+/// The part of a transposed panel that is built and used at once: rows n, panels first .. end - 1 of the
+/// weights, columns k = block * kPanel and on.
+template <class T>
+struct Slice {
+  PackedView<const T> weight;
+  Index block, first, end;
+
+  const T* source(Index panel) const noexcept { return weight.panel(panel) + block * kPanel<T> * kPanel<T>; }
+  Index pitch() const noexcept { return weight.rows * kPanel<T> * static_cast<Index>(sizeof(T)); }
+};
+
+/// out [(end - first) * kPanel][kPanel]. Blocks that nobody has prefetched come from memory two ahead:
+/// straight from there the transposition would run at a third of the bandwidth.
+template <class Arch, class T>
+void transpose_slice(const Slice<T>& slice, bool fetched, T* out) noexcept {
+  constexpr Index kAhead = 2;
+  const Index rows = std::min(kPanel<T>, slice.weight.rows - slice.block * kPanel<T>);
+  for (Index j = slice.first; j < slice.end; ++j) {
+    if (!fetched && j + kAhead < slice.end) {
+      const T* ahead = slice.source(j + kAhead);
+      for (Index i = 0; i < rows * kPanel<T>; i += kHalf<T>) prefetch_l2(ahead + i);
+    }
+    moe::transpose_panel<Arch>(slice.source(j), rows, out + (j - slice.first) * kPanel<T> * kPanel<T>);
+  }
+}
+
+}  // namespace impl
+
+/// Row p of group g times the transpose of weight_of(g): C[p][k] = sum over n of rows[p][n] * W[k][n], n in
+/// panel order.
+///
+/// rows [P]: row p has `depth` numbers in panel order, or as many as weight_of(g) has positions if that is
+/// less. epilogue(g, first, m, block, tile), noexcept, gets C of rows first .. first + m - 1 and k from block
+/// * kPanel on as a tile [m][kPanel] exactly once; from k = weight_of(g).rows on there is nothing in it worth
+/// reading. tasks: scratch [task_list_size(groups)]; scratch: [executor.concurrency() *
+/// grouped_scratch<T>()], aligned to 64 bytes. Each element is ONE chain of fma, n ascending, from +0.
+template <class Arch, class T, class WeightOf, class Epilogue, Executor X>
+void grouped_gemm_transposed(const T* const* rows, Index depth, const Index* offsets, Index groups,
+                             WeightOf weight_of, Epilogue epilogue, Index* tasks, T* scratch,
+                             X& executor) noexcept {
+  const auto extent_of = [&](Index g) noexcept -> GroupExtent {
+    const Index count = offsets[g + 1] - offsets[g];
+    if (count == 0) return {};
+    const PackedView<const T> weight = weight_of(g);
+    // Transposing costs about as much again as reading.
+    const Index unit_rows = std::min(count, impl::kMostRows) + 2 * impl::kPanelCost;
+    return {.rows = count,
+            .row_limit = impl::kMostRows,
+            .units = ceil_div(weight.rows, kPanel<T>),
+            .unit_cost = unit_rows * weight.panels * kPanel<T>};
+  };
+  const TaskList list(tasks, groups, executor.concurrency(), impl::kLeastCost, extent_of);
+  executor.parallel_for(list.size(), [&](Index index, Index worker) noexcept {
+    T* const panel = scratch + worker * grouped_scratch<T>();
+    T* const tiles = panel + impl::kSlice * kPanel<T>;  // [rows of the chunk][kPanel]
+    const TileTask task = list[index];
+    const PackedView<const T> weight = weight_of(task.group);
+    const Index first_row = offsets[task.group] + task.row;
+    const Index count = task.row_end - task.row;
+    const Index width = std::min(depth, weight.panels * kPanel<T>);
+    const Index panels = ceil_div(width, kPanel<T>);
+    const Index slices = std::max<Index>(1, ceil_div(panels * kPanel<T>, impl::kSlice));
+    const Index first_slice = task.unit * slices;
+    const Index end_slice = task.unit_end * slices;
+    const auto slice_at = [&](Index s) noexcept {
+      const Index part = s % slices;
+      return impl::Slice<T>{weight, s / slices, panels * part / slices, panels * (part + 1) / slices};
+    };
+    for (Index s = first_slice; s < end_slice; ++s) {
+      const impl::Slice<T> slice = slice_at(s);
+      const Index first_n = slice.first * kPanel<T>;
+      const Index end_n = std::min(slice.end * kPanel<T>, width);
+      const bool begins = s % slices == 0, ends = (s + 1) % slices == 0;
+      const bool fetch = count >= impl::kPrefetchRows && s + 1 < end_slice;
+      impl::transpose_slice<Arch>(slice, count >= impl::kPrefetchRows && s != first_slice, panel);
+      impl::for_each_row_block<Arch, T>(count, [&](Index first, Index m, Index block, Index blocks) noexcept {
+        T* const tile = tiles + first * kPanel<T>;
+        TileStep step{.first = first_n, .resume = !begins};
+        if (fetch) {
+          const impl::Slice<T> next = slice_at(s + 1);
+          step.fetch = {next.source(next.first), next.pitch(), block, blocks};
+        }
+        gemm_tile<Arch>(rows + first_row + first, m, end_n - first_n, panel, tile, step);
+        if (ends) epilogue(task.group, first_row + first, m, slice.block, tile);
+      });
+    }
+  });
+}
+
+namespace impl {
+
+/// left[t][p][i] = rows[p][first + t * kTileRows + i], 0 from column `end` on: p < count, tiles of kTileRows
+/// columns until `end`.
+template <class Arch, class T>
+void pack_left(const T* const* rows, Index count, Index first, Index end, T* left) noexcept {
+  constexpr Index kRows = kTileRows<Arch, T>;
+  for (Index p = 0; p < count; ++p) {
+    T* to = left + p * kRows;
+    Index k = first;
+    for (; k + kRows <= end; k += kRows, to += count * kRows) std::copy_n(rows[p] + k, kRows, to);
+    if (k < end) std::fill(std::copy(rows[p] + k, rows[p] + end, to), to + kRows, T(0));
+  }
+}
+
+/// right[p][c] = rows[p][first + c], 0 from column `end` on.
+template <class T>
+void pack_right(const T* const* rows, Index count, Index first, Index end, T* right) noexcept {
+  const Index columns = std::min(kPanel<T>, end - first);
+  for (Index p = 0; p < count; ++p, right += kPanel<T>) {
+    if (columns == kPanel<T>) {
+      std::copy_n(rows[p] + first, kPanel<T>, right);
+    } else {
+      std::fill(std::copy_n(rows[p] + first, columns, right), right + kPanel<T>, T(0));
+    }
+  }
+}
+
+}  // namespace impl
+
+/// gradient_of(g)[k][n] += sum over the rows p of group g of left_rows[p][k] * right_rows[p][n], n in panel
+/// order.
+///
+/// left_rows [P]: `left_width` numbers each, the rows of the gradient. right_rows [P]: `right_width` numbers
+/// each in panel order, or as many as the gradient has positions if that is less; nothing beyond is read, and
+/// positions from there on stay as they are (for finite rows). gradient_of(g) -> PackedView<T>. tasks and
+/// scratch as in grouped_gemm_transposed. Each element is summed over blocks of 256 rows from the group's
+/// first row on: one chain of fma, p ascending, from +0; the blocks' sums are added to it in order.
+template <class Arch, class T, class GradientOf, Executor X>
+void grouped_outer(const T* const* left_rows, Index left_width, const T* const* right_rows, Index right_width,
+                   const Index* offsets, Index groups, GradientOf gradient_of, Index* tasks, T* scratch,
+                   X& executor) noexcept {
+  constexpr Index kRows = kTileRows<Arch, T>;
+  const auto extent_of = [&](Index g) noexcept -> GroupExtent {
+    const Index count = offsets[g + 1] - offsets[g];
+    if (count == 0) return {};
+    const PackedView<T> gradient = gradient_of(g);
+    MOE_ASSERT(gradient.rows == left_width);
+    return {.rows = ceil_div(left_width, kRows),  // of tiles
+            .row_limit = impl::kOuterColumns<T> / kRows,
+            .units = std::min(gradient.panels, ceil_div(right_width, kPanel<T>)),
+            .unit_cost = (count + 2 * impl::kPanelCost) * std::min(left_width, impl::kOuterColumns<T>)};
+  };
+  const TaskList list(tasks, groups, executor.concurrency(), impl::kLeastCost, extent_of);
+  executor.parallel_for(list.size(), [&](Index index, Index worker) noexcept {
+    T* const left = scratch + worker * grouped_scratch<T>();
+    T* const right = left + impl::kOuterRows * impl::kOuterColumns<T>;
+    const TileTask task = list[index];
+    const PackedView<T> gradient = gradient_of(task.group);
+    const Index first_k = task.row * kRows;
+    const Index end_k = std::min(task.row_end * kRows, left_width);
+    const Index end_row = offsets[task.group + 1];
+    for (Index row = offsets[task.group]; row < end_row; row += impl::kOuterRows) {
+      const Index count = std::min(impl::kOuterRows, end_row - row);
+      impl::pack_left<Arch>(left_rows + row, count, first_k, end_k, left);
+      for (Index j = task.unit; j < task.unit_end; ++j) {
+        impl::pack_right(right_rows + row, count, j * kPanel<T>, right_width, right);
+        for (Index k = first_k; k < end_k; k += kRows) {
+          outer_tile<Arch>(left + (k - first_k) * count, right, count, std::min(kRows, end_k - k),
+                           gradient.panel(j) + k * kPanel<T>);
+        }
+      }
+    }
+  });
+}
+
+MOE_NAMESPACE_END

@@ -1,0 +1,56 @@
+// Experts without a gate: z = W2 act(W1 x + b1) + b2 (Switch, NLLB with ReLU; Nomic with GELU; Nemotron with
+// ReLU^2).
+#pragma once
+
+#include <utility>
+
+#include "moe/expert/two_layer.hpp"
+#include "moe/kernel/activation.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+namespace impl {
+
+template <Activation Act>
+struct MlpUnit {
+  using Layout = MlpLayout;
+  Act act;
+
+  template <class Real>
+  void forward(const Real* pre, Real* h) const noexcept {
+    activate_row(act, pre, h, kPanel<Real>);
+  }
+  template <class Real>
+  void backward(const Real* pre, const Real* dh, Real* dpre) const noexcept {
+    activate_backward_row(act, pre, dh, dpre, kPanel<Real>);
+  }
+};
+
+}  // namespace impl
+
+/// Bank of E experts z = W2 act(W1 x + b1) + b2; biases if options.bias. Act: any activation, AnyActivation
+/// for a choice at run time. Parameters "experts.<e>.fc1.weight" [F, D], "experts.<e>.fc2.weight" [D, F], and
+/// ".bias".
+template <Activation Act, class Storage = float>
+class Mlp : public TwoLayerBank<impl::MlpUnit<Act>, Storage> {
+  using Base = TwoLayerBank<impl::MlpUnit<Act>, Storage>;
+
+ public:
+  using typename Base::Options;
+  using typename Base::Real;
+
+  /// Zero weights. Throws config_error or size_error naming what is out of range.
+  explicit Mlp(const Options& options, Act act = Act{}) : Base(options, {std::move(act)}) {}
+
+  /// The weights of expert e as published: fc1 [F, D], fc2 [D, F]. Throws config_error or shape_error, naming
+  /// the argument, before anything is written.
+  void load(Index e, const ConstMatrixView<Real>& fc1, const ConstMatrixView<Real>& fc2) {
+    require_range("expert", e, 0, this->experts() - 1);
+    require_shape("fc1", fc1, this->hidden(), this->width());
+    require_shape("fc2", fc2, this->width(), this->hidden());
+    pack_plain<Real>(fc1, this->weights().first(e));
+    pack_plain<Real>(fc2, this->weights().second(e));
+  }
+};
+
+MOE_NAMESPACE_END

@@ -1,0 +1,271 @@
+// Experts of two layers, z = W2 h + b2 with h = unit(W1 x + b1), all of a bank at once: two grouped products
+// forward, four backward. What `unit` is (an activation, a gate) and how parameters are called comes from the
+// Unit:
+//   Layout                                        names and packing (expert/two_layer_weights.hpp)
+//   forward(pre, h)                               one panel: pre [kPanel] -> h [kColumns]
+//   backward(pre, dh, dpre)                       dpre [kPanel] = dh * unit'(pre)
+// Each row of a panel goes through a row kernel by itself, so its bits do not depend on the tile it came in.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+#include "moe/core/buffer.hpp"
+#include "moe/core/check.hpp"
+#include "moe/core/executor.hpp"
+#include "moe/core/types.hpp"
+#include "moe/core/workspace.hpp"
+#include "moe/expert/concept.hpp"
+#include "moe/expert/grouped_gemm.hpp"
+#include "moe/expert/slot_tasks.hpp"
+#include "moe/expert/two_layer_weights.hpp"
+#include "moe/kernel/row.hpp"
+#include "moe/weights/storage.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// The bank behind Mlp and Glu. Const calls may run at the same time on different workspaces.
+template <class Unit, class Storage>
+class TwoLayerBank {
+ public:
+  using Real = typename StorageTraits<Storage>::Real;
+  using Options = TwoLayerOptions;
+  using Weights = TwoLayerWeights<typename Unit::Layout, Real>;
+  using Gradients = Weights;
+  static constexpr Coupling coupling = Coupling::row_independent;
+
+  struct Tape {
+    Index slots = -1;
+    Buffer<Real> pre;     // [P, first_positions] in front of the unit
+    Buffer<Real> hidden;  // [P, hidden_stride] behind it
+  };
+
+  Index experts() const noexcept { return weights_.experts(); }
+  Index width() const noexcept { return weights_.width(); }
+  Index hidden() const noexcept { return weights_.hidden(); }
+  bool has_bias() const noexcept { return weights_.has_bias(); }
+  /// Of the weights, padding included.
+  Index bytes() const noexcept { return weights_.bytes(); }
+
+  /// Matrices uniform in +-1 / sqrt(inputs), biases 0. Same values for any packing and executor; banks that
+  /// must differ take different seeds.
+  template <Executor X = SerialExecutor>
+  void initialise(std::uint64_t seed, X&& executor = X{}) {
+    weights_.initialise(seed, executor);
+  }
+
+  void measure(Arena& arena, Index pairs, Index) const { Scratch{arena, pairs, weights_, false}; }
+  void measure_backward(Arena& arena, Index pairs, Index concurrency) const {
+    BackwardScratch{arena, pairs, weights_, concurrency};
+  }
+
+  template <Executor X>
+  void forward(const RowBatch<Real>& batch, const RowSink<Real>& sink, Arena& arena, X& executor) const {
+    run(batch, sink, nullptr, arena, executor);
+  }
+
+  /// The same bits, and what backward needs on the tape.
+  template <Executor X>
+  void forward_train(const RowBatch<Real>& batch, const RowSink<Real>& sink, Tape& tape, Arena& arena,
+                     X& executor) const {
+    run(batch, sink, &tape, arena, executor);
+  }
+
+  /// With dz = weight * dy: dweight = <dy, z>, dx (unless dx.data is null), and gradients (unless null) added
+  /// to. Sums over the rows of an expert go in ascending order. Throws state_error for the tape of another
+  /// batch, shape_error for gradients of another bank.
+  template <Executor X>
+  void backward(const RowBatch<Real>& batch, const Tape& tape, const RowGradients<Real>& rows,
+                Gradients* gradients, Arena& arena, X& executor) const {
+    const Index slots = batch.slots();
+    if (tape.slots != slots) {
+      fail<state_error>("expert tape: expected the tape of a batch of ", slots, " rows, got one of ",
+                        tape.slots);
+    }
+    if (gradients != nullptr && !gradients->same_shape(weights_)) {
+      fail<shape_error>("expert gradients: expected those of a bank of this shape; ask make_gradients()");
+    }
+    const BackwardScratch scratch(arena, slots, weights_, executor.concurrency());
+    const bool wants_dx = rows.dx.data != nullptr;
+
+    // dh = dy W2^T for each slot's bare dy: <dh, h> is what <dy, z> is without b2.
+    grouped_gemm_transposed<native_arch>(
+        rows.dy, width(), batch.offsets, batch.experts,
+        [this](Index e) noexcept { return weights_.second(e); },
+        [&](Index, Index first, Index m, Index block, const Real* tile) noexcept {
+          const Index column = block * kPanel<Real>;
+          const Index count = std::min(kPanel<Real>, hidden() - column);
+          for (Index i = 0; i < m; ++i) {
+            copy_row(tile + i * kPanel<Real>, scratch.dh + (first + i) * weights_.hidden_stride() + column,
+                     count);
+          }
+        },
+        scratch.tasks, scratch.panels, executor);
+
+    // Then dh becomes weight * h, the left factor of dW2; dpre stays.
+    for_each_slot(batch, executor, [&](Index e, Index s) noexcept {
+      Real* const dh = scratch.dh + s * weights_.hidden_stride();
+      const Real* const h = tape.hidden.data() + s * weights_.hidden_stride();
+      Real dweight = dot(dh, h, hidden());
+      if (has_bias()) dweight += dot(rows.dy[s], weights_.second_bias(e), width());
+      rows.dweight[s] = dweight;
+      if (!wants_dx && gradients == nullptr) return;
+      Real* const dpre = scratch.dpre + s * weights_.first_positions();
+      scale_row(rows.weight[s], dh, dh, hidden());
+      unit_backward(tape.pre.data() + s * weights_.first_positions(), dh, dpre);
+      scratch.dpre_row[s] = dpre;
+      scale_row(rows.weight[s], h, dh, hidden());
+      scratch.dh_row[s] = dh;
+    });
+
+    if (gradients != nullptr) add_gradients(batch, rows, *gradients, scratch, executor);
+    if (!wants_dx) return;
+    grouped_gemm_transposed<native_arch>(
+        scratch.dpre_row, weights_.first_positions(), batch.offsets, batch.experts,
+        [this](Index e) noexcept { return weights_.first(e); },
+        [&](Index, Index first, Index m, Index block, const Real* tile) noexcept {
+          const Index column = block * kPanel<Real>;
+          const Index count = std::min(kPanel<Real>, width() - column);
+          for (Index i = 0; i < m; ++i)
+            copy_row(tile + i * kPanel<Real>, rows.dx.row(first + i) + column, count);
+        },
+        scratch.tasks, scratch.panels, executor);
+  }
+
+  Gradients make_gradients() const { return Gradients(weights_.shape()); }
+
+  /// Names "experts.<id>.<matrix>.weight" (and ".bias"), ids from first_id on.
+  template <class Visitor>
+  void visit_parameters(Gradients* gradients, Visitor&& f, Index first_id = 0) {
+    weights_.visit_parameters(gradients, f, first_id);
+  }
+  template <class Visitor>
+  void visit_storage(Gradients* gradients, Visitor&& f) {
+    weights_.visit_storage(gradients, f);
+  }
+
+ protected:
+  TwoLayerBank(const Options& options, Unit unit) : weights_(options), unit_(std::move(unit)) {}
+  Weights& weights() noexcept { return weights_; }
+
+ private:
+  static constexpr Index kColumns = Weights::kColumns;
+
+  struct Scratch {
+    const Real** hidden_row;  // [P]
+    Index* tasks;
+    Real* hidden;  // [P, hidden_stride], unless on the tape
+    Scratch(Arena& arena, Index slots, const Weights& weights, bool taped)
+        : hidden_row(arena.take<const Real*>(slots)),
+          tasks(arena.take<Index>(task_list_size(weights.experts()))),
+          hidden(taped ? nullptr
+                       : arena.take<Real>(checked_product("hidden", slots, weights.hidden_stride()))) {}
+  };
+
+  struct BackwardScratch {
+    const Real** dh_row;    // [P]
+    const Real** dpre_row;  // [P]
+    Index* tasks;
+    Real* dh;      // [P, hidden_stride]
+    Real* dpre;    // [P, first_positions]
+    Real* panels;  // [concurrency * grouped_scratch]
+    BackwardScratch(Arena& arena, Index slots, const Weights& weights, Index concurrency)
+        : dh_row(arena.take<const Real*>(slots)),
+          dpre_row(arena.take<const Real*>(slots)),
+          tasks(arena.take<Index>(task_list_size(weights.experts()))),
+          dh(arena.take<Real>(checked_product("hidden gradients", slots, weights.hidden_stride()))),
+          dpre(arena.take<Real>(checked_product("hidden gradients", slots, weights.first_positions()))),
+          panels(arena.take<Real>(checked_product("panels", concurrency, grouped_scratch<Real>()))) {}
+  };
+
+  template <Executor X>
+  void run(const RowBatch<Real>& batch, const RowSink<Real>& sink, Tape* tape, Arena& arena,
+           X& executor) const {
+    MOE_ASSERT(batch.experts == experts());
+    const Index slots = batch.slots(), positions = weights_.first_positions(),
+                stride = weights_.hidden_stride();
+    const Scratch scratch(arena, slots, weights_, tape != nullptr);
+    Real* hidden_rows = scratch.hidden;
+    Real* pre_rows = nullptr;
+    if (tape != nullptr) {
+      tape->slots = -1;  // in case a resize throws
+      hidden_rows = tape->hidden.resize(checked_product("tape", slots, stride));
+      pre_rows = tape->pre.resize(checked_product("tape", slots, positions));
+      tape->slots = slots;
+    }
+    for (Index s = 0; s < slots; ++s) scratch.hidden_row[s] = hidden_rows + s * stride;
+
+    grouped_gemm<native_arch>(
+        batch.row, batch.offsets, batch.experts, [this](Index e) noexcept { return weights_.first(e); },
+        [&](Index e, Index first, Index m, Index j, Real* tile) noexcept {
+          for (Index i = 0; i < m; ++i) {
+            Real* const pre = tile + i * kPanel<Real>;
+            if (has_bias()) add_row(weights_.first_bias(e) + j * kPanel<Real>, pre, kPanel<Real>);
+            if (pre_rows != nullptr) {
+              copy_row(pre, pre_rows + (first + i) * positions + j * kPanel<Real>, kPanel<Real>);
+            }
+            unit_.forward(pre, hidden_rows + (first + i) * stride + j * kColumns);
+          }
+        },
+        scratch.tasks, executor);
+
+    grouped_gemm<native_arch>(
+        scratch.hidden_row, batch.offsets, batch.experts,
+        [this](Index e) noexcept { return weights_.second(e); },
+        [&](Index e, Index first, Index m, Index j, Real* tile) noexcept {
+          const Index column = j * kPanel<Real>;
+          const Index count = std::min(kPanel<Real>, width() - column);
+          for (Index i = 0; i < m; ++i) {
+            Real* const z = tile + i * kPanel<Real>;
+            if (has_bias()) add_row(weights_.second_bias(e) + column, z, kPanel<Real>);
+            copy_row(z, sink.row(first + i) + column, count);
+          }
+        },
+        scratch.tasks, executor);
+  }
+
+  /// dpre of a row, panel by panel. Padding becomes 0, whatever x was: it must not reach dx, and its gradient
+  /// stays 0.
+  void unit_backward(const Real* pre, Real* dh, Real* dpre) const noexcept {
+    const Index used = hidden() - (weights_.first_panels() - 1) * kColumns;  // columns of the last panel
+    fill_row(Real{0}, dh + hidden(), kColumns - used);
+    for (Index j = 0; j < weights_.first_panels(); ++j) {
+      unit_.backward(pre + j * kPanel<Real>, dh + j * kColumns, dpre + j * kPanel<Real>);
+    }
+    for (Index part = 0; part < Weights::kParts; ++part) {
+      const Index end = weights_.first_positions() - kPanel<Real> + (part + 1) * kColumns;
+      fill_row(Real{0}, dpre + end - (kColumns - used), kColumns - used);
+    }
+  }
+
+  /// dW1 += sum x (x) dpre, db1 += sum dpre, dW2 += sum weight h (x) dy, db2 += sum weight dy.
+  template <Executor X>
+  void add_gradients(const RowBatch<Real>& batch, const RowGradients<Real>& rows, Gradients& gradients,
+                     const BackwardScratch& scratch, X& executor) const {
+    grouped_outer<native_arch>(
+        batch.row, width(), scratch.dpre_row, weights_.first_positions(), batch.offsets, batch.experts,
+        [&](Index e) noexcept { return gradients.first(e); }, scratch.tasks, scratch.panels, executor);
+    grouped_outer<native_arch>(
+        scratch.dh_row, hidden(), rows.dy, width(), batch.offsets, batch.experts,
+        [&](Index e) noexcept { return gradients.second(e); }, scratch.tasks, scratch.panels, executor);
+    if (!has_bias()) return;
+    constexpr Index kBlock = 8 * kPanel<Real>;  // columns of a task
+    const Index positions = weights_.first_positions();
+    const Index blocks = ceil_div(std::max(positions, width()), kBlock);
+    executor.parallel_for(experts() * blocks, [&](Index task, Index) noexcept {
+      const Index e = task / blocks, column = task % blocks * kBlock;
+      const Index first_count = std::clamp(positions - column, Index{0}, kBlock);
+      const Index second_count = std::clamp(width() - column, Index{0}, kBlock);
+      for (Index s = batch.offsets[e]; s < batch.offsets[e + 1]; ++s) {
+        add_row(scratch.dpre_row[s] + column, gradients.first_bias(e) + column, first_count);
+        axpy_row(rows.weight[s], rows.dy[s] + column, gradients.second_bias(e) + column, second_count);
+      }
+    });
+  }
+
+  Weights weights_;
+  Unit unit_;
+};
+
+MOE_NAMESPACE_END

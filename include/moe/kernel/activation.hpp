@@ -1,0 +1,89 @@
+// Row kernels of activations and gates, forward and backward.
+// Rows are contiguous, n >= 0, any alignment; an output may be one of the inputs, but may not overlap one
+// otherwise. Tail: the same batch operation on a padded buffer. Errors: none (noexcept). Rounding: that of
+// the policy (kernel/activation_policy.hpp) plus one per multiplication written here. The loops are never
+// inlined, and the policies leave nothing to fuse: every row runs the same machine code.
+#pragma once
+
+#include <type_traits>
+
+#include "moe/kernel/activation_policy.hpp"
+#include "moe/kernel/arch.hpp"
+#include "moe/kernel/gate.hpp"
+#include "moe/kernel/ref/activation.hpp"
+#include "moe/kernel/simd/activation.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+namespace impl {
+
+/// f(policy), with a run-time choice resolved first.
+template <class Act, class F>
+MOE_ALWAYS_INLINE void with_static_policy(const Act& act, const F& f) noexcept {
+  f(act);
+}
+template <class F>
+MOE_ALWAYS_INLINE void with_static_policy(const AnyActivation& any, const F& f) noexcept {
+  any.visit(f);
+}
+template <class F>
+MOE_ALWAYS_INLINE void with_static_policy(const ProductGate<AnyActivation>& gate, const F& f) noexcept {
+  gate.act.visit([&](const auto& act) noexcept { f(ProductGate<std::decay_t<decltype(act)>>{act}); });
+}
+template <class F>
+MOE_ALWAYS_INLINE void with_static_policy(const ClampedGate<AnyActivation>& gate, const F& f) noexcept {
+  gate.act.visit([&](const auto& act) noexcept {
+    f(ClampedGate<std::decay_t<decltype(act)>>{gate.limit, gate.offset, act});
+  });
+}
+
+}  // namespace impl
+
+/// y[j] = act(x[j]).
+template <class Arch = native_arch, Activation Act, class T>
+void activate_row(const Act& act, const T* x, T* y, Index n) noexcept {
+  MOE_ASSERT(n >= 0);
+  impl::with_static_policy(
+      act, [&](const auto& f) noexcept { impl::activate_row(f, x, y, n, KernelArch<T, Arch>{}); });
+}
+
+/// dx[j] = dy[j] * act'(x[j]).
+template <class Arch = native_arch, Activation Act, class T>
+void activate_backward_row(const Act& act, const T* x, const T* dy, T* dx, Index n) noexcept {
+  MOE_ASSERT(n >= 0);
+  impl::with_static_policy(act, [&](const auto& f) noexcept {
+    impl::activate_backward_row(f, x, dy, dx, n, KernelArch<T, Arch>{});
+  });
+}
+
+/// h[j] = gate(g[j], u[j]).
+template <class Arch = native_arch, Gate Gating, class T>
+void gated_row(const Gating& gate, const T* g, const T* u, T* h, Index n) noexcept {
+  MOE_ASSERT(n >= 0);
+  impl::with_static_policy(
+      gate, [&](const auto& f) noexcept { impl::gated_row(f, g, u, h, n, KernelArch<T, Arch>{}); });
+}
+
+/// h[j] = act(g[j]) * u[j].
+template <class Arch = native_arch, Activation Act, class T>
+void gated_row(const Act& act, const T* g, const T* u, T* h, Index n) noexcept {
+  gated_row<Arch>(ProductGate<Act>{act}, g, u, h, n);
+}
+
+/// dg[j] = dh[j] * d gate / d g, du[j] = dh[j] * d gate / d u.
+template <class Arch = native_arch, Gate Gating, class T>
+void gated_backward_row(const Gating& gate, const T* g, const T* u, const T* dh, T* dg, T* du,
+                        Index n) noexcept {
+  MOE_ASSERT(n >= 0);
+  impl::with_static_policy(gate, [&](const auto& f) noexcept {
+    impl::gated_backward_row(f, g, u, dh, dg, du, n, KernelArch<T, Arch>{});
+  });
+}
+
+/// dg[j] = dh[j] * u[j] * act'(g[j]), du[j] = dh[j] * act(g[j]).
+template <class Arch = native_arch, Activation Act, class T>
+void gated_backward_row(const Act& act, const T* g, const T* u, const T* dh, T* dg, T* du, Index n) noexcept {
+  gated_backward_row<Arch>(ProductGate<Act>{act}, g, u, dh, dg, du, n);
+}
+
+MOE_NAMESPACE_END

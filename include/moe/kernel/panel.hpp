@@ -1,0 +1,19 @@
+// The shape every matrix kernel agrees on: weights in column panels. A panel is [rows][kPanel] contiguous,
+// its rows two cache lines long; kernel/gemm_tile.hpp multiplies with it, weights/packed_matrix.hpp stores
+// it.
+#pragma once
+
+#include "moe/core/types.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// Columns of half a panel: one cache line (16 floats, 8 doubles), and the widest vector register.
+template <class T>
+inline constexpr Index kHalf = 64 / static_cast<Index>(sizeof(T));
+
+/// Columns of a panel. Two vectors a row is the least that hides the latency of fma in a tile of one row of
+/// 512-bit vectors behind memory, and the most that leaves room for 8 rows in 32 registers.
+template <class T>
+inline constexpr Index kPanel = 2 * kHalf<T>;
+
+MOE_NAMESPACE_END

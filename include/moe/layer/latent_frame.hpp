@@ -1,0 +1,141 @@
+// A frame of two projections: the experts work in a latent space of Dl < D columns (Nemotron 3's latent
+// experts; Kimi K3), x_inner = x Win^T before them, y = y_inner Wout^T after their sum.
+#pragma once
+
+#include <cstdint>
+
+#include "moe/core/buffer.hpp"
+#include "moe/core/check.hpp"
+#include "moe/core/executor.hpp"
+#include "moe/core/types.hpp"
+#include "moe/core/view.hpp"
+#include "moe/core/workspace.hpp"
+#include "moe/kernel/row.hpp"
+#include "moe/layer/frame.hpp"
+#include "moe/weights/projection.hpp"
+#include "moe/weights/storage.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// Router and shared experts see the full rows. Parameters "latent_in.weight" [Dl, D] and "latent_out.weight"
+/// [D, Dl], 0 at first. What the methods are for: IdentityFrame.
+template <class Storage = float>
+class LatentFrame {
+ public:
+  using Real = typename StorageTraits<Storage>::Real;
+  struct Tape {
+    Buffer<Real> x_inner;        // [T, Dl]
+    Buffer<Real> y_inner;        // [T, Dl]
+    Buffer<std::int32_t> token;  // rows that take part, ascending
+  };
+  struct Gradients {
+    typename Projection<Real>::Gradients in;
+    typename Projection<Real>::Gradients out;
+  };
+
+  /// Throws config_error for a width below 1.
+  LatentFrame(Index width, Index latent) : in_(width, latent, false), out_(latent, width, false) {}
+
+  Index inner_width(Index) const noexcept { return in_.out(); }
+  Index outer_width(Index) const noexcept { return in_.in(); }
+
+  /// Uniform in +-1 / sqrt(inputs).
+  void initialise(std::uint64_t seed) {
+    constexpr std::uint64_t kInStream = 16, kOutStream = 17;  // routers use lower ones
+    in_.initialise(seed, kInStream);
+    out_.initialise(seed, kOutStream);
+  }
+
+  void measure(Arena& arena, Index tokens, Index) const {
+    take_inner(arena, tokens);
+    in_.measure(arena, tokens);
+    take_inner(arena, tokens);
+    out_.measure(arena, tokens);
+  }
+  void measure_backward(Arena& arena, Index tokens, Index concurrency) const {
+    take_inner(arena, tokens);
+    out_.measure_backward(arena, tokens, concurrency);
+    take_inner(arena, tokens);
+    in_.measure_backward(arena, tokens, concurrency);
+  }
+
+  /// Rows that take no part are projected as well; nobody reads them.
+  template <Executor X>
+  ConstMatrixView<Real> before(const ConstMatrixView<Real>& x, Tape* tape, Arena& arena, X& executor) const {
+    const MatrixView<Real> inner =
+        tape == nullptr
+            ? take_inner(arena, x.rows)
+            : MatrixView<Real>(tape->x_inner.resize(checked_product("latent rows", x.rows, latent())), x.rows,
+                               latent());
+    in_.forward(x, inner, arena, executor);
+    return inner;
+  }
+  MatrixView<Real> inner_y(const MatrixView<Real>& y, Arena& arena) const {
+    return take_inner(arena, y.rows);
+  }
+
+  template <Executor X>
+  void after(const MatrixView<Real>& inner, const MatrixView<Real>& y, const bool* active, Tape* tape,
+             Arena& arena, X& executor) const {
+    if (tape != nullptr) {
+      tape->y_inner.copy_from(inner.data, inner.rows * inner.cols);  // contiguous, from inner_y
+      impl::list_active(active, y.rows, tape->token);
+    }
+    out_.forward(inner, y, arena, executor);
+    for (Index t = 0; t < y.rows; ++t) {
+      if (!active[t]) fill_row(Real{0}, y.row(t), y.cols);
+    }
+  }
+
+  ConstMatrixView<Real> inner_x(const Tape& tape, const ConstMatrixView<Real>& x) const {
+    return {tape.x_inner.data(), x.rows, latent()};
+  }
+
+  template <Executor X>
+  ConstMatrixView<Real> after_backward(const Tape& tape, const ConstMatrixView<Real>& dy,
+                                       Gradients* gradients, Arena& arena, X& executor) const {
+    const MatrixView<Real> dinner = take_inner(arena, dy.rows);
+    fill_row(Real{0}, dinner.data, dinner.rows * dinner.cols);
+    const ConstMatrixView<Real> inner(tape.y_inner.data(), dy.rows, latent());
+    out_.backward_rows(tape.token.data(), tape.token.size(), inner, dy, dinner,
+                       gradients == nullptr ? nullptr : &gradients->out, arena, executor);
+    return dinner;
+  }
+  /// Even without dx: the gradient of Win comes from it.
+  MatrixView<Real> inner_dx(const MatrixView<Real>&, Index tokens, Arena& arena) const {
+    return take_inner(arena, tokens);
+  }
+  template <Executor X>
+  void before_backward(const Tape& tape, const ConstMatrixView<Real>& x, const MatrixView<Real>& dinner,
+                       const MatrixView<Real>& dx, Gradients* gradients, Arena& arena, X& executor) const {
+    for (Index t = 0; t < dx.rows; ++t) fill_row(Real{0}, dx.row(t), dx.cols);
+    in_.backward_rows(tape.token.data(), tape.token.size(), x, dinner, dx,
+                      gradients == nullptr ? nullptr : &gradients->in, arena, executor);
+  }
+
+  Gradients make_gradients() const { return {in_.make_gradients(), out_.make_gradients()}; }
+
+  template <class Visitor>
+  void visit_parameters(Gradients* gradients, Visitor&& f) {
+    in_.visit_parameters("latent_in", gradients == nullptr ? nullptr : &gradients->in, f);
+    out_.visit_parameters("latent_out", gradients == nullptr ? nullptr : &gradients->out, f);
+  }
+  template <class Visitor>
+  void visit_storage(Gradients* gradients, Visitor&& f) {
+    in_.visit_storage("latent_in", gradients == nullptr ? nullptr : &gradients->in, f);
+    out_.visit_storage("latent_out", gradients == nullptr ? nullptr : &gradients->out, f);
+  }
+
+ private:
+  Index latent() const noexcept { return in_.out(); }
+
+  MatrixView<Real> take_inner(Arena& arena, Index rows) const {
+    Real* const data = arena.take<Real>(checked_product("latent rows", rows, latent()));
+    return arena.measuring() ? MatrixView<Real>{} : MatrixView<Real>(data, rows, latent());
+  }
+
+  Projection<Real> in_;   // D to Dl
+  Projection<Real> out_;  // Dl to D
+};
+
+MOE_NAMESPACE_END

@@ -1,0 +1,99 @@
+// Parts chosen at run time, by a config file say: each holds one of the static parts and runs its code, so
+// the templated and the run-time routers cannot differ.
+#pragma once
+
+#include <utility>
+#include <variant>
+
+#include "moe/router/leading_weighting.hpp"
+#include "moe/router/linear_scorer.hpp"
+#include "moe/router/score.hpp"
+#include "moe/router/selection.hpp"
+#include "moe/router/token_choice.hpp"
+#include "moe/router/weighting.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// A score function of this library.
+class AnyScore {
+ public:
+  static constexpr bool kProbability = false;
+
+  template <class F>
+  requires std::is_constructible_v<std::variant<Softmax, SigmoidScore, ReluScore, IdentityScore>, F> AnyScore(
+      F part)
+      : part_(part) {}  // NOLINT(google-explicit-constructor)
+
+  template <class Real>
+  void forward(const Real* logit, Real* score, Index n) const noexcept {
+    std::visit([&](const auto& part) { part.forward(logit, score, n); }, part_);
+  }
+  template <class Real>
+  void backward(const Real* logit, const Real* score, const Real* dscore, Real* dlogit,
+                Index n) const noexcept {
+    std::visit([&](const auto& part) { part.backward(logit, score, dscore, dlogit, n); }, part_);
+  }
+  template <class Real>
+  void probability(const Real* score, Real* out, Index n) const noexcept {
+    std::visit([&](const auto& part) { part.probability(score, out, n); }, part_);
+  }
+  template <class Real>
+  void probability_backward(const Real* score, const Real* probability, const Real* dprobability,
+                            Real* dscore, Index n) const noexcept {
+    std::visit(
+        [&](const auto& part) { part.probability_backward(score, probability, dprobability, dscore, n); },
+        part_);
+  }
+
+ private:
+  std::variant<Softmax, SigmoidScore, ReluScore, IdentityScore> part_;
+};
+
+/// A selection of this library.
+class AnySelection {
+ public:
+  template <class Part>
+  requires std::is_constructible_v<std::variant<TopKSelection, GroupLimitedSelection, PositiveSelection>,
+                                   Part>
+  AnySelection(Part part) : part_(std::move(part)) {}  // NOLINT(google-explicit-constructor)
+
+  Index most(Index k, Index n) const {
+    return std::visit([&](const auto& part) { return part.most(k, n); }, part_);
+  }
+  template <class Real>
+  Index select(Real* choice, Index n, Index k, ExpertId* out) const noexcept {
+    return std::visit([&](const auto& part) { return part.select(choice, n, k, out); }, part_);
+  }
+
+ private:
+  std::variant<TopKSelection, GroupLimitedSelection, PositiveSelection> part_;
+};
+
+/// A weighting of this library.
+class AnyWeighting {
+ public:
+  template <class Part>
+  requires std::is_constructible_v<std::variant<GatherWeighting, SoftmaxWeighting, LeadingWeighting>, Part>
+  AnyWeighting(Part part) : part_(std::move(part)) {}  // NOLINT(google-explicit-constructor)
+
+  Index experts(Index outputs) const noexcept {
+    return std::visit([&](const auto& part) { return part.experts(outputs); }, part_);
+  }
+  template <class Real>
+  void forward(const Chosen& chosen, const Real* score, Real* weight, bool* keep) const noexcept {
+    std::visit([&](const auto& part) { part.forward(chosen, score, weight, keep); }, part_);
+  }
+  template <class Real>
+  void backward(const Chosen& chosen, const Real* score, const Real* dweight, Real* dscore) const noexcept {
+    std::visit([&](const auto& part) { part.backward(chosen, score, dweight, dscore); }, part_);
+  }
+
+ private:
+  std::variant<GatherWeighting, SoftmaxWeighting, LeadingWeighting> part_;
+};
+
+/// Token choice with every part but the scorer and the losses chosen at run time.
+template <class Real, class Balance = Balancing<>>
+using AnyTokenChoice = TokenChoice<LinearScorer<Real>, AnyScore, AnySelection, AnyWeighting, Balance>;
+
+MOE_NAMESPACE_END

@@ -1,0 +1,72 @@
+// Thousands of random layers and batches against the naive layer, within a bound on the rounding errors.
+#include <cmath>
+
+#include "moe/core/pool_executor.hpp"
+#include "support/catch.hpp"
+#include "support/random_spec.hpp"
+
+namespace {
+
+using namespace test;
+
+struct Outcome {
+  int compared = 0, ambiguous = 0;
+  double tightest = 1e300;  // smallest bound relative to the value it bounds
+};
+
+template <class Real>
+Outcome compare_many(std::uint64_t seed, int configurations) {
+  Outcome outcome;
+  moe::PoolExecutor pool(3);
+  moe::SerialExecutor serial;
+  unit_roundoff = std::numeric_limits<Real>::epsilon() / 2;
+  for (int i = 0; i < configurations; ++i) {
+    Draw draw(seed + static_cast<std::uint64_t>(i));
+    const LayerSpec spec = random_spec(draw);
+    const auto layer = make_layer<Real>(spec);
+    NaiveLayer naive = naive_of(spec, *layer);
+    Batch<Real> batch = random_batch<Real>(draw, spec, draw.one_in(20) ? 0 : draw.between(1, 20));
+    moe::LayerOutput<Real> out(batch.y_view());
+    moe::Workspace workspace;
+    layer->forward(batch.input(), out, workspace, i % 2 == 0 ? AnyExecutor(serial) : AnyExecutor(pool));
+    const std::vector<Row> want = naive.forward(batch.naive());
+    // The oracle computes in double as well, so its own errors count once more in double.
+    const double own = sizeof(Real) == sizeof(double) ? 2 : 1;
+    if (naive.router.ambiguous) {
+      ++outcome.ambiguous;
+      continue;
+    }
+    ++outcome.compared;
+    for (Index t = 0; t < batch.tokens; ++t) {
+      for (Index j = 0; j < batch.width; ++j) {
+        const Bounded w = want[static_cast<std::size_t>(t)][static_cast<std::size_t>(j)];
+        const double got = static_cast<double>(batch.y_view()(t, j));
+        if (!(std::abs(got - w.v) <= own * w.e)) {
+          FAIL("configuration with seed " << seed + static_cast<std::uint64_t>(i) << ", row " << t
+                                          << ", column " << j << ": expected " << w.v << " +- " << w.e
+                                          << ", got " << got);
+        }
+        if (w.v != 0) outcome.tightest = std::min(outcome.tightest, w.e / std::abs(w.v));
+      }
+    }
+  }
+  return outcome;
+}
+
+}  // namespace
+
+TEST_CASE("random layers agree with the naive layer in float", "[proof]") {
+  const Outcome outcome = compare_many<float>(1000, 4000);
+  CHECK(outcome.compared >= 3800);  // ties within the rounding errors are few
+  CHECK(outcome.tightest < 1e-5);   // the bound means something
+}
+
+TEST_CASE("random layers agree with the naive layer in double", "[proof]") {
+  const Outcome outcome = compare_many<double>(900000, 1500);
+  CHECK(outcome.compared >= 1400);
+  CHECK(outcome.tightest < 1e-13);
+}
+
+TEST_CASE("random layers agree with the naive layer, a few", "[smoke]") {
+  CHECK(compare_many<float>(77, 60).compared >= 50);
+}

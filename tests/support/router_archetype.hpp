@@ -1,0 +1,149 @@
+// Parts that have what their concepts ask for and nothing else: a template that compiles with them asks for no more.
+#pragma once
+
+#include "moe/core/buffer.hpp"
+#include "moe/router/token_choice.hpp"
+
+namespace test {
+
+/// A Router and not a TrainableRouter. A row goes to expert 0 or, if its first number is negative, to the last expert.
+template <class RealType>
+class ArchetypeRouter {
+ public:
+  using Real = RealType;
+  explicit ArchetypeRouter(moe::Index experts) : experts_(experts) {}
+  ArchetypeRouter(ArchetypeRouter&&) = default;
+  ArchetypeRouter& operator=(ArchetypeRouter&&) = delete;
+
+  static constexpr moe::Coupling coupling(bool) noexcept { return moe::Coupling::row_independent; }
+  moe::Index experts() const noexcept { return experts_; }
+  moe::Index width() const noexcept { return 1; }
+  moe::Index max_pairs(const moe::CallShape& shape) const noexcept { return shape.tokens; }
+  void measure(moe::Arena& arena, const moe::CallShape& shape, moe::Index) const { arena.take<bool>(shape.tokens); }
+  template <moe::Executor X>
+  void route(const moe::RouterInput<Real>& in, moe::RouteTable<Real>& table, moe::Arena& arena, X& executor) const {
+    bool* const negative = arena.take<bool>(in.tokens());
+    executor.parallel_for(in.tokens(), [&](moe::Index t, moe::Index) noexcept { negative[t] = in.x(t, 0) < 0; });
+    for (moe::Index t = 0; t < in.tokens(); ++t) {
+      table.begin_token(t);
+      if (in.takes_part(t)) table.push(t, static_cast<moe::ExpertId>(negative[t] ? experts_ - 1 : 0), Real{1});
+    }
+  }
+
+ private:
+  moe::Index experts_;
+};
+
+/// logit(t, n) = w[n] * x(t, 0).
+class ArchetypeScorer {
+ public:
+  using Real = double;
+  struct Tape {};
+  struct Gradients {
+    moe::Buffer<double> w;
+  };
+  static constexpr bool kNoisy = false;
+
+  explicit ArchetypeScorer(moe::Buffer<double> w) : w_(std::move(w)) {}
+  ArchetypeScorer(ArchetypeScorer&&) = default;
+  ArchetypeScorer& operator=(ArchetypeScorer&&) = delete;
+
+  moe::Index width() const noexcept { return 1; }
+  moe::Index outputs() const noexcept { return w_.size(); }
+  void measure(moe::Arena&, moe::Index, moe::Index) const {}
+  void measure_backward(moe::Arena&, moe::Index, moe::Index) const {}
+  template <moe::Executor X>
+  void logits(const moe::RouterInput<double>& in, const moe::Logits<double>& out, Tape*, moe::Arena&, X&) const {
+    for (moe::Index t = 0; t < in.tokens(); ++t) {
+      for (moe::Index n = 0; n < outputs(); ++n) out.value(t, n) = w_[n] * in.x(t, 0);
+    }
+  }
+  template <moe::Executor X>
+  void backward(const moe::RouterInput<double>& in, const Tape&, const moe::Logits<double>& dlogits,
+                const moe::MatrixView<double>& dx, Gradients* gradients, moe::Arena&, X&) const {
+    const moe::Index count = dlogits.rows == nullptr ? in.tokens() : dlogits.row_count;
+    for (moe::Index i = 0; i < count; ++i) {
+      const moe::Index t = dlogits.rows == nullptr ? i : moe::Index{dlogits.rows[i]};
+      for (moe::Index n = 0; n < outputs(); ++n) {
+        if (dx) dx(t, 0) += w_[n] * dlogits.value(t, n);
+        if (gradients != nullptr) gradients->w[n] += in.x(t, 0) * dlogits.value(t, n);
+      }
+    }
+  }
+  Gradients make_gradients() const { return {moe::Buffer<double>(w_.size())}; }
+  /// Not asked for by Scorer: what the laws' gradient check walks over.
+  template <class Visitor>
+  void visit_parameters(Gradients* gradients, Visitor& f) {
+    const moe::Index n = w_.size();
+    f(moe::Parameter<double>{
+        "w", {w_.data(), n, 1, n, n, 1}, {gradients == nullptr ? nullptr : gradients->w.data(), n, 1, n, n, 1}});
+  }
+
+ private:
+  moe::Buffer<double> w_;
+};
+
+/// score = 1 + logit^2; probabilities are shares of the sum. Overwrites nothing it is not given.
+struct ArchetypeScore {
+  static constexpr bool kProbability = false;
+  ArchetypeScore() = default;
+  ArchetypeScore(const ArchetypeScore&) = default;
+  ArchetypeScore& operator=(const ArchetypeScore&) = delete;
+
+  void forward(const double* logit, double* score, moe::Index n) const {
+    for (moe::Index i = 0; i < n; ++i) score[i] = 1 + logit[i] * logit[i];
+  }
+  void backward(const double* logit, const double*, const double* dscore, double* dlogit, moe::Index n) const {
+    for (moe::Index i = 0; i < n; ++i) dlogit[i] += 2 * logit[i] * dscore[i];
+  }
+  void probability(const double* score, double* out, moe::Index n) const {
+    double sum = 0;
+    for (moe::Index i = 0; i < n; ++i) sum += score[i];
+    for (moe::Index i = 0; i < n; ++i) out[i] = score[i] / sum;
+  }
+  void probability_backward(const double* score, const double* p, const double* dp, double* dscore,
+                            moe::Index n) const {
+    double sum = 0, mean = 0;
+    for (moe::Index i = 0; i < n; ++i) {
+      sum += score[i];
+      mean += p[i] * dp[i];
+    }
+    for (moe::Index i = 0; i < n; ++i) dscore[i] += (dp[i] - mean) / sum;
+  }
+};
+
+/// The single best.
+struct ArchetypeSelection {
+  ArchetypeSelection() = default;
+  ArchetypeSelection(const ArchetypeSelection&) = default;
+  ArchetypeSelection& operator=(const ArchetypeSelection&) = delete;
+
+  moe::Index most(moe::Index, moe::Index) const { return 1; }
+  moe::Index select(double* choice, moe::Index n, moe::Index, moe::ExpertId* out) const noexcept {
+    moe::Index best = 0;
+    for (moe::Index i = 1; i < n; ++i) best = choice[i] > choice[best] ? i : best;
+    out[0] = static_cast<moe::ExpertId>(best);
+    choice[best] = 0;  // `select` may overwrite the scores
+    return 1;
+  }
+};
+
+/// weight = 3 * score.
+struct ArchetypeWeighting {
+  ArchetypeWeighting() = default;
+  ArchetypeWeighting(const ArchetypeWeighting&) = default;
+  ArchetypeWeighting& operator=(const ArchetypeWeighting&) = delete;
+
+  moe::Index experts(moe::Index outputs) const { return outputs; }
+  void forward(const moe::Chosen& chosen, const double* score, double* weight, bool* keep) const noexcept {
+    for (moe::Index i = 0; i < chosen.count; ++i) {
+      weight[i] = 3 * score[chosen.id[i]];
+      keep[i] = true;
+    }
+  }
+  void backward(const moe::Chosen& chosen, const double*, const double* dweight, double* dscore) const noexcept {
+    for (moe::Index i = 0; i < chosen.count; ++i) dscore[chosen.id[i]] += 3 * dweight[i];
+  }
+};
+
+}  // namespace test

@@ -1,0 +1,211 @@
+// The instantiations behind test_layer.hpp.
+#pragma once
+
+#include <cmath>
+
+#include "moe/layer/moe_layer.hpp"
+#include "moe/router/any_parts.hpp"
+#include "moe/router/expert_choice.hpp"
+#include "moe/router/hash.hpp"
+#include "moe/router/load_balance.hpp"
+#include "moe/router/selection_bias.hpp"
+#include "moe/router/sequence_balance.hpp"
+#include "moe/router/z_loss.hpp"
+#include "support/test_layer.hpp"
+
+namespace test {
+
+template <class Real>
+using TokenRouter = moe::AnyTokenChoice<
+    Real, moe::Balancing<moe::LoadBalance, moe::ZLoss, moe::SequenceBalance, moe::SelectionBias>>;
+template <class Real>
+using RowRouter = AnyRouter<TokenRouter<Real>, moe::HashRouter<Real>>;
+template <class Real>
+using FeedForward = moe::Glu<moe::AnyActivation, Real>;
+template <class Real>
+using Experts = AnyBank<moe::Mlp<moe::AnyActivation, Real>, FeedForward<Real>,
+                        moe::Composite<FeedForward<Real>, moe::ZeroComputation<Real>>>;
+
+/// Shared experts are of the bank's kind: with FFN experts without a gate, an Mlp.
+template <class Real>
+using SharedBank = AnyBank<moe::Mlp<moe::AnyActivation, Real>, FeedForward<Real>>;
+
+template <class Real, class Router, class Capacity>
+class LayerHolder final : public TestLayer<Real> {
+  using Layer = moe::MoeLayer<Router, Experts<Real>, Capacity, AnyShared<SharedBank<Real>>, AnyFrame<Real>>;
+
+ public:
+  template <class... Parts>
+  explicit LayerHolder(Parts&&... parts)
+      : layer_(std::forward<Parts>(parts)...), gradients_(layer_.make_gradients()) {}
+
+  moe::Coupling coupling(bool training) const override { return Layer::coupling(training); }
+  Index workspace_bytes(const moe::CallShape& shape, moe::Mode mode, Index concurrency) const override {
+    return layer_.workspace_bytes(shape, mode, concurrency);
+  }
+  void forward(const moe::LayerInput<Real>& in, moe::LayerOutput<Real>& out, moe::Workspace& ws,
+               AnyExecutor executor) const override {
+    layer_.forward(in, out, ws, executor);
+  }
+  void forward_train(const moe::LayerInput<Real>& in, moe::LayerOutput<Real>& out, moe::Workspace& ws,
+                     AnyExecutor executor) override {
+    layer_.forward_train(in, out, tape_, ws, executor);
+  }
+  void backward(ConstMatrixView<Real> dy, MatrixView<Real> dx, double auxiliary_scale, moe::Workspace& ws,
+                AnyExecutor executor) override {
+    layer_.zero_gradients(gradients_);
+    typename Layer::LayerGradients out(dy, dx, gradients_);
+    out.auxiliary_scale = auxiliary_scale;
+    layer_.backward(tape_, out, ws, executor);
+  }
+  void visit(const typename TestLayer<Real>::Visit& visit) override {
+    layer_.visit_parameters(gradients_,
+                            [&](const moe::Parameter<Real>& p) { visit(p.name, p.value, p.gradient); });
+  }
+  void visit_state(const std::function<void(const std::string&, double*, Index)>& visit) override {
+    layer_.visit_state([&](const char* name, double* values, Index n) { visit(name, values, n); });
+  }
+  const moe::RouteTable<Real>& routes() const override { return tape_.routes(); }
+  const moe::DispatchPlan<Real>& plan() const override { return tape_.plan(); }
+
+ private:
+  Layer layer_;
+  typename Layer::Gradients gradients_;
+  typename Layer::Tape tape_;
+};
+
+inline moe::AnyActivation activation_of(Act act) {
+  switch (act) {
+    case Act::relu:
+      return moe::AnyActivation(moe::ActivationKind::relu);
+    case Act::relu_squared:
+      return moe::AnyActivation(moe::ActivationKind::relu_squared);
+    case Act::silu:
+      return moe::AnyActivation(moe::ActivationKind::silu);
+    case Act::gelu_erf:
+      return moe::AnyActivation(moe::ActivationKind::gelu_erf);
+    case Act::gelu_tanh:
+      break;
+  }
+  return moe::AnyActivation(moe::ActivationKind::gelu_tanh);
+}
+
+template <class Real>
+TokenRouter<Real> token_router(const LayerSpec& spec) {
+  const NaiveRouter& r = spec.naive.router;
+  using R = NaiveRouter;
+  moe::LinearScorer<Real> scorer({spec.width, spec.outputs, spec.router_bias, spec.jitter});
+  moe::AnyScore score = moe::Softmax{};
+  if (r.score == R::Score::sigmoid) score = moe::SigmoidScore{};
+  if (r.score == R::Score::relu) score = moe::ReluScore{};
+  if (r.score == R::Score::identity) score = moe::IdentityScore{};
+  moe::AnySelection select = moe::TopKSelection(r.k);
+  if (r.select == R::Select::positive) select = moe::PositiveSelection{};
+  if (r.select == R::Select::groups) {
+    select = moe::GroupLimitedSelection(
+        {r.k, r.groups, r.kept_groups, r.top_two ? moe::GroupScore::top_two_sum : moe::GroupScore::highest});
+  }
+  moe::GatherWeighting::Options gather{.normalise = moe::Normalise::none, .eps = r.eps, .scale = r.scale};
+  if (r.divide == R::Divide::sum) gather.normalise = moe::Normalise::sum;
+  if (r.divide == R::Divide::sum_plus_eps) gather.normalise = moe::Normalise::sum_plus_eps;
+  if (r.divide == R::Divide::max_with_eps) gather.normalise = moe::Normalise::max_with_eps;
+  moe::AnyWeighting weighting = moe::GatherWeighting(gather);
+  if (r.weight == R::Weight::kept_softmax) weighting = moe::SoftmaxWeighting{};
+  if (spec.outputs > spec.experts()) weighting = moe::LeadingWeighting(spec.experts(), true);
+  moe::SelectionBias bias({.outputs = spec.outputs, .null_experts = spec.outputs - spec.experts()});
+  if (!r.selection_bias.empty()) bias.set_bias(r.selection_bias);
+  return {std::move(scorer),
+          score,
+          std::move(select),
+          std::move(weighting),
+          moe::Balancing<moe::LoadBalance, moe::ZLoss, moe::SequenceBalance, moe::SelectionBias>(
+              moe::LoadBalance({.coefficient = spec.load_balance}), moe::ZLoss(spec.z_loss),
+              moe::SequenceBalance(spec.sequence_balance), std::move(bias)),
+          spec.non_finite};
+}
+
+template <class Real>
+Experts<Real> experts_of(const LayerSpec& spec) {
+  const NaiveLayer& n = spec.naive;
+  const Index width = n.latent ? spec.latent_width : spec.width;
+  const moe::TwoLayerOptions options{n.ffn, width, spec.hidden, spec.expert_bias};
+  const int cheap = spec.experts() - n.ffn;
+  if (cheap > 0) {
+    return moe::Composite(
+        FeedForward<Real>(options, activation_of(n.act)),
+        moe::ZeroComputation<Real>({width, cheap - n.constants - n.copies, n.copies, n.constants}));
+  }
+  if (n.glu) return FeedForward<Real>(options, activation_of(n.act));
+  return moe::Mlp<moe::AnyActivation, Real>(options, activation_of(n.act));
+}
+
+template <class Real>
+AnyShared<SharedBank<Real>> shared_of(const LayerSpec& spec) {
+  const NaiveLayer& n = spec.naive;
+  if (n.shared == 0) return moe::NoShared{};
+  const moe::TwoLayerOptions options{n.shared, spec.width, spec.hidden, spec.expert_bias};
+  if (n.glu) {
+    return moe::SharedExperts<SharedBank<Real>>(FeedForward<Real>(options, activation_of(n.act)),
+                                                n.shared_gate);
+  }
+  return moe::SharedExperts<SharedBank<Real>>(
+      moe::Mlp<moe::AnyActivation, Real>(options, activation_of(n.act)), n.shared_gate);
+}
+
+template <class Real>
+AnyFrame<Real> frame_of(const LayerSpec& spec) {
+  if (spec.naive.latent) return moe::LatentFrame<Real>(spec.width, spec.latent_width);
+  if (spec.naive.output_bias) return moe::OutputBias<Real>(spec.width);
+  return moe::IdentityFrame{};
+}
+
+template <class Real, class Router>
+std::unique_ptr<TestLayer<Real>> with_router(const LayerSpec& spec, Router router) {
+  const NaiveLayer& n = spec.naive;
+  if (n.capacity == NaiveLayer::Capacity::none) {
+    return std::make_unique<LayerHolder<Real, Router, moe::Dropless>>(
+        std::move(router), experts_of<Real>(spec), moe::Dropless{}, shared_of<Real>(spec),
+        frame_of<Real>(spec));
+  }
+  const moe::FixedCapacity capacity({.tokens_per_expert = n.places,
+                                     .order = n.capacity == NaiveLayer::Capacity::first_choices
+                                                  ? moe::CapacityOrder::first_choices_first
+                                                  : moe::CapacityOrder::best_score_first});
+  return std::make_unique<LayerHolder<Real, Router, moe::FixedCapacity>>(
+      std::move(router), experts_of<Real>(spec), capacity, shared_of<Real>(spec), frame_of<Real>(spec));
+}
+
+template <class Real>
+RowRouter<Real> hash_router(const LayerSpec& spec) {
+  std::vector<moe::ExpertId> ids;
+  for (const std::vector<int>& row : spec.naive.router.hash) ids.insert(ids.end(), row.begin(), row.end());
+  return moe::HashRouter<Real>(moe::HashTable::own(ids, spec.vocabulary, spec.experts(),
+                                                   static_cast<Index>(spec.naive.router.hash.size())));
+}
+
+template <class Real>
+std::unique_ptr<TestLayer<Real>> make_layer(const LayerSpec& spec) {
+  using Routing = NaiveRouter::Routing;
+  std::unique_ptr<TestLayer<Real>> layer;
+  if (spec.naive.router.routing == Routing::expert_choice) {
+    layer = with_router<Real>(spec, moe::ExpertChoice<Real>({.width = spec.width,
+                                                             .experts = spec.experts(),
+                                                             .capacity_factor = spec.naive.router.factor,
+                                                             .non_finite = spec.non_finite}));
+  } else {
+    layer = with_router<Real>(spec, spec.naive.router.routing == Routing::hash
+                                        ? hash_router<Real>(spec)
+                                        : RowRouter<Real>(token_router<Real>(spec)));
+  }
+  std::mt19937_64 random(spec.seed);
+  std::normal_distribution<double> normal;
+  layer->visit([&](const std::string&, moe::ParameterView<Real> value, moe::ParameterView<Real>) {
+    const double scale = 1 / std::sqrt(static_cast<double>(value.cols));
+    for (Index o = 0; o < value.rows; ++o) {
+      for (Index i = 0; i < value.cols; ++i) value(o, i) = static_cast<Real>(scale * normal(random));
+    }
+  });
+  return layer;
+}
+
+}  // namespace test
