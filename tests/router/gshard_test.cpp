@@ -122,6 +122,7 @@ TEST_CASE("gradients of GShard", "[router]") {
   test::check_router_gradients(router, 6);
   test::check_router_gradients(router, 6, {.weight_scale = 0});
   test::check_router_gradients(router, 6, {.auxiliary_scale = 0});
+  test::check_masked_router_gradients(router, 6);
 }
 
 TEST_CASE("GShard needs two experts", "[router]") {

@@ -76,6 +76,7 @@ TEST_CASE("gradients of noisy top-k", "[router]") {
     test::check_router_gradients(router, 5);
     test::check_router_gradients(router, 5, {.weight_scale = 0});
     test::check_router_gradients(router, 5, {.auxiliary_scale = 0});
+    test::check_masked_router_gradients(router, 5);
   }
 }
 

@@ -38,7 +38,7 @@ TEST_CASE("a row without an expert has no gradient", "[router]") {
   test::set_parameter(router, "gate.weight", test::identity(2));
   auto call = test::call_of({{-1, -1}, {0, 0}});
   call.training = true;
-  for (const double g : test::detail::all_gradients(router, call)) CHECK(g == 0);
+  for (const double g : test::all_gradients(router, call)) CHECK(g == 0);
 }
 
 TEST_CASE("ReLU routing obeys the laws of routers", "[router]") {
@@ -86,6 +86,7 @@ TEST_CASE("gradients of ReLU routing", "[router]") {
   test::check_router_gradients(router, 6);
   test::check_router_gradients(router, 6, {.weight_scale = 0});
   test::check_router_gradients(router, 6, {.auxiliary_scale = 0});
+  test::check_masked_router_gradients(router, 6);
 }
 
 TEST_CASE("a ReLU router's coefficient moves with the load and is saved", "[router]") {

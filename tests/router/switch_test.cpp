@@ -98,6 +98,7 @@ TEST_CASE("gradients of Switch", "[router]") {
   test::check_router_gradients(router, 6);
   test::check_router_gradients(router, 6, {.weight_scale = 0});
   test::check_router_gradients(router, 6, {.auxiliary_scale = 0});
+  test::check_masked_router_gradients(router, 6);
 }
 
 TEST_CASE("options of Switch are checked", "[router]") {

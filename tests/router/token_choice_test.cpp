@@ -40,6 +40,19 @@ class LastIsNull {
   ExpertId null_id_;
 };
 
+/// The harness copies executors; pools cannot be.
+template <class X>
+struct Borrowed {
+  X& executor;
+  Index concurrency() const { return executor.concurrency(); }
+  template <class F>
+  void parallel_for(Index n, F&& f) {
+    executor.parallel_for(n, f);
+  }
+};
+template <class X>
+Borrowed(X&) -> Borrowed<X>;
+
 using Balance = moe::Balancing<moe::LoadBalance, moe::ZLoss>;
 template <class Weighting = moe::GatherWeighting>
 using Router = moe::TokenChoice<moe::LinearScorer<double>, moe::Softmax, moe::TopKSelection, Weighting, Balance>;
@@ -224,19 +237,11 @@ TEST_CASE("threads change no bit, forward or backward", "[token_choice][threads]
   const auto run = [&](auto& executor) {
     typename decltype(router)::Tape tape;
     test::OwnedTable<float> table(router, call.shape());
-    struct Borrowed {  // the harness copies executors
-      std::remove_reference_t<decltype(executor)>* to;
-      Index concurrency() const { return to->concurrency(); }
-      template <class F>
-      void parallel_for(Index n, F&& f) {
-        to->parallel_for(n, f);
-      }
-    };
-    const auto routed = test::route_train(router, call, table, tape, Borrowed{&executor});
+    const auto routed = test::route_train(router, call, table, tape, Borrowed{executor});
     auto gradients = router.make_gradients();
     std::vector<float> dweight(static_cast<std::size_t>(routed.pairs()));
     for (std::size_t p = 0; p < dweight.size(); ++p) dweight[p] = routed.weight[p] - 0.1f;
-    auto all = test::backward(router, call, table, tape, dweight, 1, &gradients, true, 0.0f, Borrowed{&executor});
+    auto all = test::backward(router, call, table, tape, dweight, 1, &gradients, true, 0.0f, Borrowed{executor});
     for (const auto& element : test::elements(router, gradients)) all.push_back(*element.gradient);
     return std::pair(routed, all);
   };

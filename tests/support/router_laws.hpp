@@ -4,14 +4,18 @@
 // memory.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "moe/core/buffer.hpp"
 #include "moe/core/random.hpp"
+#include "moe/kernel/finite.hpp"
 #include "moe/router/concept.hpp"
 #include "moe/weights/parameter.hpp"
 #include "support/catch.hpp"
@@ -26,10 +30,11 @@ template <class Real>
 struct RouterCall {
   Index tokens = 0;
   Index width = 0;
-  std::vector<Real> x;                 // [T, D]
-  std::vector<std::uint64_t> key;      // [T]
-  moe::Buffer<bool> valid;             // [T] or empty
-  std::vector<Real> mask;              // [1 or T, N] or empty
+  std::vector<Real> x;             // [T, D]
+  std::vector<std::uint64_t> key;  // [T]
+  moe::Buffer<bool> valid;         // [T] or empty
+  std::vector<Real> mask;          // [1 or, if mask_per_row, T, N] or empty
+  bool mask_per_row = false;
   std::vector<moe::TokenId> token_id;  // [T] or empty
   std::vector<Index> segments;         // [S + 1] or empty
   std::vector<double> outside_counts;
@@ -65,7 +70,6 @@ struct RouterCall {
     return {tokens, segments.empty() ? Index{1} : static_cast<Index>(segments.size()) - 1, options};
   }
 
-  bool mask_per_row = false;
   Index mask_rows() const { return mask_per_row ? tokens : 1; }
 
   /// The call with these rows only, in this order; without segments.
@@ -291,6 +295,35 @@ void randomise(R& router, std::uint64_t seed, double scale = 1) {
   }
 }
 
+/// Numbers that stand in for the gradients of the combine weights, one for every (row key, expert).
+template <class Real>
+std::vector<Real> cotangents(const RouterCall<Real>& call, const Routed<Real>& routed, double scale = 1) {
+  const moe::KeyedRandom draw(23, 0, moe::DrawStream::user);
+  std::vector<Real> dweight;
+  for (Index t = 0; t < call.tokens; ++t) {
+    for (const ExpertId e : routed.experts_of(t)) {
+      const double u = draw.uniform(call.key[static_cast<std::size_t>(t)], static_cast<std::uint32_t>(e));
+      dweight.push_back(static_cast<Real>(scale * (2 * u - 1)));
+    }
+  }
+  return dweight;
+}
+
+/// Gradients of a call, parameters first, then dx.
+template <class R>
+std::vector<typename R::Real> all_gradients(R& router, const RouterCall<typename R::Real>& call) {
+  using Real = typename R::Real;
+  typename R::Tape tape;
+  OwnedTable<Real> table(router, call.shape());
+  const Routed<Real> routed = route_train(router, call, table, tape);
+  auto gradients = router.make_gradients();
+  const std::vector<Real> dx = backward(router, call, table, tape, cotangents(call, routed), 1, &gradients);
+  std::vector<Real> all;
+  for (const auto& element : elements(router, gradients)) all.push_back(*element.gradient);
+  all.insert(all.end(), dx.begin(), dx.end());
+  return all;
+}
+
 /// Saved state: names and values, and back.
 template <class R>
 std::vector<std::pair<std::string, std::vector<double>>> save_state(R& router) {
@@ -325,6 +358,23 @@ Index outputs_of(const R& router) {
   }
 }
 
+/// Masks about 7 outputs in 10, never all of a row.
+template <class Real>
+void mask_some(RouterCall<Real>& call, Index outputs, bool per_row) {
+  const moe::KeyedRandom draw(11, 0, moe::DrawStream::user);
+  call.mask_per_row = per_row;
+  call.mask.assign(static_cast<std::size_t>(call.mask_rows() * outputs), 0);
+  for (Index t = 0; t < call.mask_rows(); ++t) {
+    const auto row = static_cast<std::uint64_t>(t);
+    const auto open = static_cast<Index>(draw.bits(row, 1u << 21) % static_cast<std::uint64_t>(outputs));
+    for (Index e = 0; e < outputs; ++e) {
+      if (e != open && draw.uniform(row, static_cast<std::uint32_t>(e)) < 0.7) {
+        call.mask[static_cast<std::size_t>(t * outputs + e)] = -std::numeric_limits<Real>::infinity();
+      }
+    }
+  }
+}
+
 /// Offsets ascend from 0, at most max_pairs pairs, ids in range, no expert twice for a token, finite weights.
 template <class R>
 void check_well_formed(const R& router, const RouterCall<typename R::Real>& call,
@@ -344,7 +394,7 @@ void check_well_formed(const R& router, const RouterCall<typename R::Real>& call
     for (const auto w : routed.weights_of(t)) REQUIRE(moe::is_finite(w));
     if (!call.valid.empty() && !call.valid[t]) REQUIRE(ids.empty());
   }
-  for (const double loss : routed.losses) REQUIRE(std::isfinite(loss));
+  for (const double loss : routed.losses) REQUIRE(moe::is_finite(loss));
 }
 
 /// Row t of `whole` and row i of `part` are the same pairs, bit for bit.
@@ -375,40 +425,10 @@ void check_batch_laws(R& router, const RouterCall<typename R::Real>& call) {
   }
 }
 
-/// Numbers that stand in for the gradient of the combine weights.
-template <class Real>
-double cotangent(std::uint64_t key, ExpertId e) {
-  return 2 * moe::KeyedRandom(23, 0, moe::DrawStream::user).uniform(key, static_cast<std::uint32_t>(e)) - 1;
-}
-template <class Real>
-std::vector<Real> cotangents(const RouterCall<Real>& call, const Routed<Real>& routed, double scale) {
-  std::vector<Real> dweight;
-  for (Index t = 0; t < call.tokens; ++t) {
-    for (const ExpertId e : routed.experts_of(t)) {
-      dweight.push_back(static_cast<Real>(scale * cotangent<Real>(call.key[static_cast<std::size_t>(t)], e)));
-    }
-  }
-  return dweight;
-}
-
-/// Gradients of a call, parameters first, then dx.
-template <class R>
-std::vector<typename R::Real> all_gradients(R& router, const RouterCall<typename R::Real>& call) {
-  using Real = typename R::Real;
-  typename R::Tape tape;
-  OwnedTable<Real> table(router, call.shape());
-  const Routed<Real> routed = route_train(router, call, table, tape);
-  auto gradients = router.make_gradients();
-  const std::vector<Real> dx =
-      backward(router, call, table, tape, cotangents(call, routed, 1), 1, &gradients);
-  std::vector<Real> all;
-  for (const auto& element : elements(router, gradients)) all.push_back(*element.gradient);
-  all.insert(all.end(), dx.begin(), dx.end());
-  return all;
-}
-
+/// Rows that take no part leave no trace, whatever they hold: as if the call were without them.
 template <class R>
 void check_padding(R& router, RouterCall<typename R::Real> call) {
+  call.segments.clear();
   const auto routed = route(router, call);
   call.valid.assign(call.tokens, true);
   CHECK(same_route(routed, route(router, call)));
@@ -421,11 +441,8 @@ void check_padding(R& router, RouterCall<typename R::Real> call) {
   for (Index t = 1; t < call.tokens && call.width > 0; t += 3) {
     std::fill_n(call.row(t), call.width, std::numeric_limits<typename R::Real>::quiet_NaN());
   }
-  auto padded = route(router, call);
+  const auto padded = route(router, call);
   check_well_formed(router, call, padded);
-  // They leave no trace, whatever they hold: the same call without them.
-  call.segments.clear();
-  if (R::coupling(call.training) != moe::Coupling::row_independent) padded = route(router, call);
   const auto without = route(router, call.subset(kept));
   CHECK(padded.pairs() == without.pairs());
   for (std::size_t i = 0; i < kept.size(); ++i) {
@@ -433,28 +450,16 @@ void check_padding(R& router, RouterCall<typename R::Real> call) {
     CHECK(same_row(padded, kept[i], without, static_cast<Index>(i)));
   }
   CHECK(same_bits(padded.losses, without.losses));
-  if constexpr (moe::TrainableRouter<R>)
+  if constexpr (moe::TrainableRouter<R>) {
     CHECK(same_bits(all_gradients(router, call), all_gradients(router, clean)));
+  }
 }
 
 template <class R>
 void check_masks(R& router, RouterCall<typename R::Real> call) {
-  using Real = typename R::Real;
   const Index outputs = outputs_of(router);
-  const Real masked = -std::numeric_limits<Real>::infinity();
   for (const bool per_row : {false, true}) {
-    call.mask_per_row = per_row;
-    call.mask.assign(static_cast<std::size_t>(call.mask_rows() * outputs), 0);
-    const moe::KeyedRandom draw(11, 0, moe::DrawStream::user);
-    for (Index t = 0; t < call.mask_rows(); ++t) {
-      const auto row = static_cast<std::uint64_t>(t);
-      const auto open = static_cast<Index>(draw.bits(row, 1u << 21) % static_cast<std::uint64_t>(outputs));
-      for (Index e = 0; e < outputs; ++e) {
-        if (e != open && draw.uniform(row, static_cast<std::uint32_t>(e)) < 0.7) {
-          call.mask[static_cast<std::size_t>(t * outputs + e)] = masked;
-        }
-      }
-    }
+    mask_some(call, outputs, per_row);
     const auto routed = route(router, call);
     check_well_formed(router, call, routed);
     for (Index t = 0; t < call.tokens; ++t) {
@@ -462,6 +467,9 @@ void check_masks(R& router, RouterCall<typename R::Real> call) {
         INFO("token " << t << ", masked expert " << e);
         CHECK(call.mask[static_cast<std::size_t>((per_row ? t : 0) * outputs + e)] == 0);
       }
+    }
+    if constexpr (moe::TrainableRouter<R>) {
+      for (const auto g : all_gradients(router, call)) CHECK(moe::is_finite(g));
     }
   }
 }
@@ -509,7 +517,7 @@ void check_training_laws(R& router, const RouterCall<typename R::Real>& call,
   const Routed<Real> routed = route_train(router, call, table, tape);
   CHECK(same_route(routed, route(router, call)));
 
-  const std::vector<Real> dweight = cotangents(call, routed, 1);
+  const std::vector<Real> dweight = cotangents(call, routed);
   auto gradients = router.make_gradients();
   const std::vector<Real> dx = backward(router, call, table, tape, dweight, 1, &gradients);
   std::vector<Real> all;
@@ -548,7 +556,7 @@ void check_training_laws(R& router, const RouterCall<typename R::Real>& call,
       OwnedTable<Real> row_table(router, row.shape());
       const Routed<Real> row_routed = route_train(router, row, row_table, tape);
       const std::vector<Real> row_dx =
-          backward<R>(router, row, row_table, tape, cotangents(row, row_routed, 1), 0, nullptr);
+          backward<R>(router, row, row_table, tape, cotangents(row, row_routed), 0, nullptr);
       INFO("dx of token " << t);
       CHECK(same_bits(row_dx,
                       std::vector<Real>(free.begin() + t * call.width, free.begin() + (t + 1) * call.width)));
@@ -636,9 +644,8 @@ bool gradients_match(R& router, const RouterCall<double>& call, GradientCheck op
   OwnedTable<double> table(router, call.shape());
   const Routed<double> routed = route_train(router, call, table, tape);
   auto gradients = router.make_gradients();
-  std::vector<double> dx =
-      backward(router, call, table, tape, detail::cotangents(call, routed, options.weight_scale),
-               options.auxiliary_scale, &gradients);
+  std::vector<double> dx = backward(router, call, table, tape, cotangents(call, routed, options.weight_scale),
+                                    options.auxiliary_scale, &gradients);
   RouterCall<double> moved = call;
   bool smooth = true;
   const auto objective = [&] {
@@ -646,7 +653,7 @@ bool gradients_match(R& router, const RouterCall<double>& call, GradientCheck op
     smooth = smooth && here.offsets == routed.offsets && here.expert == routed.expert;
     double sum = options.auxiliary_scale * here.loss();
     if (!smooth) return sum;
-    const auto c = detail::cotangents(moved, here, options.weight_scale);
+    const auto c = cotangents(moved, here, options.weight_scale);
     for (std::size_t p = 0; p < c.size(); ++p) sum += c[p] * here.weight[p];
     return sum;
   };
@@ -698,6 +705,19 @@ void check_router_gradients(R& router, Index tokens, GradientCheck options = {})
   check_router_gradients(
       router, tokens,
       [&router](Index t, std::uint64_t seed) { return random_call<double>(t, router.width(), seed); },
+      options);
+}
+
+/// And with most outputs masked, differently for every token.
+template <class R>
+void check_masked_router_gradients(R& router, Index tokens, GradientCheck options = {}) {
+  check_router_gradients(
+      router, tokens,
+      [&router](Index t, std::uint64_t seed) {
+        RouterCall<double> call = random_call<double>(t, router.width(), seed);
+        mask_some(call, outputs_of(router), true);
+        return call;
+      },
       options);
 }
 

@@ -1,5 +1,5 @@
 // Heterogeneous capacity of MoE++: feed-forward experts and zero-computation experts have different places,
-// in the proportion in which the load balance sends them tokens. Jin et al. 2410.07348 eq. 8.
+// in the proportion in which the load balance sends them tokens. Jin et al. 2410.07348.
 #pragma once
 
 #include "moe/plan/capacity.hpp"

@@ -1,5 +1,5 @@
 // Adaptive L1 loss of ReLU routing: its coefficient rises while too many experts are active and falls while
-// too few are. ReMoE, Wang et al. 2412.14711 section 3.3 to 3.5.
+// too few are. ReMoE, Wang et al. 2412.14711 sections 3.3, 3.4.
 #pragma once
 
 #include <cfloat>
@@ -64,9 +64,9 @@ class AdaptiveL1 : public BalancePart {
     const bool too_many = static_cast<double>(stats.pairs()) >
                           static_cast<double>(options_.k) * static_cast<double>(stats.tokens);
     lambda_ = too_many ? lambda_ * options_.growth : lambda_ / options_.growth;
-    // A coefficient that reached 0 or infinity would stay there.
-    if (options_.coefficient > 0)
-      lambda_ = lambda_ < DBL_MIN ? DBL_MIN : (lambda_ > DBL_MAX ? DBL_MAX : lambda_);
+    if (options_.coefficient == 0) return;
+    // At 0 or infinity it would stay for good.
+    lambda_ = lambda_ < DBL_MIN ? DBL_MIN : (lambda_ > DBL_MAX ? DBL_MAX : lambda_);
   }
   template <class Visitor>
   void visit_state(Visitor& f) {

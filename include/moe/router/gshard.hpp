@@ -37,17 +37,16 @@ class RandomSecondWeighting {
 };
 
 struct GShardOptions {
-  Index width = 0;            // D
-  Index experts = 0;          // E >= 2
-  bool random_second = true;  // training: the second expert with probability min(1, 2 w_2)
-  double load_balance =
-      0.01;           // coefficient, see router/load_balance.hpp: f from first choices; E^2 times the paper's
-  double z_loss = 0;  // coefficient, see router/z_loss.hpp
+  Index width = 0;             // D
+  Index experts = 0;           // E >= 2
+  bool random_second = true;   // training: the second expert with probability min(1, 2 w_2)
+  double load_balance = 0.01;  // coefficient, see router/load_balance.hpp; E^2 times the paper's loss
+  double z_loss = 0;           // coefficient, see router/z_loss.hpp
   NonFinite non_finite = NonFinite::throw_;
 };
 
-/// softmax over all experts, the two best, weights normalised over the pair. The paper's capacity is a
-/// FixedCapacity with first_choices_first (moe/plan/capacity.hpp).
+/// softmax over all experts, the two best, weights normalised over the pair; the load balance counts first
+/// choices. The paper's capacity is a FixedCapacity with first_choices_first (moe/plan/capacity.hpp).
 template <class Real>
 using GShardRouter = TokenChoice<LinearScorer<Real>, Softmax, TopKSelection, RandomSecondWeighting,
                                  Balancing<LoadBalance, ZLoss>>;

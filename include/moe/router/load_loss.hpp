@@ -83,8 +83,8 @@ class LoadLoss : public BalancePart {
         if (scratch.chosen[e] || is_neg_inf(in.logit(t, e))) continue;
         if (best_of_rest < 0 || in.logit(t, e) > in.logit(t, best_of_rest)) best_of_rest = e;
       }
-      for (Index e = 0; e < in.outputs(); ++e)
-        f(t, e, scratch.chosen[e] ? best_of_rest : in.choices(t)[count - 1]);
+      const Index last = in.choices(t)[count - 1];
+      for (Index e = 0; e < in.outputs(); ++e) f(t, e, scratch.chosen[e] ? best_of_rest : last);
     }
   }
 

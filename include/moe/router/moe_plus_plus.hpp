@@ -15,8 +15,7 @@ MOE_NAMESPACE_BEGIN
 enum class MoePlusPlusWeights : std::uint8_t {
   probability,           // the softmax over all (the paper)
   shares,                // divided by their sum (published code for Mixtral)
-  shares_without_zeros,  // zero experts weigh 0, the others are divided by their sum (published code
-                         // otherwise)
+  shares_without_zeros,  // zero experts weigh 0, the rest is divided by its sum (published code otherwise)
 };
 
 /// The three of them.
@@ -54,10 +53,9 @@ struct MoePlusPlusOptions {
   Index copies = 1;     // then copy experts
   Index zeros = 1;      // then zero experts
   Index k = 2;
-  double tau = 0.75;  // weight of the cheap experts in the loss: smaller sends them more tokens
-  double load_balance =
-      0.01;           // coefficient, see router/load_balance.hpp: eta = 1 for ffn, tau for the others
-  double z_loss = 0;  // coefficient, see router/z_loss.hpp
+  double tau = 0.75;           // eta of the cheap experts in the loss: smaller sends them more tokens
+  double load_balance = 0.01;  // coefficient, see router/load_balance.hpp: E / k times the paper's
+  double z_loss = 0;           // coefficient, see router/z_loss.hpp
   MoePlusPlusWeights weights = MoePlusPlusWeights::probability;
   NonFinite non_finite = NonFinite::throw_;
 };

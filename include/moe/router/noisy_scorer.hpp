@@ -66,8 +66,9 @@ class NoisyScorer {
     });
     if (tape == nullptr) return;
     tape->noise_scale.resize(in.tokens() * n);
-    for (Index t = 0; t < in.tokens(); ++t)
+    for (Index t = 0; t < in.tokens(); ++t) {
       copy_row(out.noise_scale.row(t), tape->noise_scale.data() + t * n, n);
+    }
   }
 
   template <Executor X>

@@ -58,7 +58,7 @@ class Projection {
 
   void measure(Arena& arena, Index rows) const { ForwardScratch{arena, rows}; }
   void measure_backward(Arena& arena, Index rows, Index concurrency) const {
-    BackwardScratch{arena, rows, out_, concurrency};
+    BackwardScratch{arena, rows, concurrency};
   }
 
   /// y [T, out] = x [T, in] W^T + b.
@@ -94,7 +94,7 @@ class Projection {
                      const ConstMatrixView<Real>& dy, const MatrixView<Real>& dx, Gradients* gradients,
                      Arena& arena, X& executor) const {
     const auto row_of = [rows](Index a) noexcept { return rows == nullptr ? a : Index{rows[a]}; };
-    const BackwardScratch scratch(arena, x.rows, out_, executor.concurrency());
+    const BackwardScratch scratch(arena, x.rows, executor.concurrency());
     if (dx) {
       scratch.forward.point_at(dy, rows, count);
       grouped_gemm_transposed<native_arch>(
@@ -161,7 +161,7 @@ class Projection {
     ForwardScratch forward;
     const Real** dy_row;  // [T]
     Real* panels;         // per worker
-    BackwardScratch(Arena& arena, Index rows, Index out, Index concurrency)
+    BackwardScratch(Arena& arena, Index rows, Index concurrency)
         : forward(arena, rows),
           dy_row(arena.take<const Real*>(rows)),
           panels(arena.take<Real>(concurrency * grouped_scratch<Real>())) {}

@@ -1,0 +1,94 @@
+// No allocation in forward() once workspace and statistics have grown: malloc itself is counted, so Eigen's
+// own allocations would show.
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+
+#include "moe/core/pool_executor.hpp"
+#include "support/catch.hpp"
+#include "support/random_spec.hpp"
+
+namespace {
+
+std::atomic<bool> counting{false};
+std::atomic<long> allocations{0};
+
+void count_allocation() noexcept {
+  if (counting.load(std::memory_order_relaxed)) allocations.fetch_add(1, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+// glibc lets a program put its own malloc in front; operator new ends up here too.
+#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define MOE_TEST_COUNTS_MALLOC 1
+extern "C" {
+void* __libc_malloc(std::size_t size);
+void* __libc_memalign(std::size_t alignment, std::size_t size);
+void* malloc(std::size_t size) {
+  count_allocation();
+  return __libc_malloc(size);
+}
+void* memalign(std::size_t alignment, std::size_t size) {
+  count_allocation();
+  return __libc_memalign(alignment, size);
+}
+void* aligned_alloc(std::size_t alignment, std::size_t size) {
+  return memalign(alignment, size);
+}
+int posix_memalign(void** result, std::size_t alignment, std::size_t size) {
+  *result = memalign(alignment, size);
+  return *result == nullptr ? ENOMEM : 0;
+}
+}
+#else
+#define MOE_TEST_COUNTS_MALLOC 0
+#endif
+
+namespace {
+
+using namespace test;
+
+long allocations_of(const std::function<void()>& call) {
+  allocations = 0;
+  counting = true;
+  call();
+  counting = false;
+  return allocations;
+}
+
+}  // namespace
+
+TEST_CASE("the counter counts", "[proof]") {
+  if (MOE_TEST_COUNTS_MALLOC == 0) return;
+  CHECK(allocations_of([] { free(std::malloc(3)); }) >= 1);
+  CHECK(allocations_of([] { moe::Buffer<float> b(1000); }) >= 1);
+  CHECK(allocations_of([] {}) == 0);
+}
+
+TEST_CASE("forward allocates nothing after warm-up", "[proof]") {
+  moe::SerialExecutor serial;
+  moe::PoolExecutor pool(3);
+  int layers = 0;
+  for (std::uint64_t seed = 0; seed < 120; ++seed) {
+    Draw draw(seed + 4321);
+    const LayerSpec spec = random_spec(draw);
+    const auto layer = make_layer<float>(spec);
+    Batch<float> large = random_batch<float>(draw, spec, 33), small = random_batch<float>(draw, spec, 5);
+    moe::RouteStats stats;
+    moe::Workspace workspace;
+    moe::LayerOutput<float> out(large.y_view(), &stats), small_out(small.y_view(), &stats);
+    const moe::LayerInput<float> in = large.input(), small_in = small.input();
+    for (AnyExecutor executor : {AnyExecutor(serial), AnyExecutor(pool)}) {
+      layer->forward(in, out, workspace, executor);
+      const long counted = allocations_of([&] {
+        layer->forward(in, out, workspace, executor);
+        layer->forward(small_in, small_out, workspace, executor);
+      });
+      INFO("configuration " << seed);
+      CHECK(counted == 0);
+    }
+    ++layers;
+  }
+  CHECK(layers == 120);
+}
