@@ -1,5 +1,6 @@
-// Calls the layer as compiled for the baseline, then as compiled for what this processor has (exit code 77: neither
-// of the higher sets is there or linked). Each must give the right result, whichever object was linked first.
+// Calls the layer as compiled for the baseline, then as compiled for what this processor has (exit code 77:
+// neither of the higher sets is there or linked). Each must give the right result, whichever object was
+// linked first.
 #include <cstdio>
 
 // Largest error, relative to its bound, over all that use_layer.cpp computes: right if at most 1.
@@ -26,8 +27,8 @@ int main() {
     check("avx2", use_layer_avx2());
     higher = true;
   }
-  if (use_layer_avx512 != nullptr && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512vl")) {
+  if (use_layer_avx512 != nullptr && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
     check("avx512", use_layer_avx512());
     higher = true;
   }

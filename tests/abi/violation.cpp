@@ -1,5 +1,5 @@
-// What contract C7 forbids, for the test of check_weak_symbols.sh: weak functions without the ABI tag whose code
-// depends on the -m flags.
+// What contract C7 forbids, for the test of check_weak_symbols.sh: weak functions without the ABI tag whose
+// code depends on the -m flags.
 __attribute__((noinline)) inline float untagged_sum(const float* x, int n) {
   float sum = 0;
   for (int i = 0; i < n; ++i) sum += x[i] * x[i];

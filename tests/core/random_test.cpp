@@ -94,15 +94,16 @@ TEST_CASE("normal draws: moments and tails", "[core]") {
   const double n = static_cast<double>(rows * lanes);
   const KeyedRandom random(13, 4, DrawStream::logit_noise);
   double moment[5] = {};
-  double beyond_two = 0;
+  double beyond_two = 0, farthest = 0;
   for (Index r = 0; r < rows; ++r) {
     for (Index l = 0; l < lanes; ++l) {
       const double z = random.normal(static_cast<std::uint64_t>(r), static_cast<std::uint32_t>(l));
-      REQUIRE(std::abs(z) < 9);  // sqrt(-2 log 2^-53) = 8.6
+      farthest = std::max(farthest, std::abs(z));
       for (int k = 1; k < 5; ++k) moment[k] += std::pow(z, k);
       beyond_two += std::abs(z) > 2;
     }
   }
+  CHECK(farthest < 8.6);  // sqrt(-2 log 2^-53) = 8.57
   // Variances of z, z^2, z^3, z^4: 1, 2, 15, 96.
   CHECK(std::abs(moment[1] / n) < 5 * std::sqrt(1 / n));
   CHECK(std::abs(moment[2] / n - 1) < 5 * std::sqrt(2 / n));

@@ -43,13 +43,15 @@ struct Gate {
     const std::size_t size = n / static_cast<std::size_t>(groups);
     std::vector<double> of_group;
     for (std::size_t g = 0; g < static_cast<std::size_t>(groups); ++g) {
-      std::vector<double> members(c.begin() + static_cast<Index>(g * size), c.begin() + static_cast<Index>((g + 1) * size));
+      std::vector<double> members(c.begin() + static_cast<Index>(g * size),
+                                  c.begin() + static_cast<Index>((g + 1) * size));
       std::sort(members.rbegin(), members.rend());
       of_group.push_back(top_two ? members[0] + members[1] : members[0]);
     }
     std::vector<std::size_t> by_group(of_group.size()), open;
     std::iota(by_group.begin(), by_group.end(), std::size_t{0});
-    std::stable_sort(by_group.begin(), by_group.end(), [&](std::size_t a, std::size_t b) { return of_group[a] > of_group[b]; });
+    std::stable_sort(by_group.begin(), by_group.end(),
+                     [&](std::size_t a, std::size_t b) { return of_group[a] > of_group[b]; });
     by_group.resize(static_cast<std::size_t>(kept));
     std::sort(by_group.begin(), by_group.end());
     for (const std::size_t g : by_group) {
@@ -78,7 +80,8 @@ void check_against_gate(R& router, const Gate& gate) {
     for (Index e = 0; e < router.experts(); ++e) {
       double sum = 0;
       for (Index j = 0; j < call.width; ++j) {
-        sum += *w[static_cast<std::size_t>(e * call.width + j)].value * call.x[static_cast<std::size_t>(t * call.width + j)];
+        sum += *w[static_cast<std::size_t>(e * call.width + j)].value *
+               call.x[static_cast<std::size_t>(t * call.width + j)];
       }
       logit.push_back(sum);
     }
@@ -134,20 +137,29 @@ TEST_CASE("DeepSeek-V2: device-limited, scaled, three losses", "[deepseek]") {
   auto call = test::random_call<double>(64, 5, 1);
   call.training = true;
   const auto routed = route(router, call);
-  CHECK(routed.loss_names == std::vector<std::string>{"load_balance", "device_balance", "communication_balance"});
+  CHECK(routed.loss_names ==
+        std::vector<std::string>{"load_balance", "device_balance", "communication_balance"});
   for (Index t = 0; t < 64; ++t) CHECK(reached(routed.experts_of(t), 3) <= 2);
   run_laws_and_gradients(router);
 }
 
-TEST_CASE("DeepSeek-V3: sigmoid, bias, two best of a group, normalised, scaled, balanced by sequence", "[deepseek]") {
+TEST_CASE("DeepSeek-V3: sigmoid, bias, two best of a group, normalised, scaled, balanced by sequence",
+          "[deepseek]") {
   auto router = moe::deepseek_v3<double>(
       {.width = 5, .experts = 16, .k = 4, .groups = 4, .kept_groups = 2, .sequence_balance = 0.2});
   test::randomise(router, 5);
   auto& bias = router.balancing().part<moe::SelectionBias>();
-  const std::vector<double> values{-0.5, 0.1, 0.2, 0, 0.3, -0.2, 0, 0.4, -0.1, 0.2, 0.1, 0.6, 0, 0, -0.3, 0.2};
+  const std::vector<double> values{-0.5, 0.1, 0.2, 0,   0.3, -0.2, 0,    0.4,
+                                   -0.1, 0.2, 0.1, 0.6, 0,   0,    -0.3, 0.2};
   bias.set_bias(values);
-  check_against_gate(router, {.sigmoid = true, .k = 4, .groups = 4, .kept = 2, .top_two = true, .normalise = true,
-                              .scale = 2.5, .bias = values});
+  check_against_gate(router, {.sigmoid = true,
+                              .k = 4,
+                              .groups = 4,
+                              .kept = 2,
+                              .top_two = true,
+                              .normalise = true,
+                              .scale = 2.5,
+                              .bias = values});
   auto call = test::random_call<double>(64, 5, 1);
   call.training = true;
   call.segments = {0, 20, 64};
@@ -177,12 +189,19 @@ TEST_CASE("DeepSeek-V3 with negative biases keeps to its groups", "[deepseek]") 
   test::randomise(router, 6);
   const std::vector<double> values(8, -5);
   router.balancing().part<moe::SelectionBias>().set_bias(values);
-  check_against_gate(router, {.sigmoid = true, .k = 3, .groups = 4, .kept = 2, .top_two = true, .normalise = true,
-                              .scale = 2.5, .bias = values});
+  check_against_gate(router, {.sigmoid = true,
+                              .k = 3,
+                              .groups = 4,
+                              .kept = 2,
+                              .top_two = true,
+                              .normalise = true,
+                              .scale = 2.5,
+                              .bias = values});
 }
 
 TEST_CASE("tiny scores under a large bias still have weights", "[deepseek]") {
-  // GLM-5.2's regime: scores near 1e-8, bias near 12. Weights recovered from score + bias - bias would all be 0.
+  // GLM-5.2's regime: scores near 1e-8, bias near 12. Weights recovered from score + bias - bias would all be
+  // 0.
   auto router = moe::deepseek_v3<float>({.width = 1, .experts = 4, .k = 2, .groups = 1, .kept_groups = 1});
   auto gradients = router.make_gradients();
   const auto w = test::elements(router, gradients);
@@ -207,7 +226,8 @@ TEST_CASE("DeepSeek defaults are those of the released models", "[deepseek]") {
   CHECK(v2.weights.scale == 16);
   const moe::DeepSeekV3Options v3;
   CHECK((v3.experts == 256 && v3.k == 8 && v3.width == 7168 && v3.groups == 8 && v3.kept_groups == 4));
-  CHECK((v3.weights.normalise == moe::Normalise::sum_plus_eps && v3.weights.eps == 1e-20 && v3.weights.scale == 2.5));
+  CHECK((v3.weights.normalise == moe::Normalise::sum_plus_eps && v3.weights.eps == 1e-20 &&
+         v3.weights.scale == 2.5));
   // They are built from those numbers.
   const auto router = moe::deepseek_v3<float>({.width = 8});
   CHECK(router.max_pairs({10, 1}) == 80);
@@ -216,8 +236,10 @@ TEST_CASE("DeepSeek defaults are those of the released models", "[deepseek]") {
 
 TEST_CASE("DeepSeek routers refuse sizes that do not fit", "[deepseek]") {
   CHECK_THROWS_AS(moe::deepseek_v1<float>({.width = 2, .experts = 6, .k = 7}), moe::config_error);
-  CHECK_THROWS_AS(moe::deepseek_v1<float>({.width = 2, .experts = 6, .k = 2, .devices = 4}), moe::config_error);
-  CHECK_THROWS_AS(moe::deepseek_v2<float>({.width = 2, .experts = 12, .k = 2, .groups = 5}), moe::config_error);
+  CHECK_THROWS_AS(moe::deepseek_v1<float>({.width = 2, .experts = 6, .k = 2, .devices = 4}),
+                  moe::config_error);
+  CHECK_THROWS_AS(moe::deepseek_v2<float>({.width = 2, .experts = 12, .k = 2, .groups = 5}),
+                  moe::config_error);
   CHECK_THROWS_AS(moe::deepseek_v2<float>({.width = 2, .experts = 12, .k = 7, .groups = 4, .kept_groups = 2}),
                   moe::config_error);
   CHECK_THROWS_AS(moe::deepseek_v3<float>({.width = 2, .experts = 8, .k = 2, .groups = 2, .kept_groups = 3}),

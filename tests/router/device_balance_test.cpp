@@ -13,7 +13,9 @@ using moe::DeviceBalance;
 using moe::Index;
 using test::BalanceCase;
 
-bool close(double a, double b) { return std::abs(a - b) <= 1e-12 * (1 + std::abs(b)); }
+bool close(double a, double b) {
+  return std::abs(a - b) <= 1e-12 * (1 + std::abs(b));
+}
 
 /// Sum of the mean probabilities of group j.
 double group_probability(const BalanceCase& c, Index groups, Index j) {
@@ -26,7 +28,8 @@ double group_probability(const BalanceCase& c, Index groups, Index j) {
   return p / static_cast<double>(c.active_tokens());
 }
 
-/// The paper's words: f_i = N / (K T) times choices of i, with K T the choices; f'_j the mean of f_i over the group.
+/// The paper's words: f_i = N / (K T) times choices of i, with K T the choices; f'_j the mean of f_i over the
+/// group.
 double naive_device(const BalanceCase& c, Index groups, const std::vector<double>& outside) {
   std::vector<double> f(static_cast<std::size_t>(c.outputs), 0);
   double choices = 0;
@@ -42,7 +45,8 @@ double naive_device(const BalanceCase& c, Index groups, const std::vector<double
   for (Index j = 0; j < groups; ++j) {
     double mean = 0;
     for (Index e = j * size; e < (j + 1) * size; ++e) {
-      mean += static_cast<double>(c.outputs) * f[static_cast<std::size_t>(e)] / choices / static_cast<double>(size);
+      mean += static_cast<double>(c.outputs) * f[static_cast<std::size_t>(e)] / choices /
+              static_cast<double>(size);
     }
     loss += mean * group_probability(c, groups, j);
   }
@@ -70,7 +74,8 @@ double naive_communication(const BalanceCase& c, Index groups, Index reached) {
 }  // namespace
 
 TEST_CASE("device balance: hand examples", "[device_balance]") {
-  // Two groups of two. All choices on the two experts of group 0, evenly: experts could not be told apart, groups can.
+  // Two groups of two. All choices on the two experts of group 0, evenly: experts could not be told apart,
+  // groups can.
   BalanceCase c(2, 4, 2);
   for (Index t = 0; t < 2; ++t) {
     c.choice(t, 0) = 0;
@@ -89,7 +94,8 @@ TEST_CASE("device balance: hand examples", "[device_balance]") {
 }
 
 TEST_CASE("communication balance: hand examples", "[device_balance]") {
-  // Three groups of two, M = 2. Both choices of token 0 in group 0 count once; token 1 reaches groups 0 and 2.
+  // Three groups of two, M = 2. Both choices of token 0 in group 0 count once; token 1 reaches groups 0
+  // and 2.
   BalanceCase c(2, 6, 2);
   c.choice(0, 0) = 0;
   c.choice(0, 1) = 1;
@@ -101,13 +107,15 @@ TEST_CASE("communication balance: hand examples", "[device_balance]") {
     c.p(t, 3) = 0.25;
   }
   // f = 3 / (2 * 2) * {2, 0, 1}, P = {0.5, 0.25, 0.25}.
-  CHECK(close(c.loss(CommunicationBalance({.coefficient = 1, .groups = 3, .reached = 2})), 0.75 * (2 * 0.5 + 0.25)));
+  CHECK(close(c.loss(CommunicationBalance({.coefficient = 1, .groups = 3, .reached = 2})),
+              0.75 * (2 * 0.5 + 0.25)));
 }
 
 TEST_CASE("group losses match their definition and its gradient", "[device_balance]") {
   for (std::uint64_t seed = 0; seed < 10; ++seed) {
     INFO("seed " << seed);
-    BalanceCase c = test::random_balance_case(3 + 4 * static_cast<Index>(seed), 12, 1 + static_cast<Index>(seed % 4), seed);
+    BalanceCase c = test::random_balance_case(3 + 4 * static_cast<Index>(seed), 12,
+                                              1 + static_cast<Index>(seed % 4), seed);
     std::vector<double> outside;
     for (double i = 0; seed % 2 == 1 && i < 12; ++i) outside.push_back(i);
     c.call.outside_counts = outside.empty() ? nullptr : outside.data();
@@ -139,7 +147,8 @@ TEST_CASE("groups must divide the outputs", "[device_balance]") {
   CHECK_THROWS_AS(DeviceBalance({.groups = 0}), moe::config_error);
   CHECK_THROWS_AS(CommunicationBalance({.groups = 2, .reached = 3}), moe::config_error);
   CHECK_THROWS_AS(CommunicationBalance({.groups = 2, .reached = 0}), moe::config_error);
-  CHECK_THROWS_WITH(DeviceBalance({.groups = 4}).check(6), "moe: groups: expected a divisor of the 6 outputs, got 4");
+  CHECK_THROWS_WITH(DeviceBalance({.groups = 4}).check(6),
+                    "moe: groups: expected a divisor of the 6 outputs, got 4");
   CHECK_THROWS_AS(CommunicationBalance({.groups = 4}).check(6), moe::config_error);
   CHECK_NOTHROW(DeviceBalance({.groups = 3}).check(6));
 }

@@ -23,9 +23,10 @@ ExpertChoice<double> make_router(Index width, Index experts, double factor, std:
   return router;
 }
 
-/// weight[t][e], 0 where e did not take t: softmax over experts, then for every expert and segment the C best by
-/// (score falling, token rising).
-std::vector<std::vector<double>> naive(ExpertChoice<double>& router, const RouterCall<double>& call, double factor) {
+/// weight[t][e], 0 where e did not take t: softmax over experts, then for every expert and segment the C best
+/// by (score falling, token rising).
+std::vector<std::vector<double>> naive(ExpertChoice<double>& router, const RouterCall<double>& call,
+                                       double factor) {
   auto gradients = router.make_gradients();
   const auto w = test::elements(router, gradients);
   const Index n = router.experts(), d = call.width;
@@ -34,8 +35,10 @@ std::vector<std::vector<double>> naive(ExpertChoice<double>& router, const Route
     std::vector<double> row;
     double sum = 0;
     for (Index e = 0; e < n; ++e) {
-      double logit = call.mask.empty() ? 0 : call.mask[static_cast<std::size_t>((call.mask_per_row ? t : 0) * n + e)];
-      for (Index j = 0; j < d; ++j) logit += *w[static_cast<std::size_t>(e * d + j)].value * call.x[static_cast<std::size_t>(t * d + j)];
+      double logit =
+          call.mask.empty() ? 0 : call.mask[static_cast<std::size_t>((call.mask_per_row ? t : 0) * n + e)];
+      for (Index j = 0; j < d; ++j)
+        logit += *w[static_cast<std::size_t>(e * d + j)].value * call.x[static_cast<std::size_t>(t * d + j)];
       row.push_back(std::exp(logit));
       sum += row.back();
     }
@@ -43,7 +46,8 @@ std::vector<std::vector<double>> naive(ExpertChoice<double>& router, const Route
     p.push_back(row);
     taken.emplace_back(static_cast<std::size_t>(n), 0.0);
   }
-  const std::vector<Index> offsets = call.segments.empty() ? std::vector<Index>{0, call.tokens} : call.segments;
+  const std::vector<Index> offsets =
+      call.segments.empty() ? std::vector<Index>{0, call.tokens} : call.segments;
   for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
     std::vector<std::size_t> tokens;
     for (Index t = offsets[s]; t < offsets[s + 1]; ++t) {
@@ -54,7 +58,8 @@ std::vector<std::vector<double>> naive(ExpertChoice<double>& router, const Route
     const auto capacity = std::max<std::size_t>(1, static_cast<std::size_t>(std::floor(share)));
     for (std::size_t e = 0; e < static_cast<std::size_t>(n); ++e) {
       std::vector<std::size_t> order = tokens;
-      std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return p[a][e] > p[b][e]; });
+      std::stable_sort(order.begin(), order.end(),
+                       [&](std::size_t a, std::size_t b) { return p[a][e] > p[b][e]; });
       for (std::size_t i = 0; i < std::min(capacity, order.size()); ++i) taken[order[i]][e] = p[order[i]][e];
     }
   }
@@ -72,7 +77,8 @@ void check_against_naive(ExpertChoice<double>& router, const RouterCall<double>&
     }
     REQUIRE(routed.experts_of(t) == ids);
     for (const ExpertId e : ids) {
-      CHECK(std::abs(routed.weight_of(t, e) - expected[static_cast<std::size_t>(t)][static_cast<std::size_t>(e)]) <= 1e-14);
+      CHECK(std::abs(routed.weight_of(t, e) -
+                     expected[static_cast<std::size_t>(t)][static_cast<std::size_t>(e)]) <= 1e-14);
     }
   }
   CHECK(routed.pairs() <= router.max_pairs(call.shape()));
@@ -104,7 +110,8 @@ TEST_CASE("expert choice by hand", "[expert_choice]") {
   const auto routed = route(router, call);
   CHECK(routed.expert == std::vector<ExpertId>{0, 0, 1, 1});
   CHECK(routed.offsets == std::vector<Index>{0, 1, 2, 3, 4});
-  for (std::size_t t = 0; t < 4; ++t) CHECK(std::abs(routed.weight[t] - std::max(column[t], 1 - column[t])) <= 1e-15);
+  for (std::size_t t = 0; t < 4; ++t)
+    CHECK(std::abs(routed.weight[t] - std::max(column[t], 1 - column[t])) <= 1e-15);
 }
 
 TEST_CASE("capacity: rounded down, at least 1, at most the active tokens", "[expert_choice]") {
@@ -125,7 +132,8 @@ TEST_CASE("expert choice matches brute force", "[expert_choice]") {
     ExpertChoice<double> router = make_router(3, experts, factor, seed);
     for (const Index tokens : {1, 7, 40}) {
       for (const bool segments : {false, true}) {
-        RouterCall<double> call = segments ? segmented_call(tokens, 3, seed) : test::random_call<double>(tokens, 3, seed);
+        RouterCall<double> call =
+            segments ? segmented_call(tokens, 3, seed) : test::random_call<double>(tokens, 3, seed);
         if (seed % 3 == 0) {  // few different rows: many exact ties, the lower token goes first
           for (Index t = 0; t < tokens; ++t) std::copy_n(call.row(t % 3), 3, call.row(t));
         }
@@ -195,14 +203,16 @@ TEST_CASE("no segment sees another", "[expert_choice]") {
 
 TEST_CASE("expert choice obeys the laws", "[expert_choice]") {
   ExpertChoice<double> router = make_router(4, 5, 2);
-  test::check_router_laws(router, [](Index tokens, std::uint64_t seed) { return segmented_call(tokens, 4, seed); });
+  test::check_router_laws(router,
+                          [](Index tokens, std::uint64_t seed) { return segmented_call(tokens, 4, seed); });
   test::check_router_laws(router);
 }
 
 TEST_CASE("expert choice matches central differences", "[expert_choice]") {
   ExpertChoice<double> router = make_router(4, 5, 2);
   test::check_router_gradients(router, 9);
-  test::check_router_gradients(router, 14, [](Index tokens, std::uint64_t seed) { return segmented_call(tokens, 4, seed); });
+  test::check_router_gradients(
+      router, 14, [](Index tokens, std::uint64_t seed) { return segmented_call(tokens, 4, seed); });
   ExpertChoice<double> sparse = make_router(3, 6, 0.5);  // most tokens have no expert
   test::check_router_gradients(sparse, 12);
 }
@@ -224,7 +234,8 @@ TEST_CASE("threads change no bit of expert choice", "[expert_choice][threads]") 
 
 TEST_CASE("expert choice refuses options out of range", "[expert_choice]") {
   for (const double bad : {0.0, -1.0, 4.5, std::numeric_limits<double>::quiet_NaN()}) {
-    CHECK_THROWS_AS(ExpertChoice<float>({.width = 2, .experts = 4, .capacity_factor = bad}), moe::config_error);
+    CHECK_THROWS_AS(ExpertChoice<float>({.width = 2, .experts = 4, .capacity_factor = bad}),
+                    moe::config_error);
   }
   ExpertChoice<double> router = make_router(2, 4, 4);
   auto call = test::random_call<double>(3, 2, 1);

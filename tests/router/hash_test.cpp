@@ -37,7 +37,8 @@ TEST_CASE("the balanced table is greedy: counts {8, 5, 4, 3} on two experts", "[
 TEST_CASE("balanced loads differ by at most the largest count, in every pool", "[hash]") {
   std::vector<std::int64_t> counts;
   const moe::KeyedRandom draw(3, 0, moe::DrawStream::user);
-  for (std::uint64_t v = 0; v < 500; ++v) counts.push_back(static_cast<std::int64_t>(1000.0 / (1 + 100 * draw.uniform(v, 0))));
+  for (std::uint64_t v = 0; v < 500; ++v)
+    counts.push_back(static_cast<std::int64_t>(1000.0 / (1 + 100 * draw.uniform(v, 0))));
   const std::int64_t largest = *std::max_element(counts.begin(), counts.end());
   const HashTable table = HashTable::balanced(counts, 12, 3, 5);
   for (Index h = 0; h < 3; ++h) {
@@ -92,10 +93,12 @@ TEST_CASE("bad tables are refused", "[hash]") {
     return HashTable::own(ids, vocabulary, experts, hashes);
   };
   CHECK_THROWS_AS(own({0, 1, 0}, 2, 2, 1), moe::shape_error);
-  CHECK_THROWS_WITH(own({0, 1, 2}, 3, 2, 1), "moe: hash table: expected expert ids in [0, 2), got 2 for token id 2");
+  CHECK_THROWS_WITH(own({0, 1, 2}, 3, 2, 1),
+                    "moe: hash table: expected expert ids in [0, 2), got 2 for token id 2");
   CHECK_THROWS_AS(own({0, -1}, 2, 2, 1), moe::route_error);
-  CHECK_THROWS_WITH(own({0, 1, 1, 1}, 2, 2, 2),
-                    "moe: hash table: expected different experts from different hashes, got 1 twice for token id 1");
+  CHECK_THROWS_WITH(
+      own({0, 1, 1, 1}, 2, 2, 2),
+      "moe: hash table: expected different experts from different hashes, got 1 twice for token id 1");
   CHECK_THROWS_AS(HashTable::random(0, 2, 1), moe::config_error);
   CHECK_THROWS_AS(HashTable::random(2, 0, 1), moe::config_error);
   CHECK_THROWS_AS(HashTable::random(2, 4, 1, 5), moe::config_error);

@@ -37,6 +37,7 @@ TEST_CASE("the leading outputs share the weight", "[router]") {
     CHECK(mixed.keep == std::vector<bool>{w.experts(4) == 4, true, true});
     const auto none = weigh(w, {2, 3}, score);
     CHECK(none.weight == std::vector<double>{0, 0});
+    CHECK(weigh(w, {2, 1}, {0, 0, 1}).weight == std::vector<double>{0, 0});  // an underflowed probability
   }
   CHECK(weigh(elided, {2, 3}, score).keep == std::vector<bool>{false, false});
   CHECK_THROWS_AS(LeadingWeighting(0, true), moe::config_error);

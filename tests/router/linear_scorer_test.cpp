@@ -61,9 +61,11 @@ TEMPLATE_TEST_CASE("logits are x W^T + b", "[linear_scorer]", float, double) {
       const std::vector<Real> y = logits(scorer, call);
       for (Index t = 0; t < 6; ++t) {
         for (Index n = 0; n < outputs; ++n) {
-          double exact = bias ? static_cast<double>(of.b[static_cast<std::size_t>(n)]) : 0, size = std::abs(exact);
+          double exact = bias ? static_cast<double>(of.b[static_cast<std::size_t>(n)]) : 0,
+                 size = std::abs(exact);
           for (Index j = 0; j < width; ++j) {
-            const double term = static_cast<double>(call.row(t)[j]) * static_cast<double>(of.w[static_cast<std::size_t>(n * width + j)]);
+            const double term = static_cast<double>(call.row(t)[j]) *
+                                static_cast<double>(of.w[static_cast<std::size_t>(n * width + j)]);
             exact += term;
             size += std::abs(term);
           }
@@ -154,7 +156,8 @@ TEST_CASE("backward goes through the jitter, and skips rows that take no part", 
       const auto y = logits(scorer, call);
       double sum = 0;
       for (const std::int32_t t : rows) {
-        for (Index n = 0; n < outputs; ++n) sum += dy[static_cast<std::size_t>(t * outputs + n)] * y[static_cast<std::size_t>(t * outputs + n)];
+        for (Index n = 0; n < outputs; ++n)
+          sum += dy[static_cast<std::size_t>(t * outputs + n)] * y[static_cast<std::size_t>(t * outputs + n)];
       }
       return sum;
     };
@@ -170,7 +173,8 @@ TEST_CASE("backward goes through the jitter, and skips rows that take no part", 
       test::MeasuredMemory memory([&](moe::Arena& a) { scorer.measure_backward(a, tokens, 3); });
       moe::Arena arena = memory.arena();
       BackwardsExecutor executor;
-      scorer.backward(call.input(), tape, d, moe::MatrixView<double>(dx.data(), tokens, width), gradients, arena, executor);
+      scorer.backward(call.input(), tape, d, moe::MatrixView<double>(dx.data(), tokens, width), gradients,
+                      arena, executor);
       return dx;
     };
     auto gradients = scorer.make_gradients();
@@ -197,7 +201,8 @@ TEST_CASE("backward goes through the jitter, and skips rows that take no part", 
 
     // What the other rows hold does not matter, not even NaN.
     call.row(1)[2] = call.row(4)[0] = std::numeric_limits<double>::quiet_NaN();
-    for (Index n = 0; n < outputs; ++n) dy[static_cast<std::size_t>(outputs + n)] = std::numeric_limits<double>::quiet_NaN();
+    for (Index n = 0; n < outputs; ++n)
+      dy[static_cast<std::size_t>(outputs + n)] = std::numeric_limits<double>::quiet_NaN();
     auto again = scorer.make_gradients();
     CHECK(test::same_bits(dx, run(&again)));
     for (Index i = 0; i < again.weight.size(); ++i) CHECK(again.weight[i] == gradients.weight[i]);

@@ -12,7 +12,9 @@ using moe::Index;
 using moe::LoadBalance;
 using test::BalanceCase;
 
-bool close(double a, double b) { return std::abs(a - b) <= 1e-12 * (1 + std::abs(b)); }
+bool close(double a, double b) {
+  return std::abs(a - b) <= 1e-12 * (1 + std::abs(b));
+}
 
 /// c * N * sum of eta_e f_e P_e, written out.
 double naive(const BalanceCase& c, double coefficient, bool first_only, const std::vector<double>& eta,
@@ -28,7 +30,8 @@ double naive(const BalanceCase& c, double coefficient, bool first_only, const st
         count += c.chosen[static_cast<std::size_t>(t * c.most + i)] == e ? 1 : 0;
         total += 1;
       }
-      p += c.probability[static_cast<std::size_t>(t * c.outputs + e)] / static_cast<double>(c.active_tokens());
+      p +=
+          c.probability[static_cast<std::size_t>(t * c.outputs + e)] / static_cast<double>(c.active_tokens());
     }
     loss += (eta.empty() ? 1 : eta[static_cast<std::size_t>(e)]) * count / total * p;
   }
@@ -52,8 +55,8 @@ TEST_CASE("load balance: uniform is the minimum, one expert is N times that", "[
 }
 
 TEST_CASE("load balance over micro-batches: f of all, P of each", "[load_balance]") {
-  // Two micro-batches, one all on expert 0, the other all on expert 1: each is as unbalanced as can be (2 for N = 2),
-  // together they are balanced (1).
+  // Two micro-batches, one all on expert 0, the other all on expert 1: each is as unbalanced as can be (2 for
+  // N = 2), together they are balanced (1).
   const LoadBalance part({.coefficient = 1});
   double alone = 0, together = 0;
   for (const moe::ExpertId e : {0, 1}) {
@@ -74,7 +77,8 @@ TEST_CASE("load balance over micro-batches: f of all, P of each", "[load_balance
 TEST_CASE("load balance matches its definition", "[load_balance]") {
   for (std::uint64_t seed = 0; seed < 12; ++seed) {
     INFO("seed " << seed);
-    BalanceCase c = test::random_balance_case(1 + static_cast<Index>(seed) * 5, 6, 1 + static_cast<Index>(seed % 3), seed);
+    BalanceCase c = test::random_balance_case(1 + static_cast<Index>(seed) * 5, 6,
+                                              1 + static_cast<Index>(seed % 3), seed);
     if (seed % 4 == 3) c.chosen_count[0] = 0;  // a token that chose nothing (ReLU routing)
     const std::vector<double> outside{3, 0, 7, 1, 0, 2}, eta{1, 2, 0.5, 0, 3, 1};
     for (const bool first_only : {false, true}) {
@@ -137,7 +141,8 @@ TEST_CASE("through a router: (N / T) p (f - sum of f p)", "[load_balance]") {
     }
     for (std::size_t e = 0; e < 5; ++e) fp += f[e] * (p[e] /= sum);
     for (std::size_t e = 0; e < 5; ++e) {
-      for (std::size_t j = 0; j < 4; ++j) expected[e * 4 + j] += 0.5 * 5.0 / 8 * p[e] * (f[e] - fp) * call.row(t)[j];
+      for (std::size_t j = 0; j < 4; ++j)
+        expected[e * 4 + j] += 0.5 * 5.0 / 8 * p[e] * (f[e] - fp) * call.row(t)[j];
     }
   }
   for (std::size_t i = 0; i < 20; ++i) {

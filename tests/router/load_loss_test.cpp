@@ -126,4 +126,7 @@ TEST_CASE("load without noise is the count, without gradient", "[router]") {
   for (const auto* v : {&g.clean, &g.logit, &g.noise_scale}) {
     for (const double x : *v) CHECK(x == 0);
   }
+  c.clean = c.logit = {1, 1, 0, 0, 2, 2};  // ties: the lower id wins
+  c.choice(2, 0) = 0;
+  CHECK(near(c.loss(LoadLoss(1)), test::squared_variation({3, 0})));
 }

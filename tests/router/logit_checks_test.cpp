@@ -51,7 +51,8 @@ TEST_CASE("the message names token and expert", "[logit_checks]") {
 }
 
 TEST_CASE("isolated rows are marked, others are not", "[logit_checks]") {
-  const Outcome o = check({0, 1, kNan, 1, 0, kInfinity, -kInfinity, -kInfinity, -kInfinity, 2}, 2, NonFinite::isolate_row);
+  const Outcome o =
+      check({0, 1, kNan, 1, 0, kInfinity, -kInfinity, -kInfinity, -kInfinity, 2}, 2, NonFinite::isolate_row);
   const bool spoiled[] = {false, true, true, true, false};
   for (Index t = 0; t < 5; ++t) {
     INFO("token " << t);

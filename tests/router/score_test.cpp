@@ -27,7 +27,9 @@ std::vector<double> naive_score(const moe::Softmax&, const std::vector<double>& 
   for (const double l : logit) s.push_back(std::exp(l) / sum);
   return s;
 }
-std::vector<double> naive_score(const moe::IdentityScore&, const std::vector<double>& logit) { return logit; }
+std::vector<double> naive_score(const moe::IdentityScore&, const std::vector<double>& logit) {
+  return logit;
+}
 std::vector<double> naive_score(const moe::SigmoidScore&, const std::vector<double>& logit) {
   std::vector<double> s;
   for (const double l : logit) s.push_back(1 / (1 + std::exp(-l)));
@@ -62,7 +64,8 @@ std::vector<Real> probability_of(const F& f, const std::vector<Real>& logit) {
   return p;
 }
 
-/// |a - b| <= 64 u max(1, |b|): softmax and sigmoid of n <= 40 logits below 10 err by less (kernel/softmax.hpp).
+/// |a - b| <= 64 u max(1, |b|): softmax and sigmoid of n <= 40 logits below 10 err by less
+/// (kernel/softmax.hpp).
 template <class Real>
 void check_close(const std::vector<Real>& a, const std::vector<double>& b) {
   REQUIRE(a.size() == b.size());
@@ -132,8 +135,8 @@ TEMPLATE_TEST_CASE("score functions match central differences", "[score]", moe::
   }
 }
 
-TEMPLATE_TEST_CASE("masked outputs have probability 0 and gradient 0", "[score]", moe::Softmax, moe::IdentityScore,
-                   moe::SigmoidScore, moe::ReluScore) {
+TEMPLATE_TEST_CASE("masked outputs have probability 0 and gradient 0", "[score]", moe::Softmax,
+                   moe::IdentityScore, moe::SigmoidScore, moe::ReluScore) {
   const TestType f{};
   const Index n = 11;
   std::vector<double> logit = random_row(n, 5);

@@ -23,18 +23,23 @@ moe::RouteStats counts(const std::vector<Index>& load, Index tokens) {
   return stats;
 }
 
-std::vector<double> bias_of(const SelectionBias& part) { return {part.bias().begin(), part.bias().end()}; }
+std::vector<double> bias_of(const SelectionBias& part) {
+  return {part.bias().begin(), part.bias().end()};
+}
 
-using Biased = moe::TokenChoice<moe::LinearScorer<double>, moe::SigmoidScore, moe::TopKSelection, moe::GatherWeighting,
-                                moe::Balancing<SelectionBias>>;
+using Biased = moe::TokenChoice<moe::LinearScorer<double>, moe::SigmoidScore, moe::TopKSelection,
+                                moe::GatherWeighting, moe::Balancing<SelectionBias>>;
 
 Biased make_router(Index width, Index experts, Index k, SelectionBias::Options options = {}) {
   options.outputs = experts;
-  return {moe::LinearScorer<double>({.width = width, .outputs = experts}), moe::SigmoidScore{}, moe::TopKSelection(k),
-          moe::GatherWeighting({.normalise = moe::Normalise::sum}), moe::Balancing<SelectionBias>(SelectionBias(options))};
+  return {moe::LinearScorer<double>({.width = width, .outputs = experts}), moe::SigmoidScore{},
+          moe::TopKSelection(k), moe::GatherWeighting({.normalise = moe::Normalise::sum}),
+          moe::Balancing<SelectionBias>(SelectionBias(options))};
 }
 
-SelectionBias& bias(Biased& router) { return router.balancing().part<SelectionBias>(); }
+SelectionBias& bias(Biased& router) {
+  return router.balancing().part<SelectionBias>();
+}
 
 moe::RouteStats stats_of(const test::Routed<double>& routed, Index experts) {
   std::vector<Index> load(static_cast<std::size_t>(experts), 0);
@@ -62,7 +67,8 @@ TEST_CASE("selection bias: proportional and decaying rules", "[selection_bias]")
   proportional.on_step_end(counts({6, 2, 2, 2}, 6));  // 0.5 * {-3, 1, 1, 1} / 6
   const std::vector<double> expected{-0.25, 0.5 / 6, 0.5 / 6, 0.5 / 6};
   for (Index e = 0; e < 4; ++e) {
-    CHECK(std::abs(proportional.bias()[static_cast<std::size_t>(e)] - expected[static_cast<std::size_t>(e)]) <= 1e-16);
+    CHECK(std::abs(proportional.bias()[static_cast<std::size_t>(e)] -
+                   expected[static_cast<std::size_t>(e)]) <= 1e-16);
   }
   SelectionBias decaying({.outputs = 2, .speed = 1, .decaying = true});
   for (int step = 0; step < 3; ++step) decaying.on_step_end(counts({3, 1}, 4));
@@ -83,7 +89,8 @@ TEST_CASE("selection bias: steps without choices, frozen and null experts", "[se
 }
 
 TEST_CASE("selection bias refuses what it cannot hold", "[selection_bias]") {
-  const double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
+  const double nan = std::numeric_limits<double>::quiet_NaN(),
+               infinity = std::numeric_limits<double>::infinity();
   CHECK_THROWS_AS(SelectionBias({.outputs = 0}), moe::config_error);
   CHECK_THROWS_AS(SelectionBias({.outputs = 2, .null_experts = 2}), moe::config_error);
   for (const double bad : {-1.0, nan, infinity}) {
@@ -196,8 +203,9 @@ TEST_CASE("closed loop: the load of fixed scores evens out", "[selection_bias]")
 }
 
 TEST_CASE("small steps descend the balancing dual", "[selection_bias]") {
-  // Wang et al.'s rule is subgradient descent of L(b) = sum of the top-k sums of s_t + b, minus (K T / N) sum of b,
-  // whose subgradient is c - K T / N; L is convex in b, so a proportional step that is small enough lowers it.
+  // Wang et al.'s rule is subgradient descent of L(b) = sum of the top-k sums of s_t + b, minus (K T / N) sum
+  // of b, whose subgradient is c - K T / N; L is convex in b, so a proportional step that is small enough
+  // lowers it.
   const Index experts = 5, k = 2, tokens = 60;
   Biased router = make_router(4, experts, k, {.speed = 0.02, .rule = BiasRule::proportional});
   test::randomise(router, 6, 2);
@@ -211,7 +219,8 @@ TEST_CASE("small steps descend the balancing dual", "[selection_bias]") {
       std::vector<double> choice;
       for (std::size_t e = 0; e < static_cast<std::size_t>(experts); ++e) {
         double logit = 0;
-        for (std::size_t j = 0; j < 4; ++j) logit += *elements[e * 4 + j].value * call.x[static_cast<std::size_t>(t) * 4 + j];
+        for (std::size_t j = 0; j < 4; ++j)
+          logit += *elements[e * 4 + j].value * call.x[static_cast<std::size_t>(t) * 4 + j];
         choice.push_back(1 / (1 + std::exp(-logit)) + b[e]);
       }
       std::sort(choice.rbegin(), choice.rend());

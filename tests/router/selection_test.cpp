@@ -37,8 +37,8 @@ Ids ranked(const std::vector<double>& choice, Ids candidates) {
   return candidates;
 }
 
-/// Group-limited choice by the words of its definition: rank every group's open experts, rank the groups, rank what is
-/// left.
+/// Group-limited choice by the words of its definition: rank every group's open experts, rank the groups,
+/// rank what is left.
 Ids naive_group_limited(const std::vector<double>& choice, const GroupLimitedSelection::Options& o) {
   const std::size_t size = choice.size() / static_cast<std::size_t>(o.groups);
   std::vector<double> group_score;
@@ -51,7 +51,8 @@ Ids naive_group_limited(const std::vector<double>& choice, const GroupLimitedSel
     open = ranked(choice, open);
     const std::size_t counted = o.score == GroupScore::highest ? 1 : 2;
     double sum = open.empty() ? kMasked : 0;
-    for (std::size_t i = 0; i < std::min(counted, open.size()); ++i) sum += choice[static_cast<std::size_t>(open[i])];
+    for (std::size_t i = 0; i < std::min(counted, open.size()); ++i)
+      sum += choice[static_cast<std::size_t>(open[i])];
     group_score.push_back(sum);
     members.push_back(open);
   }
@@ -89,7 +90,7 @@ TEST_CASE("top-k takes the k highest, ties to the lower id, masked ones never", 
   CHECK(select(two, {0.1, 0.7, 0.3, 0.5}) == Ids{1, 3});
   CHECK(select(two, {0.5, 0.5, 0.5}) == Ids{0, 1});
   CHECK(select(two, {0.1, 0.7, 0.3, 0.5}, 3) == Ids{1, 3, 2});  // K of the call
-  CHECK(select(two, {0.1, 0.7, 0.3}, 3) == Ids{1, 2, 0});      // K = E
+  CHECK(select(two, {0.1, 0.7, 0.3}, 3) == Ids{1, 2, 0});       // K = E
   CHECK(select(two, {kMasked, -4.0, kMasked}) == Ids{1});
   CHECK(select(two, {kMasked, kMasked}) == Ids{});
 }
@@ -121,16 +122,18 @@ TEST_CASE("top-k refuses a K that does not fit", "[selection]") {
 
 TEST_CASE("group-limited choice: hand examples", "[selection]") {
   STATIC_REQUIRE(moe::Selection<GroupLimitedSelection>);
-  // Best expert alone: groups {0, 1} and {4, 5}. Two best: {2, 3} (1.4) before {0, 1} (1.0) before {4, 5} (0.9).
+  // Best expert alone: groups {0, 1} and {4, 5}. Two best: {2, 3} (1.4) before {0, 1} (1.0) before {4, 5}
+  // (0.9).
   const std::vector<double> choice{0.9, 0.1, 0.7, 0.7, 0.8, 0.1};
-  CHECK(select(GroupLimitedSelection({.k = 3, .groups = 3, .kept = 2, .score = GroupScore::highest}), choice) ==
-        Ids{0, 4, 1});
-  CHECK(select(GroupLimitedSelection({.k = 3, .groups = 3, .kept = 2, .score = GroupScore::top_two_sum}), choice) ==
-        Ids{0, 2, 3});
+  CHECK(select(GroupLimitedSelection({.k = 3, .groups = 3, .kept = 2, .score = GroupScore::highest}),
+               choice) == Ids{0, 4, 1});
+  CHECK(select(GroupLimitedSelection({.k = 3, .groups = 3, .kept = 2, .score = GroupScore::top_two_sum}),
+               choice) == Ids{0, 2, 3});
   // Equal groups: the lower ones stay.
   CHECK(select(GroupLimitedSelection({.k = 2, .groups = 2, .kept = 1}), {0.5, 0.5, 0.5, 0.5}) == Ids{0, 1});
   // Negative scores are chosen too: what is outside the kept groups is masked, not set to 0.
-  CHECK(select(GroupLimitedSelection({.k = 2, .groups = 2, .kept = 1}), {-3.0, -1.0, -2.0, -2.0}) == Ids{1, 0});
+  CHECK(select(GroupLimitedSelection({.k = 2, .groups = 2, .kept = 1}), {-3.0, -1.0, -2.0, -2.0}) ==
+        Ids{1, 0});
 }
 
 TEST_CASE("a group with one open expert stays ahead of groups with none", "[selection]") {
@@ -148,7 +151,8 @@ TEST_CASE("group-limited choice matches brute force", "[selection]") {
     o.k = 1 + static_cast<Index>(seed / 3 % static_cast<std::uint64_t>(size * o.kept));
     o.score = seed % 2 == 0 ? GroupScore::highest : GroupScore::top_two_sum;
     const std::vector<double> choice = random_choice(size * o.groups, seed);
-    INFO("seed " << seed << ", " << o.groups << " groups of " << size << ", kept " << o.kept << ", k = " << o.k);
+    INFO("seed " << seed << ", " << o.groups << " groups of " << size << ", kept " << o.kept
+                 << ", k = " << o.k);
     const Ids ids = select(GroupLimitedSelection(o), choice);
     CHECK(ids == naive_group_limited(choice, o));
     shorter += static_cast<Index>(ids.size()) < o.k ? 1 : 0;

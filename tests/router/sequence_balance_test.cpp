@@ -12,14 +12,18 @@ using moe::Index;
 using moe::SequenceBalance;
 using test::BalanceCase;
 
-bool close(double a, double b) { return std::abs(a - b) <= 1e-12 * (1 + std::abs(b)); }
+bool close(double a, double b) {
+  return std::abs(a - b) <= 1e-12 * (1 + std::abs(b));
+}
 
 /// Rows [first, last) of a case by themselves.
 BalanceCase slice(const BalanceCase& c, Index first, Index last) {
   BalanceCase part(last - first, c.outputs, c.most);
   for (Index t = first; t < last; ++t) {
-    for (Index e = 0; e < c.outputs; ++e) part.p(t - first, e) = c.probability[static_cast<std::size_t>(t * c.outputs + e)];
-    for (Index i = 0; i < c.most; ++i) part.choice(t - first, i) = c.chosen[static_cast<std::size_t>(t * c.most + i)];
+    for (Index e = 0; e < c.outputs; ++e)
+      part.p(t - first, e) = c.probability[static_cast<std::size_t>(t * c.outputs + e)];
+    for (Index i = 0; i < c.most; ++i)
+      part.choice(t - first, i) = c.chosen[static_cast<std::size_t>(t * c.most + i)];
     part.active[t - first] = c.active[t];
   }
   return part;
@@ -50,7 +54,8 @@ TEST_CASE("sequence balance is the mean of the segments' load-balance losses", "
     const std::vector<Index> offsets{0, 5, 5, 7, 8, 17};
     c.call.segments = moe::Segments(offsets);
     double sum = 0;
-    for (const std::size_t s : {0u, 2u, 4u}) sum += slice(c, offsets[s], offsets[s + 1]).loss(moe::LoadBalance({.coefficient = 0.3}));
+    for (const std::size_t s : {0u, 2u, 4u})
+      sum += slice(c, offsets[s], offsets[s + 1]).loss(moe::LoadBalance({.coefficient = 0.3}));
     CHECK(close(c.loss(SequenceBalance(0.3)), sum / 3));
     test::check_probability_gradient(SequenceBalance(0.3), c, -1.5);
     c.call.segments = {};

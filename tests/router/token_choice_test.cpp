@@ -55,13 +55,16 @@ Borrowed(X&) -> Borrowed<X>;
 
 using Balance = moe::Balancing<moe::LoadBalance, moe::ZLoss>;
 template <class Weighting = moe::GatherWeighting>
-using Router = moe::TokenChoice<moe::LinearScorer<double>, moe::Softmax, moe::TopKSelection, Weighting, Balance>;
+using Router =
+    moe::TokenChoice<moe::LinearScorer<double>, moe::Softmax, moe::TopKSelection, Weighting, Balance>;
 
-Balance losses() { return Balance(moe::LoadBalance({.coefficient = 0.1}), moe::ZLoss(0.01)); }
+Balance losses() {
+  return Balance(moe::LoadBalance({.coefficient = 0.1}), moe::ZLoss(0.01));
+}
 
 Router<> make_router(Index width, Index experts, Index k, bool bias = false) {
-  Router<> router(moe::LinearScorer<double>({.width = width, .outputs = experts, .bias = bias}), moe::Softmax{},
-                  moe::TopKSelection(k), moe::GatherWeighting{}, losses());
+  Router<> router(moe::LinearScorer<double>({.width = width, .outputs = experts, .bias = bias}),
+                  moe::Softmax{}, moe::TopKSelection(k), moe::GatherWeighting{}, losses());
   test::randomise(router, 12);
   return router;
 }
@@ -88,7 +91,8 @@ std::vector<std::vector<double>> naive_logits(R& router, const RouterCall<double
 }
 
 /// softmax over all, the k best, as they are.
-void check_against_naive(const test::Routed<double>& routed, const std::vector<std::vector<double>>& logits, Index k) {
+void check_against_naive(const test::Routed<double>& routed, const std::vector<std::vector<double>>& logits,
+                         Index k) {
   for (std::size_t t = 0; t < logits.size(); ++t) {
     std::vector<double> p;
     double sum = 0;
@@ -134,7 +138,7 @@ TEST_CASE("token choice matches plain loops: K per call, K = E, bias, masks", "[
       call.mask.assign(static_cast<std::size_t>(call.mask_rows() * 6), 0);
       for (std::size_t i = 0; i < call.mask.size(); ++i) {
         call.mask[i] = i % 3 == 1 ? -kInfinity : (i % 5 == 0 ? 0.5 : 0);  // masks and steers
-        if (per_row && i % 18 > 12) call.mask[i] = -kInfinity;             // one row in three: a single expert is left
+        if (per_row && i % 18 > 12) call.mask[i] = -kInfinity;  // one row in three: a single expert is left
       }
       check_against_naive(route(router, call), naive_logits(router, call, bias), 2);
     }
@@ -212,8 +216,9 @@ TEST_CASE("null experts are chosen, counted and not routed", "[token_choice]") {
 TEST_CASE("token choice refuses parts and calls that do not fit", "[token_choice]") {
   CHECK_THROWS_AS(make_router(3, 4, 5), moe::config_error);
   const auto biased = [] {
-    return Router<>(moe::LinearScorer<double>({.width = 3, .outputs = 4}), moe::Softmax{}, moe::TopKSelection(2),
-                    moe::GatherWeighting{}, Balance(moe::LoadBalance({}, moe::Buffer<double>(3)), moe::ZLoss(0)));
+    return Router<>(moe::LinearScorer<double>({.width = 3, .outputs = 4}), moe::Softmax{},
+                    moe::TopKSelection(2), moe::GatherWeighting{},
+                    Balance(moe::LoadBalance({}, moe::Buffer<double>(3)), moe::ZLoss(0)));
   };
   CHECK_THROWS_AS(biased(), moe::shape_error);
   Router<> router = make_router(3, 4, 2);
@@ -228,9 +233,10 @@ TEST_CASE("token choice refuses parts and calls that do not fit", "[token_choice
 }
 
 TEST_CASE("threads change no bit, forward or backward", "[token_choice][threads]") {
-  moe::TokenChoice<moe::LinearScorer<float>, moe::Softmax, moe::TopKSelection, moe::GatherWeighting, Balance> router(
-      moe::LinearScorer<float>({.width = 33, .outputs = 40, .bias = true, .jitter = 0.1}), moe::Softmax{},
-      moe::TopKSelection(5), moe::GatherWeighting({.normalise = moe::Normalise::sum}), losses());
+  moe::TokenChoice<moe::LinearScorer<float>, moe::Softmax, moe::TopKSelection, moe::GatherWeighting, Balance>
+      router(moe::LinearScorer<float>({.width = 33, .outputs = 40, .bias = true, .jitter = 0.1}),
+             moe::Softmax{}, moe::TopKSelection(5), moe::GatherWeighting({.normalise = moe::Normalise::sum}),
+             losses());
   test::randomise(router, 3);
   auto call = test::random_call<float>(301, 33, 4);
   call.training = true;
@@ -241,7 +247,8 @@ TEST_CASE("threads change no bit, forward or backward", "[token_choice][threads]
     auto gradients = router.make_gradients();
     std::vector<float> dweight(static_cast<std::size_t>(routed.pairs()));
     for (std::size_t p = 0; p < dweight.size(); ++p) dweight[p] = routed.weight[p] - 0.1f;
-    auto all = test::backward(router, call, table, tape, dweight, 1, &gradients, true, 0.0f, Borrowed{executor});
+    auto all =
+        test::backward(router, call, table, tape, dweight, 1, &gradients, true, 0.0f, Borrowed{executor});
     for (const auto& element : test::elements(router, gradients)) all.push_back(*element.gradient);
     return std::pair(routed, all);
   };

@@ -26,9 +26,13 @@ void run_laws_and_gradients(R router) {
 
 TEST_CASE("softmax top-k: laws and gradients", "[top_k]") {
   // Rows of zeros tie; a trained bias would not.
-  run_laws_and_gradients(moe::softmax_top_k<double>({.width = 5, .experts = 6, .k = 3, .jitter = 0.2, .z_loss = 0.1}));
-  run_laws_and_gradients(moe::softmax_top_k<double>(
-      {.width = 4, .experts = 5, .k = 2, .load_balance = 0.5, .weights = {.normalise = Normalise::sum, .scale = 2}}));
+  run_laws_and_gradients(
+      moe::softmax_top_k<double>({.width = 5, .experts = 6, .k = 3, .jitter = 0.2, .z_loss = 0.1}));
+  run_laws_and_gradients(moe::softmax_top_k<double>({.width = 4,
+                                                     .experts = 5,
+                                                     .k = 2,
+                                                     .load_balance = 0.5,
+                                                     .weights = {.normalise = Normalise::sum, .scale = 2}}));
   auto biased = moe::softmax_top_k<double>({.width = 3, .experts = 4, .k = 4, .bias = true});  // K = E
   test::randomise(biased, 7);
   test::check_router_laws(biased);
@@ -69,7 +73,11 @@ TEST_CASE("softmax then renormalise is softmax over the kept", "[top_k]") {
 }
 
 TEST_CASE("a single weight that is 1 gives the router no gradient at all", "[top_k]") {
-  const TopKOptions options{.width = 5, .experts = 7, .k = 1, .bias = true, .load_balance = 0,
+  const TopKOptions options{.width = 5,
+                            .experts = 7,
+                            .k = 1,
+                            .bias = true,
+                            .load_balance = 0,
                             .weights = {.normalise = Normalise::sum}};
   const auto check = [](auto router) {
     test::randomise(router, 9);
@@ -80,7 +88,8 @@ TEST_CASE("a single weight that is 1 gives the router no gradient at all", "[top
     const auto routed = test::route_train(router, call, table, tape);
     for (const double w : routed.weight) CHECK(w == 1);
     std::vector<double> dweight;
-    for (std::size_t p = 0; p < routed.weight.size(); ++p) dweight.push_back(std::sin(static_cast<double>(p) + 1));
+    for (std::size_t p = 0; p < routed.weight.size(); ++p)
+      dweight.push_back(std::sin(static_cast<double>(p) + 1));
     auto gradients = router.make_gradients();
     for (const double d : test::backward(router, call, table, tape, dweight, 1, &gradients)) CHECK(d == 0);
     for (const auto& element : test::elements(router, gradients)) CHECK(*element.gradient == 0);
@@ -91,7 +100,8 @@ TEST_CASE("a single weight that is 1 gives the router no gradient at all", "[top
 }
 
 TEST_CASE("sigmoid gates that are normalised sum to 1 and feel a shift of all logits", "[top_k]") {
-  auto router = moe::sigmoid_top_k<double>({.width = 4, .experts = 6, .k = 3, .weights = {.normalise = Normalise::sum}});
+  auto router = moe::sigmoid_top_k<double>(
+      {.width = 4, .experts = 6, .k = 3, .weights = {.normalise = Normalise::sum}});
   test::randomise(router, 6);
   auto call = test::random_call<double>(20, 4, 3);
   const auto plain = route(router, call);
@@ -104,7 +114,8 @@ TEST_CASE("sigmoid gates that are normalised sum to 1 and feel a shift of all lo
     for (const double w : plain.weights_of(t)) sum += w;
     CHECK(std::abs(sum - 1) <= 1e-15 * 4);
   }
-  for (std::size_t p = 0; p < plain.weight.size(); ++p) change = std::max(change, std::abs(plain.weight[p] - shifted.weight[p]));
+  for (std::size_t p = 0; p < plain.weight.size(); ++p)
+    change = std::max(change, std::abs(plain.weight[p] - shifted.weight[p]));
   CHECK(change > 1e-3);
 }
 
@@ -112,8 +123,10 @@ TEST_CASE("top-k options reach their parts", "[top_k]") {
   CHECK_THROWS_AS(moe::softmax_top_k<float>({.width = 0, .experts = 4}), moe::config_error);
   CHECK_THROWS_AS(moe::softmax_top_k<float>({.width = 4, .experts = 4, .k = 5}), moe::config_error);
   CHECK_THROWS_AS(moe::top_k_softmax<float>({.width = 4, .experts = 4, .jitter = 1}), moe::config_error);
-  CHECK_THROWS_AS(moe::sigmoid_top_k<float>({.width = 4, .experts = 4, .weights = {.eps = -1}}), moe::config_error);
-  auto isolating = moe::softmax_top_k<double>({.width = 2, .experts = 3, .k = 2, .non_finite = moe::NonFinite::isolate_row});
+  CHECK_THROWS_AS(moe::sigmoid_top_k<float>({.width = 4, .experts = 4, .weights = {.eps = -1}}),
+                  moe::config_error);
+  auto isolating = moe::softmax_top_k<double>(
+      {.width = 2, .experts = 3, .k = 2, .non_finite = moe::NonFinite::isolate_row});
   auto call = test::random_call<double>(2, 2, 1);
   call.x[0] = std::numeric_limits<double>::quiet_NaN();
   CHECK(route(isolating, call).spoiled == std::vector<bool>{true, false});

@@ -84,7 +84,8 @@ TEST_CASE("gathered weights: every normalisation by hand", "[weighting]") {
 TEST_CASE("a single choice may stay as it is", "[weighting]") {
   const Row score{0.2, 0.6};
   check_close(weights(GatherWeighting({.normalise = Normalise::sum}), {1}, score), {1});
-  check_close(weights(GatherWeighting({.normalise = Normalise::sum, .only_if_many = true}), {1}, score), {0.6});
+  check_close(weights(GatherWeighting({.normalise = Normalise::sum, .only_if_many = true}), {1}, score),
+              {0.6});
   check_close(weights(GatherWeighting({.normalise = Normalise::sum, .only_if_many = true}), {1, 0}, score),
               {0.75, 0.25});
 }
@@ -94,15 +95,17 @@ TEST_CASE("gathered weights match central differences", "[weighting]") {
   for (const bool only_if_many : {false, true}) {
     for (const double scale : {1.0, -2.5}) {
       check_gradient(GatherWeighting({.scale = scale, .only_if_many = only_if_many}), kIds, score);
-      check_gradient(GatherWeighting({.normalise = Normalise::sum, .scale = scale, .only_if_many = only_if_many}),
-                     kIds, score);
       check_gradient(
-          GatherWeighting({.normalise = Normalise::sum, .scale = scale, .only_if_many = only_if_many}), {2}, score);
+          GatherWeighting({.normalise = Normalise::sum, .scale = scale, .only_if_many = only_if_many}), kIds,
+          score);
+      check_gradient(
+          GatherWeighting({.normalise = Normalise::sum, .scale = scale, .only_if_many = only_if_many}), {2},
+          score);
       for (const double eps : {0.3, 1.6}) {  // below and above the sum
-        check_gradient(GatherWeighting({.normalise = Normalise::sum_plus_eps, .eps = eps, .scale = scale}), kIds,
-                       score);
-        check_gradient(GatherWeighting({.normalise = Normalise::max_with_eps, .eps = eps, .scale = scale}), kIds,
-                       score);
+        check_gradient(GatherWeighting({.normalise = Normalise::sum_plus_eps, .eps = eps, .scale = scale}),
+                       kIds, score);
+        check_gradient(GatherWeighting({.normalise = Normalise::max_with_eps, .eps = eps, .scale = scale}),
+                       kIds, score);
       }
     }
   }
@@ -110,7 +113,8 @@ TEST_CASE("gathered weights match central differences", "[weighting]") {
 
 TEST_CASE("scores that are all 0 give weights 0, whatever divides them", "[weighting]") {
   const Row score(5, 0), dweight{1, 2, 3};
-  for (const Normalise n : {Normalise::none, Normalise::sum, Normalise::sum_plus_eps, Normalise::max_with_eps}) {
+  for (const Normalise n :
+       {Normalise::none, Normalise::sum, Normalise::sum_plus_eps, Normalise::max_with_eps}) {
     const GatherWeighting w({.normalise = n, .eps = 0});
     CHECK(weights(w, kIds, score) == Row(3, 0));
     Row dscore(5, 0);
@@ -126,7 +130,8 @@ TEST_CASE("tiny sums do not overflow the weights", "[weighting]") {
 }
 
 TEST_CASE("gathered weights refuse options that are not numbers of use", "[weighting]") {
-  const double infinity = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+  const double infinity = std::numeric_limits<double>::infinity(),
+               nan = std::numeric_limits<double>::quiet_NaN();
   for (const double bad : {-1.0, nan, infinity}) {
     CHECK_THROWS_AS(GatherWeighting({.eps = bad}), moe::config_error);
   }
@@ -154,8 +159,8 @@ TEST_CASE("a single weight of 1 passes on a gradient of exactly 0", "[weighting]
     const Row score{draw.uniform(i, 0)}, dweight{draw.normal(i, 1)};
     Row dscore{0};
     moe::SoftmaxWeighting{}.backward(chosen({0}), score.data(), dweight.data(), dscore.data());
-    GatherWeighting({.normalise = Normalise::sum, .scale = 3}).backward(chosen({0}), score.data(), dweight.data(),
-                                                                        dscore.data());
+    GatherWeighting({.normalise = Normalise::sum, .scale = 3})
+        .backward(chosen({0}), score.data(), dweight.data(), dscore.data());
     CHECK(dscore[0] == 0);
   }
 }

@@ -31,8 +31,10 @@ TEST_CASE("z-loss and its gradient match their definition", "[z_loss]") {
     double loss = 0;
     for (Index t = 0; t < b.tokens; ++t) {
       double sum = 0;
-      for (Index e = 0; e < b.outputs; ++e) sum += std::exp(logit[static_cast<std::size_t>(t * b.outputs + e)]);
-      const double lse = std::log(sum), share = b.active[t] ? 1.0 / static_cast<double>(b.active_tokens()) : 0;
+      for (Index e = 0; e < b.outputs; ++e)
+        sum += std::exp(logit[static_cast<std::size_t>(t * b.outputs + e)]);
+      const double lse = std::log(sum),
+                   share = b.active[t] ? 1.0 / static_cast<double>(b.active_tokens()) : 0;
       loss += c * share * lse * lse;
       for (Index e = 0; e < b.outputs; ++e) {
         const auto i = static_cast<std::size_t>(t * b.outputs + e);

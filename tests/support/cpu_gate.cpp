@@ -1,5 +1,6 @@
-// Ends a kernel test as skipped (exit code 77) where the processor lacks its instruction set. Runs before every
-// static initialiser, because those of the test files may already use the instructions; compiled without -m flags.
+// Ends a kernel test as skipped (exit code 77) where the processor lacks its instruction set. Runs before
+// every static initialiser, because those of the test files may already use the instructions; compiled
+// without -m flags.
 #include <unistd.h>
 
 namespace {

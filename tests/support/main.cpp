@@ -7,8 +7,8 @@
 int main(int argc, char** argv) {
   Catch::Session session;
 #if defined(CATCH_CONFIG_RUNNER)  // v3 fails such a run by itself
-  session.configData().warnings = static_cast<Catch::WarnAbout::What>(session.configData().warnings |
-                                                                      Catch::WarnAbout::NoTests);
+  session.configData().warnings =
+      static_cast<Catch::WarnAbout::What>(session.configData().warnings | Catch::WarnAbout::NoTests);
 #endif
   return session.run(argc, argv);
 }

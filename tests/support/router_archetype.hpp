@@ -1,4 +1,5 @@
-// Parts that have what their concepts ask for and nothing else: a template that compiles with them asks for no more.
+// Parts that have what their concepts ask for and nothing else: a template that compiles with them asks for
+// no more.
 #pragma once
 
 #include "moe/core/buffer.hpp"
@@ -6,7 +7,8 @@
 
 namespace test {
 
-/// A Router and not a TrainableRouter. A row goes to expert 0 or, if its first number is negative, to the last expert.
+/// A Router and not a TrainableRouter. A row goes to expert 0 or, if its first number is negative, to the
+/// last expert.
 template <class RealType>
 class ArchetypeRouter {
  public:
@@ -19,14 +21,19 @@ class ArchetypeRouter {
   moe::Index experts() const noexcept { return experts_; }
   moe::Index width() const noexcept { return 1; }
   moe::Index max_pairs(const moe::CallShape& shape) const noexcept { return shape.tokens; }
-  void measure(moe::Arena& arena, const moe::CallShape& shape, moe::Index) const { arena.take<bool>(shape.tokens); }
+  void measure(moe::Arena& arena, const moe::CallShape& shape, moe::Index) const {
+    arena.take<bool>(shape.tokens);
+  }
   template <moe::Executor X>
-  void route(const moe::RouterInput<Real>& in, moe::RouteTable<Real>& table, moe::Arena& arena, X& executor) const {
+  void route(const moe::RouterInput<Real>& in, moe::RouteTable<Real>& table, moe::Arena& arena,
+             X& executor) const {
     bool* const negative = arena.take<bool>(in.tokens());
-    executor.parallel_for(in.tokens(), [&](moe::Index t, moe::Index) noexcept { negative[t] = in.x(t, 0) < 0; });
+    executor.parallel_for(in.tokens(),
+                          [&](moe::Index t, moe::Index) noexcept { negative[t] = in.x(t, 0) < 0; });
     for (moe::Index t = 0; t < in.tokens(); ++t) {
       table.begin_token(t);
-      if (in.takes_part(t)) table.push(t, static_cast<moe::ExpertId>(negative[t] ? experts_ - 1 : 0), Real{1});
+      if (in.takes_part(t))
+        table.push(t, static_cast<moe::ExpertId>(negative[t] ? experts_ - 1 : 0), Real{1});
     }
   }
 
@@ -53,7 +60,8 @@ class ArchetypeScorer {
   void measure(moe::Arena&, moe::Index, moe::Index) const {}
   void measure_backward(moe::Arena&, moe::Index, moe::Index) const {}
   template <moe::Executor X>
-  void logits(const moe::RouterInput<double>& in, const moe::Logits<double>& out, Tape*, moe::Arena&, X&) const {
+  void logits(const moe::RouterInput<double>& in, const moe::Logits<double>& out, Tape*, moe::Arena&,
+              X&) const {
     for (moe::Index t = 0; t < in.tokens(); ++t) {
       for (moe::Index n = 0; n < outputs(); ++n) out.value(t, n) = w_[n] * in.x(t, 0);
     }
@@ -75,8 +83,9 @@ class ArchetypeScorer {
   template <class Visitor>
   void visit_parameters(Gradients* gradients, Visitor& f) {
     const moe::Index n = w_.size();
-    f(moe::Parameter<double>{
-        "w", {w_.data(), n, 1, n, n, 1}, {gradients == nullptr ? nullptr : gradients->w.data(), n, 1, n, n, 1}});
+    f(moe::Parameter<double>{"w",
+                             {w_.data(), n, 1, n, n, 1},
+                             {gradients == nullptr ? nullptr : gradients->w.data(), n, 1, n, n, 1}});
   }
 
  private:
@@ -93,7 +102,8 @@ struct ArchetypeScore {
   void forward(const double* logit, double* score, moe::Index n) const {
     for (moe::Index i = 0; i < n; ++i) score[i] = 1 + logit[i] * logit[i];
   }
-  void backward(const double* logit, const double*, const double* dscore, double* dlogit, moe::Index n) const {
+  void backward(const double* logit, const double*, const double* dscore, double* dlogit,
+                moe::Index n) const {
     for (moe::Index i = 0; i < n; ++i) dlogit[i] += 2 * logit[i] * dscore[i];
   }
   void probability(const double* score, double* out, moe::Index n) const {
@@ -141,7 +151,8 @@ struct ArchetypeWeighting {
       keep[i] = true;
     }
   }
-  void backward(const moe::Chosen& chosen, const double*, const double* dweight, double* dscore) const noexcept {
+  void backward(const moe::Chosen& chosen, const double*, const double* dweight,
+                double* dscore) const noexcept {
     for (moe::Index i = 0; i < chosen.count; ++i) dscore[chosen.id[i]] += 3 * dweight[i];
   }
 };

@@ -107,7 +107,7 @@ inline void require_range(const char* argument, Index value, Index low, Index hi
 }
 
 /// a * b for sizes; size_error naming the product when it does not fit Index.
-inline Index checked_product(const char* what, Index a, Index b) {
+constexpr Index checked_product(const char* what, Index a, Index b) {
   if (a < 0 || b < 0 || (b != 0 && a > PTRDIFF_MAX / b)) {
     fail<size_error>(what, ": expected a product of sizes that fits 63 bits, got ", a, " x ", b);
   }
@@ -115,7 +115,7 @@ inline Index checked_product(const char* what, Index a, Index b) {
 }
 
 template <class... More>
-inline Index checked_product(const char* what, Index a, Index b, More... more) {
+constexpr Index checked_product(const char* what, Index a, Index b, More... more) {
   return checked_product(what, checked_product(what, a, b), more...);
 }
 

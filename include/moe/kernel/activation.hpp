@@ -1,8 +1,11 @@
 // Row kernels of activations and gates, forward and backward.
-// Rows are contiguous, n >= 0, any alignment; an output may be one of the inputs, but may not overlap one
-// otherwise. Tail: the same batch operation on a padded buffer. Errors: none (noexcept). Rounding: that of
-// the policy (kernel/activation_policy.hpp) plus one per multiplication written here. The loops are never
-// inlined, and the policies leave nothing to fuse: every row runs the same machine code.
+//
+// Shapes: contiguous rows of n >= 0 elements, any alignment; an output may be an input, but not overlap one
+// otherwise.
+// Tail: the same batch operation on a padded buffer. The loops are never inlined and the policies leave
+// nothing to fuse, so every row runs the same machine code.
+// Rounding: that of the policy (kernel/activation_policy.hpp) plus one per multiplication written here.
+// Errors: none (noexcept); n is asserted.
 #pragma once
 
 #include <type_traits>

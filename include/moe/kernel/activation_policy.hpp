@@ -1,11 +1,13 @@
-// Activation functions as small value types, the same text for scalars and for batches, and the choice at run
-// time.
+// Activation functions as small value types, the same text for scalars and batches; the choice at run time.
 //
 // value(x) and derivative(x) take V = float, double or a batch. For |x| <= 1e30 they are finite wherever the
 // exact result is. value: NaN gives NaN, +inf the limit, -inf the limit except where the text-book formula is
-// -inf * 0 (silu, quick_gelu, gelu: NaN, as in PyTorch). derivative at NaN and +-inf: unspecified. Errors,
-// from kernel/math.hpp: relative, in u = 2^-24 (float) or 2^-53 (double), plus |x| times the smallest normal
-// number. Those of derivatives are relative to the sum of the magnitudes of their terms.
+// -inf * 0 (silu, quick_gelu, gelu: NaN, as in PyTorch). derivative at NaN and +-inf: unspecified.
+//
+// Errors, from kernel/math.hpp, stand beside each: relative, in u = 2^-24 (float) or 2^-53 (double); those of
+// derivatives relative to the sum of the magnitudes of their terms. Added to each: four times the smallest
+// normal number, times what multiplies the exponential (1 + |x|; 1 + |x z'| for the derivative of an
+// x / (1 + e^-z)), because batches flush it to 0.
 #pragma once
 
 #include <concepts>
@@ -134,8 +136,7 @@ struct QuickGelu {
   }
 };
 
-/// x Phi(x), Phi the normal distribution function (arXiv:1606.08415, eq. 1). (14 + x^2 / 2) u, derivative one
-/// more.
+/// x Phi(x), Phi the normal distribution function (arXiv:1606.08415). (14 + 2 x^2) u, derivative one more.
 struct GeluErf {
   static constexpr const char* name() noexcept { return "gelu_erf"; }
   template <class V>
@@ -148,9 +149,8 @@ struct GeluErf {
   }
 };
 
-/// x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 (arXiv:1606.08415, eq. 2), as x / (1 + e^-z) with
-/// z = x (1.5957691 + 0.071354816 x^2): no cancellation in the negative tail. (7 + 5 |z|) u, derivative twice
-/// that.
+/// x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 (arXiv:1606.08415), as x / (1 + e^-z) with
+/// z = x (1.5957691 + 0.071354816 x^2): no cancellation where x < 0. (7 + 5 |z|) u, derivative twice that.
 struct GeluTanh {
   static constexpr const char* name() noexcept { return "gelu_tanh"; }
   template <class V>

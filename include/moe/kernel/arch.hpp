@@ -1,6 +1,5 @@
-// The one shim over xsimd (8.1 and newer): instruction-set tags, batches, fused multiply-add, reductions,
-// partial loads. Every other kernel header names batches through it, so that it compiles where xsimd supports
-// nothing.
+// The one shim over xsimd (8.1 and newer): instruction sets, batches, fused multiply-add, reductions, tails.
+// Other kernel headers name batches through it, and so compile where xsimd supports no instruction set.
 #pragma once
 
 #include <bit>
@@ -18,8 +17,7 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// Tag of the plain loops (kernel/ref/): the oracle of every kernel, and what runs where xsimd knows no
-/// vectors.
+/// The plain loops (kernel/ref/): the oracle of every kernel, and what runs where xsimd has no vectors.
 struct reference_arch {
   static constexpr const char* name() noexcept { return "reference"; }
 };
@@ -43,8 +41,7 @@ using Batch = impl::NoBatch<T, Arch>;
 /// Best instruction set under the compiler flags of this translation unit.
 using native_arch = std::conditional_t<xsimd::default_arch::supported(), xsimd::default_arch, reference_arch>;
 
-/// An instruction-set tag of xsimd that is compiled in and has vectors of T (NEON on 32-bit Arm has none of
-/// double).
+/// A tag of xsimd that is compiled in and has vectors of T (NEON on 32-bit Arm has none of double).
 template <class Arch, class T = float>
 concept SimdArch = !std::same_as<Arch, reference_arch> && requires {
   { Arch::supported() } -> std::convertible_to<bool>;
@@ -52,15 +49,14 @@ concept SimdArch = !std::same_as<Arch, reference_arch> && requires {
   requires xsimd::types::has_simd_register<T, Arch>::value;
 };
 
-/// One vector register of T. Members used in kernels: size, load_unaligned, store_unaligned, the operators,
-/// B(scalar).
+/// One vector register of T. Kernels use size, load_unaligned, store_unaligned, B(scalar) and the operators;
+/// select, abs and any are found by argument-dependent lookup.
 template <class T, class Arch>
 using Batch = xsimd::batch<T, Arch>;
 
 #endif
 
-/// What a kernel entry called with Arch runs for T: Arch itself or, where that has no vectors of T, the plain
-/// loop.
+/// What a kernel called with Arch runs for T: Arch or, where that has no vectors of T, the plain loop.
 template <class T, class Arch>
 using KernelArch = std::conditional_t<SimdArch<Arch, T>, Arch, reference_arch>;
 
@@ -71,8 +67,7 @@ constexpr const char* arch_name() noexcept {
 }
 
 // -----------------------------------------------------------------------------------------------------------
-// a * b + c, rounded once where the target has the instruction, twice where it has not; never libm's
-// emulation.
+// a * b + c: one rounding where the target has the instruction, else two; never the C library's emulation.
 
 #if defined(__FP_FAST_FMA) || defined(__FMA__) || defined(__FMA4__) || defined(__aarch64__) || \
     defined(__ARM_FEATURE_FMA)
@@ -130,8 +125,7 @@ MOE_ALWAYS_INLINE B opaque(B x) noexcept {
 }
 
 // -----------------------------------------------------------------------------------------------------------
-// Reductions: halves folded onto each other, ((l0+l4)+(l2+l6)) + ((l1+l5)+(l3+l7)), on every version of
-// xsimd.
+// Reductions: halves folded onto each other, ((l0+l4)+(l2+l6)) + ((l1+l5)+(l3+l7)), whatever xsimd's version.
 
 namespace impl {
 
@@ -169,8 +163,7 @@ noexcept {
 }
 
 // -----------------------------------------------------------------------------------------------------------
-// Tails: the first `count` lanes of a batch, through a padded buffer on the stack; nothing beyond p + count
-// is touched.
+// Tails: the first `count` lanes, through a padded buffer on the stack; nothing from p + count on is touched.
 
 template <class B>
 MOE_ALWAYS_INLINE B load_partial(const typename B::value_type* p, Index count,

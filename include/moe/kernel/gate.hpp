@@ -1,5 +1,4 @@
-// Gates: how the two halves of a gated unit meet, h = value(g, u), and what comes back. The same text for
-// scalars and for batches, like the activations they are built from.
+// Gates: how the two halves of a gated unit meet, h = value(g, u), and the way back; for scalars and batches.
 #pragma once
 
 #include <concepts>

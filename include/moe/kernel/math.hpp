@@ -69,8 +69,7 @@ MOE_ALWAYS_INLINE V where_at_most(const V& x, double high, const V& y) noexcept 
   return select(x <= constant<V>(high), y, constant<V>(0));
 }
 
-/// 1 / (1 + e^-x) and 1 / (1 + e^x): both to full relative accuracy, so that neither 1 - s nor an overflow
-/// occurs.
+/// 1 / (1 + e^-x) and 1 / (1 + e^x), both to full relative accuracy: no 1 - s, no overflow.
 template <class V>
 struct SigmoidPair {
   V of_x, of_minus_x;

@@ -1,8 +1,9 @@
 // Row operations: copy, fill, scale, axpy, add, multiply-add, dot, sum, maximum, squared norm.
-// Common to all: rows are contiguous, n >= 0, any alignment; y may be x itself but may not overlap it
-// otherwise. Tail: the same batch operation on a padded buffer, so the bits of an element do not depend on
-// where it stands. Errors: none (noexcept); n is asserted. `Arch` is the instruction set; reference_arch runs
-// the plain loop.
+//
+// Shapes: contiguous rows of n >= 0 elements, any alignment; y may be x itself, but not overlap it otherwise.
+// Tail: the same batch operation on a padded buffer, so an element's bits do not depend on where it stands.
+// Errors: none (noexcept); n is asserted.
+// Arch: the instruction set; reference_arch runs the plain loop.
 #pragma once
 
 #include <type_traits>
@@ -27,8 +28,7 @@ void fill_row(std::type_identity_t<T> a, T* y, Index n) noexcept {
   impl::fill_row(a, y, n, KernelArch<T, Arch>{});
 }
 
-/// y[j] = a * x[j]: one rounding. Never inlined: beside an addition in the caller g++ would fuse the product
-/// into it.
+/// y[j] = a * x[j]: one rounding. Never inlined: g++ would fuse the product with an addition in the caller.
 template <class Arch = native_arch, class T>
 MOE_NOINLINE void scale_row(std::type_identity_t<T> a, const T* x, T* y, Index n) noexcept {
   MOE_ASSERT(n >= 0);

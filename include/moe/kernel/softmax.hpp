@@ -16,8 +16,8 @@
 MOE_NAMESPACE_BEGIN
 
 /// y[j] = e^(x[j] - m) / sum_i e^(x[i] - m), m = max x. y may be x.
-/// Rounding: relative error <= (n + 6 + |x[j] - m| + ln n) u, plus one smallest normal number: batches give 0
-/// below it.
+/// Rounding: relative error <= (n + 6 + |x[j] - m| + ln n) u, plus one smallest normal number (batches give 0
+/// below it).
 template <class Arch = native_arch, class T>
 void softmax_row(const T* x, T* y, Index n) noexcept {
   MOE_ASSERT(n >= 0 && first_bad_logit(x, n) < 0 && (n == 0 || any_above_neg_inf(x, n)));

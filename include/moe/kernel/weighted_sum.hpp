@@ -1,9 +1,10 @@
 // Weighted sum of rows, the arithmetic of combine: y = sum_i w[i] * z[i].
+//
 // Shapes: z[count] pointers to rows of n, w[count], y[n]; any alignment; y overlaps no row.
-// Order: i ascending, y[j] = fma(w[i], z[i][j], y[j]) with nothing between, so the bits are those of `count`
-// calls of axpy_row. A null z[i] is a row of zeros and is skipped. Tail: the same batch operation on a padded
-// buffer. Rounding: |error| <= gamma_{count} * sum |w[i] z[i][j]| (+ |y[j]|), gamma_{2 count} without fma
-// instructions.
+// Order: y[j] = fma(w[i], z[i][j], y[j]), i ascending: the bits of `count` calls of axpy_row.
+// A null z[i] is a row of zeros and is skipped.
+// Tail: the same batch operation on a padded buffer.
+// Rounding: |error| <= gamma_{count + 1} * (|y[j]| + sum_i |w[i] z[i][j]|).
 #pragma once
 
 #include <type_traits>

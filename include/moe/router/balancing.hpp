@@ -28,7 +28,7 @@ struct BalanceInput {
   const ExpertId* chosen = nullptr;     // [T, M] first choice first
   const Index* chosen_count = nullptr;  // [T]
   const Real* weight = nullptr;         // [T, M]
-  const bool* keep = nullptr;  // [T, M] routed to a real expert
+  const bool* keep = nullptr;           // [T, M] routed to a real expert
   Index most = 0;                       // M
   const bool* active = nullptr;         // [T]
   Index active_count = 0;

@@ -88,11 +88,10 @@ class LoadLoss : public BalancePart {
     }
   }
 
-  /// (clean - h) / s: -inf for a masked expert, +inf where there is no h.
+  /// (clean - h) / s: -inf for a masked expert, whose clean logit is -inf; +inf where there is no h.
   template <class Real>
   static double ratio_of(const BalanceInput<Real>& in, Index t, Index e, Index threshold) noexcept {
     constexpr double kInfinity = std::numeric_limits<double>::infinity();
-    if (is_neg_inf(in.logit(t, e))) return -kInfinity;
     if (threshold < 0) return kInfinity;
     const double margin = static_cast<double>(in.clean(t, e)) - static_cast<double>(in.logit(t, threshold));
     const auto scale = static_cast<double>(in.noise_scale(t, e));

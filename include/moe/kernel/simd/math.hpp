@@ -1,7 +1,8 @@
 // The primitives of kernel/math.hpp on batches: branch-free, and without a bare product next to a sum, so
-// that no compiler can fuse one copy of the code and not another (contract C1). Polynomials: Remez fits made
-// for this file in 60 digits; the fit's own error stands beside each. They are evaluated by Horner's rule in
-// fma.
+// that no compiler can fuse one copy of the code and not another (contract C1).
+//
+// Polynomials: relative minimax (Remez) fits, computed for this file with 60 digits; the error of the exact
+// polynomial stands beside each. Evaluated by Horner's rule in fma.
 #pragma once
 
 #include <cstddef>
@@ -78,8 +79,7 @@ template <class T, class Arch>
 MOE_ALWAYS_INLINE ExpParts<Batch<T, Arch>> exp_parts(const Batch<T, Arch>& x) noexcept {
   using B = Batch<T, Arch>;
   using C = Constants<T>;
-  // Adding 1.5 * 2^mantissa rounds x log2(e) to an integer k in the low bits; the bias makes them 2^k's
-  // exponent.
+  // 1.5 * 2^mantissa rounds x log2(e) to an integer k in the low bits; the bias makes them 2^k's exponent.
   const B shifted = opaque(moe::fma(x, B(C::kLog2e), B(C::kRoundAndBias)));
   const B k = shifted - B(C::kRoundAndBias);
   const B r = moe::fma(k, B(-C::kLn2Low), moe::fma(k, B(-C::kLn2High), x));

@@ -1,5 +1,5 @@
-// kernel/top_k.hpp. Random scores defeat branch prediction (20 cycles a miss, some 20 misses in an insertion
-// sort of 64 scores), so the way for small k has hardly a branch that depends on them:
+// kernel/top_k.hpp on batches. Random scores defeat branch prediction, which costs an insertion sort of 64
+// scores some 20 misses of 20 cycles; so the way for small k has hardly a branch that depends on them:
 //   1. kGroups lanes of running maxima; their k-th largest is a bound that at least k scores reach;
 //   2. the scores that reach it, about 1.4 k of them, are listed without branching;
 //   3. each one's rank is counted by comparing all pairs.
@@ -14,7 +14,7 @@ MOE_NAMESPACE_BEGIN
 namespace impl {
 
 inline constexpr Index kMaxRankedK = 32;
-inline constexpr Index kMaxCandidates = 96;     // twice the usual number for k = 32
+inline constexpr Index kMaxCandidates = 96;    // twice the usual number for k = 32
 inline constexpr Index kAllAreCandidates = 8;  // rows this short are ranked whole
 
 /// Whether score i comes before score j in the result.
@@ -75,8 +75,7 @@ MOE_ALWAYS_INLINE void rank_candidates(const T* score, const ExpertId* candidate
   for (Index i = 0; i < k; ++i) out[i] = sorted[i];
 }
 
-/// A value that at least k of the n scores reach: the k-th largest of kGroups maxima, each over every
-/// kGroups-th score.
+/// A value that at least k scores reach: the k-th largest of kGroups maxima, each of every kGroups-th score.
 template <Index kGroups, class B, class T>
 MOE_ALWAYS_INLINE T bound_of_top_k(const T* score, Index n, Index k) noexcept {
   constexpr Index kWidth = static_cast<Index>(B::size);

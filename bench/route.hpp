@@ -1,0 +1,94 @@
+// Stages 1 and 2 alone, for every router of the library.
+#pragma once
+
+#include <benchmark/benchmark.h>
+
+#include <memory>
+
+#include "moe/plan/dispatch_plan.hpp"
+#include "moe/router/deepseek.hpp"
+#include "moe/router/expert_choice.hpp"
+#include "moe/router/gshard.hpp"
+#include "moe/router/hash.hpp"
+#include "moe/router/noisy_top_k.hpp"
+#include "moe/router/null_experts.hpp"
+#include "moe/router/relu.hpp"
+#include "moe/router/switch.hpp"
+#include "problem.hpp"
+
+namespace bench {
+
+/// Route and plan T random rows; nanoseconds per token are what counts. Verified: as many pairs as the plan
+/// has.
+template <class Router>
+void route(benchmark::State& state, const std::shared_ptr<Router>& router, Index tokens, Index width) {
+  const auto rows = batches<float>(1, tokens, std::max<Index>(width, 1));
+  std::vector<moe::TokenId> ids;
+  for (Index t = 0; t < tokens; ++t) ids.push_back(static_cast<moe::TokenId>(t * 37 % 1000));
+  moe::RouterInput<float> in;
+  in.x = moe::ConstMatrixView<float>(rows[0].data(), tokens, std::max<Index>(width, 1));
+  in.token_id = ids.data();
+  in.segments = moe::Segments::uniform(tokens);
+  moe::SerialExecutor serial;
+  const moe::CallShape shape{tokens, 1, {}};
+  const Index pairs = router->max_pairs(shape);
+  const auto call = [&](moe::Arena arena, auto&& use) {
+    auto table = moe::RouteTable<float>::carve(arena, tokens, router->experts(), pairs);
+    auto plan = moe::DispatchPlan<float>::carve(arena, tokens, router->experts(), pairs);
+    const Index mark = arena.mark();
+    if (arena.measuring()) {
+      router->measure(arena, shape, 1);
+      arena.rewind(mark);
+      moe::measure_plan(arena, moe::Dropless{}, pairs, router->experts());
+    } else {
+      router->route(in, table, arena, serial);
+      arena.rewind(mark);
+      moe::build_plan(table, moe::Dropless{}, in.segments, plan, arena);
+      use(table, plan);
+    }
+    return arena.bytes();
+  };
+  moe::Workspace workspace;
+  const Index bytes = call(moe::Arena(), [](auto&, auto&) {});
+  bool wrong = false;
+  call(workspace.arena(bytes), [&](auto& table, auto& plan) { wrong = table.pairs() != plan.slots(); });
+  if (wrong) return state.SkipWithError("the plan lost pairs");
+  for (auto _ : state) {
+    call(workspace.arena(bytes), [](auto&, auto& plan) { benchmark::DoNotOptimize(plan.offsets); });
+    benchmark::ClobberMemory();
+  }
+  state.SetItemsProcessed(state.iterations() * tokens);
+}
+
+inline void add_routes(const Shape& shape, Index tokens) {
+  const auto add = [&](const char* name, auto router) {
+    using Router = decltype(router);
+    auto shared = std::make_shared<Router>(std::move(router));
+    if constexpr (requires { shared->scorer().initialise(3); }) shared->scorer().initialise(3);
+    const Index width = shape.D;
+    benchmark::RegisterBenchmark(
+        (std::string("route/") + name + "/" + shape.name + "/tokens:" + std::to_string(tokens) + "/threads:1")
+            .c_str(),
+        [shared, tokens, width](benchmark::State& state) { route<Router>(state, shared, tokens, width); })
+        ->UseRealTime()
+        ->Unit(benchmark::kMicrosecond);
+  };
+  const Index D = shape.D, E = shape.E, K = shape.K;
+  add("softmax_top_k", moe::softmax_top_k<float>({.width = D, .experts = E, .k = K}));
+  add("top_k_softmax", moe::top_k_softmax<float>({.width = D, .experts = E, .k = K}));
+  add("sigmoid_top_k", moe::sigmoid_top_k<float>({.width = D, .experts = E, .k = K}));
+  add("noisy_top_k", moe::noisy_top_k<float>({.width = D, .experts = E, .k = K}));
+  add("switch", moe::switch_router<float>({.width = D, .experts = E}));
+  if (E >= 2) add("gshard", moe::gshard_router<float>({.width = D, .experts = E}));
+  if (E % 4 == 0 && K <= E / 2) {
+    add("deepseek_v3",
+        moe::deepseek_v3<float>({.width = D, .experts = E, .k = K, .groups = 4, .kept_groups = 2}));
+  }
+  add("null_experts", moe::null_expert_router<float>({.width = D, .experts = E, .nulls = E, .k = K}));
+  add("relu", moe::relu_router<float>({.width = D, .experts = E, .k = K}));
+  add("expert_choice",
+      moe::ExpertChoice<float>({.width = D, .experts = E, .capacity_factor = static_cast<double>(K)}));
+  add("hash", moe::HashRouter<float>(moe::HashTable::random(1000, E, 1)));
+}
+
+}  // namespace bench

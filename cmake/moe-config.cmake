@@ -1,0 +1,10 @@
+# find_package(moe): the target moe::moe.
+include("${CMAKE_CURRENT_LIST_DIR}/moe-dependencies.cmake")
+moe_find_dependencies()
+if(moe_missing_dependencies)
+  list(JOIN moe_missing_dependencies ", " moe_missing_dependencies)
+  set(moe_NOT_FOUND_MESSAGE "moe needs ${moe_missing_dependencies}")
+  set(moe_FOUND FALSE)
+  return()
+endif()
+include("${CMAKE_CURRENT_LIST_DIR}/moe-targets.cmake")

@@ -1,0 +1,139 @@
+// Experts of your own, all of them in one bank. Here expert e only scales and shifts: z = a[e] * x + b[e],
+// element by element. What the layer asks of a bank is moe::ExpertBank (inference) and
+// moe::TrainableExpertBank: moe/expert/concept.hpp.
+#include <Eigen/Core>
+#include <cmath>
+#include <cstdio>
+#include <utility>
+
+#include "moe/moe.hpp"
+
+using moe::Index;
+using Rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+class ScaleAndShift {
+ public:
+  using Real = double;
+  struct Tape {};  // what backward needs beside the rows: nothing
+  struct Gradients {
+    moe::Buffer<double> scale, shift;  // [E, D]
+  };
+  static constexpr moe::Coupling coupling =
+      moe::Coupling::row_independent;  // a row's result needs no other row
+
+  ScaleAndShift(Index experts, Index width)
+      : experts_(experts), width_(width), scale_(experts * width), shift_(experts * width) {
+    scale_.fill(1);
+  }
+
+  Index experts() const noexcept { return experts_; }
+  Index width() const noexcept { return width_; }
+  void measure(moe::Arena&, Index, Index) const {}  // forward takes nothing from its arena
+  void measure_backward(moe::Arena&, Index, Index) const {}
+
+  // The rows come sorted: expert e has rows offsets[e] .. offsets[e + 1]. Results go to the sink, unweighted.
+  template <moe::Executor X>
+  void forward(const moe::RowBatch<Real>& batch, const moe::RowSink<Real>& sink, moe::Arena&,
+               X& executor) const {
+    executor.parallel_for(experts_, [&](Index e, Index) noexcept {
+      for (Index s = batch.offsets[e]; s < batch.offsets[e + 1]; ++s) {
+        out(sink.row(s)) = in(batch.row[s]) * of(scale_, e) + of(shift_, e);
+      }
+    });
+  }
+  template <moe::Executor X>
+  void forward_train(const moe::RowBatch<Real>& batch, const moe::RowSink<Real>& sink, Tape&,
+                     moe::Arena& arena, X& executor) const {
+    forward(batch, sink, arena, executor);
+  }
+
+  // dy is the gradient of the token's output y = ... + weight * z. So dz = weight * dy and dweight = <dy, z>;
+  // parameter gradients are added to, each by one worker, in the order of the rows.
+  template <moe::Executor X>
+  void backward(const moe::RowBatch<Real>& batch, const Tape&, const moe::RowGradients<Real>& rows,
+                Gradients* gradients, moe::Arena&, X& executor) const {
+    executor.parallel_for(experts_, [&](Index e, Index) noexcept {
+      for (Index s = batch.offsets[e]; s < batch.offsets[e + 1]; ++s) {
+        const auto x = in(batch.row[s]), dy = in(rows.dy[s]);
+        rows.dweight[s] = (dy * (x * of(scale_, e) + of(shift_, e))).sum();
+        if (rows.dx.data != nullptr) out(rows.dx.row(s)) = rows.weight[s] * dy * of(scale_, e);
+        if (gradients == nullptr) continue;  // frozen
+        out(gradients->scale.data() + e * width_) += rows.weight[s] * dy * x;
+        out(gradients->shift.data() + e * width_) += rows.weight[s] * dy;
+      }
+    });
+  }
+
+  Gradients make_gradients() const {
+    return {moe::Buffer<double>(scale_.size()), moe::Buffer<double>(shift_.size())};
+  }
+
+  // For saving, and for optimisers that want flat ranges.
+  template <class Visitor>
+  void visit_parameters(Gradients* gradients, Visitor& f) {
+    visit_storage(gradients, [&](const char* name, double* values, double* g, Index) {
+      f(moe::Parameter<double>{
+          name, {values, experts_, width_, 1, width_, 1}, {g, experts_, width_, 1, width_, 1}});
+    });
+  }
+  template <class Visitor>
+  void visit_storage(Gradients* gradients, Visitor&& f) {
+    f("experts.scale", scale_.data(), gradients == nullptr ? nullptr : gradients->scale.data(),
+      scale_.size());
+    f("experts.shift", shift_.data(), gradients == nullptr ? nullptr : gradients->shift.data(),
+      shift_.size());
+  }
+
+ private:
+  using Row = Eigen::Array<double, 1, Eigen::Dynamic>;
+  Eigen::Map<const Row> in(const double* row) const noexcept { return {row, width_}; }
+  Eigen::Map<Row> out(double* row) const noexcept { return {row, width_}; }
+  Eigen::Map<const Row> of(const moe::Buffer<double>& all, Index e) const noexcept {
+    return in(all.data() + e * width_);
+  }
+
+  Index experts_;
+  Index width_;
+  moe::Buffer<double> scale_, shift_;  // [E, D]
+};
+
+int main() {
+  constexpr Index kTokens = 40, kWidth = 10, kExperts = 4;
+  auto router = moe::softmax_top_k<double>({.width = kWidth, .experts = kExperts, .k = 2});
+  router.scorer().initialise(1);
+  moe::MoeLayer layer(std::move(router), ScaleAndShift(kExperts, kWidth));
+  using Layer = decltype(layer);
+
+  // Before training a = 1 and b = 0: every expert returns its input, and a token's weights times that is y.
+  const Rows x = Rows::Random(kTokens, kWidth), target = x.cwiseAbs();
+  Rows y(kTokens, kWidth), dx(kTokens, kWidth);
+  moe::Workspace workspace;
+  Layer::Tape tape;
+  moe::LayerOutput<double> out(y);
+  layer.forward_train(x, out, tape, workspace);
+  double wrong = 0;
+  for (Index t = 0; t < kTokens; ++t) {
+    const Index first = tape.routes().offsets[t];
+    const double weights = tape.routes().weight[first] + tape.routes().weight[first + 1];
+    wrong = std::fmax(wrong, (y.row(t) - weights * x.row(t)).cwiseAbs().maxCoeff());
+  }
+
+  // Training: half the squared distance to |x|, by plain gradient descent.
+  auto gradients = layer.make_gradients();
+  const double before = (y - target).squaredNorm() / kTokens;
+  for (int step = 0; step < 300; ++step) {
+    layer.forward_train(x, out, tape, workspace);
+    const Rows dy = (y - target) / kTokens;
+    Layer::LayerGradients back(dy, dx, gradients);
+    layer.backward(tape, back, workspace);
+    layer.visit_storage(gradients, [](const char*, double* values, double* g, Index n) {
+      for (Index i = 0; i < n; ++i) values[i] -= 1.0 * g[i];
+    });
+    layer.zero_gradients(gradients);
+  }
+  layer.forward(x, out, workspace);
+  const double after = (y - target).squaredNorm() / kTokens;
+  std::printf("identity experts: off by %.1e; squared error per token: %.3f, after training %.3f\n", wrong,
+              before, after);
+  return wrong < 1e-14 && after < 0.5 * before ? 0 : 1;
+}

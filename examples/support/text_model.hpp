@@ -1,0 +1,226 @@
+// A language model of bytes with two MoE blocks. A token sees the last C bytes, each through a table of its
+// own:
+//   h = sum over j < C of table_j[byte(t - j)]      [T, D]
+//   h = h + layer(norm(h))                          two blocks; norm(x) = x / rms(x)
+//   P(next byte) = softmax(norm(h) W^T)             [T, 256]
+// The MoE layers run on the library, the rest on Eigen, 64 rows at a time, spread over the same executor:
+// fixed blocks, so that the numbers do not depend on how many threads there are.
+#pragma once
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "moe/moe.hpp"
+#include "moe/weights/archive_writer.hpp"
+#include "text.hpp"
+
+namespace example {
+
+using Rows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+template <class Layer>
+class TextModel {
+ public:
+  static constexpr Index kBytes = 256;
+
+  TextModel(Index context, Layer first, Layer second, std::uint64_t seed, moe::PoolExecutor& pool)
+      : context_(context), width_(first.width()), pool_(&pool) {
+    table_ = random_rows(context * kBytes, width_, 1 / std::sqrt(static_cast<float>(context)), seed);
+    dtable_ = Rows::Zero(table_.rows(), width_);
+    output_ = doutput_ = Rows::Zero(kBytes, width_);  // so that the first guess is 8 bits per byte
+    blocks_.push_back(Block(std::move(first)));
+    blocks_.push_back(Block(std::move(second)));
+  }
+
+  /// Mean loss in nats per byte.
+  double loss(const Batch& batch) { return forward(batch, false); }
+
+  /// Same, and adds the gradients of that and of the routers' own losses.
+  double add_gradients(const Batch& batch) {
+    const double loss = forward(batch, true);
+    backward(batch);
+    return loss;
+  }
+
+  /// After an optimiser step: routers that balance between steps look at the step's loads.
+  void on_step_end() {
+    for (Block& block : blocks_) block.layer.on_step_end(block.stats);
+  }
+
+  /// f(values, gradients, n) for all parameters.
+  template <class Visitor>
+  void visit(Visitor&& f) {
+    f(table_.data(), dtable_.data(), table_.size());
+    f(output_.data(), doutput_.data(), output_.size());
+    for (Block& block : blocks_) {
+      block.layer.visit_storage(block.gradients, [&](const char*, float* values, float* gradients, Index n) {
+        f(values, gradients, n);
+      });
+    }
+  }
+
+  void save(const char* path) {
+    moe::ArchiveWriter writer;
+    writer.add_matrix("table", moe::ConstMatrixView<float>(table_));
+    writer.add_matrix("output", moe::ConstMatrixView<float>(output_));
+    writer.add_layer("blocks.0", blocks_[0].layer);
+    writer.add_layer("blocks.1", blocks_[1].layer);
+    writer.save(path);
+  }
+  void load(const char* path) {
+    const moe::Archive archive = moe::Archive::from_file(path);
+    archive.check_layer("blocks.0", blocks_[0].layer);
+    archive.load_layer("blocks.1", blocks_[1].layer);
+    archive.load_layer("blocks.0", blocks_[0].layer);
+    archive.load_matrix("table", moe::MatrixView<float>(table_));
+    archive.load_matrix("output", moe::MatrixView<float>(output_));
+  }
+
+  Index blocks() const { return static_cast<Index>(blocks_.size()); }
+  /// What block i's router did since clear_stats().
+  const moe::RouteStats& stats(Index i) const { return blocks_[static_cast<std::size_t>(i)].stats; }
+  void clear_stats() {
+    for (Block& block : blocks_) block.stats.clear();
+  }
+
+ private:
+  struct Block {
+    explicit Block(Layer l) : layer(std::move(l)), gradients(layer.make_gradients()) {}
+    Layer layer;
+    typename Layer::Gradients gradients;
+    typename Layer::Tape tape;
+    Rows x, y, dx;          // [T, D]: normalised input, output
+    Eigen::VectorXf scale;  // [T] 1 / rms of the input
+    moe::RouteStats stats;
+  };
+
+  static Rows random_rows(Index rows, Index cols, float deviation, std::uint64_t seed) {
+    Rows m(rows, cols);
+    const moe::KeyedRandom random(seed, 0, moe::DrawStream::user);
+    for (Index i = 0; i < m.size(); ++i) {
+      m.data()[i] = deviation * static_cast<float>(random.normal(static_cast<std::uint64_t>(i), 1));
+    }
+    return m;
+  }
+
+  /// f(first row, rows) for every 64 rows.
+  template <class F>
+  void for_rows(Index rows, F&& f) {
+    constexpr Index kRows = 64;
+    pool_->parallel_for(moe::ceil_div(rows, kRows), [&](Index block, Index) noexcept {
+      f(block * kRows, std::min(kRows, rows - block * kRows));
+    });
+  }
+
+  double forward(const Batch& batch, bool training) {
+    embed(batch);
+    for (Block& block : blocks_) {
+      normalise(h_, block.x, block.scale);
+      block.y.resize(h_.rows(), width_);
+      moe::LayerInput<float> in(block.x);
+      in.segments = moe::Segments::uniform(batch.length);  // for expert choice
+      in.token_id = batch.token_id;                        // for hash routing
+      moe::LayerOutput<float> out(block.y, &block.stats);
+      if (training) {
+        block.layer.forward_train(in, out, block.tape, workspace_, *pool_);
+      } else {
+        block.layer.forward(in, out, workspace_, *pool_);
+      }
+      h_ += block.y;
+    }
+    normalise(h_, x_, scale_);
+    return predict(batch, training);
+  }
+
+  void backward(const Batch& batch) {
+    constexpr Index kColumns = 64;  // of the 256
+    pool_->parallel_for(kBytes / kColumns, [&](Index i, Index) noexcept {
+      doutput_.middleRows(i * kColumns, kColumns).noalias() +=
+          p_.middleCols(i * kColumns, kColumns).transpose() * x_;
+    });
+    dh_ = Rows::Zero(h_.rows(), width_);
+    normalise_backward(x_, scale_, dx_, dh_);
+    for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
+      block->dx.resize(h_.rows(), width_);
+      typename Layer::LayerGradients back(dh_, block->dx, block->gradients);
+      block->layer.backward(block->tape, back, workspace_, *pool_);
+      normalise_backward(block->x, block->scale, block->dx, dh_);
+    }
+    pool_->parallel_for(context_, [&](Index j, Index) noexcept {  // each table by one worker, tokens in order
+      for (Index t = 0; t < batch.tokens(); ++t) dtable_.row(j * kBytes + batch.byte(t, j)) += dh_.row(t);
+    });
+  }
+
+  void embed(const Batch& batch) {
+    h_.resize(batch.tokens(), width_);
+    for_rows(batch.tokens(), [&](Index first, Index rows) noexcept {
+      for (Index t = first; t < first + rows; ++t) {
+        h_.row(t) = table_.row(batch.byte(t, 0));
+        for (Index j = 1; j < context_; ++j) h_.row(t) += table_.row(j * kBytes + batch.byte(t, j));
+      }
+    });
+  }
+
+  /// y = x * scale, scale = 1 / sqrt(mean of x^2).
+  void normalise(const Rows& x, Rows& y, Eigen::VectorXf& scale) {
+    y.resize(x.rows(), x.cols());
+    scale.resize(x.rows());
+    for_rows(x.rows(), [&](Index first, Index rows) noexcept {
+      for (Index t = first; t < first + rows; ++t) {
+        scale[t] = 1 / std::sqrt(x.row(t).squaredNorm() / static_cast<float>(width_) + 1e-6f);
+        y.row(t) = scale[t] * x.row(t);
+      }
+    });
+  }
+  /// dx += scale * (dy - y * mean of y dy).
+  void normalise_backward(const Rows& y, const Eigen::VectorXf& scale, const Rows& dy, Rows& dx) {
+    for_rows(y.rows(), [&](Index first, Index rows) noexcept {
+      for (Index t = first; t < first + rows; ++t) {
+        const float mean = y.row(t).dot(dy.row(t)) / static_cast<float>(width_);
+        dx.row(t) += scale[t] * (dy.row(t) - mean * y.row(t));
+      }
+    });
+  }
+
+  /// Loss of softmax(x W^T) at the next bytes; for training p becomes its gradient by the logits, and dx that
+  /// by x.
+  double predict(const Batch& batch, bool training) {
+    const Index tokens = batch.tokens();
+    p_.resize(tokens, kBytes);
+    dx_.resize(tokens, width_);
+    loss_.resize(tokens);
+    for_rows(tokens, [&](Index first, Index rows) noexcept {
+      auto p = p_.middleRows(first, rows);
+      p.noalias() = x_.middleRows(first, rows) * output_.transpose();
+      for (Index t = first; t < first + rows; ++t) {
+        auto row = p_.row(t).array();
+        const float highest = row.maxCoeff(), target = row[batch.next(t)];
+        row = (row - highest).exp();
+        const float sum = row.sum();
+        loss_[t] = std::log(sum) + highest - target;
+        if (!training) continue;
+        row /= sum;
+        row[batch.next(t)] -= 1;
+        row /= static_cast<float>(tokens);
+      }
+      if (training) dx_.middleRows(first, rows).noalias() = p * output_;
+    });
+    return loss_.cast<double>().mean();
+  }
+
+  Index context_;
+  Index width_;
+  moe::PoolExecutor* pool_;
+  moe::Workspace workspace_;
+  std::vector<Block> blocks_;
+  Rows table_, dtable_;           // [C * 256, D]
+  Rows output_, doutput_;         // [256, D]
+  Rows h_, x_, dx_, dh_;          // [T, D]
+  Rows p_;                        // [T, 256]
+  Eigen::VectorXf scale_, loss_;  // [T]
+};
+
+}  // namespace example

@@ -1,0 +1,46 @@
+#include "moe/dispatch/gather.hpp"
+
+#include <random>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/route_tables.hpp"
+
+namespace {
+
+using moe::Index;
+
+TEST_CASE("every slot reads its token's row in place", "[dispatch]") {
+  std::mt19937 random(29);
+  for (const Index stride : {5, 8}) {
+    const auto choices = test::random_choices<double>(random, 12, 4, 4);
+    const test::OwnedTable<double> owner(choices, 4);
+    const test::OwnedPlan<double> owned(owner.table, moe::Dropless{});
+    const std::vector<double> x(static_cast<std::size_t>(12 * stride));
+    std::vector<const double*> row(static_cast<std::size_t>(owned.plan.slots()), nullptr);
+    moe::gather_row_pointers(owned.plan, moe::ConstMatrixView<double>(x.data(), 12, 5, stride), row.data());
+
+    // By expert, then token: the order of slots.
+    std::size_t slot = 0;
+    bool right = true;
+    for (moe::ExpertId e = 0; e < 4; ++e) {
+      for (Index t = 0; t < 12; ++t) {
+        for (const auto& choice : choices[static_cast<std::size_t>(t)]) {
+          if (choice.first == e) right &= row[slot++] == x.data() + t * stride;
+        }
+      }
+    }
+    CHECK(slot == row.size());
+    CHECK(right);
+  }
+}
+
+TEST_CASE("no slots, no pointers", "[dispatch]") {
+  const test::OwnedTable<float> owner({}, 2);
+  const test::OwnedPlan<float> owned(owner.table, moe::Dropless{});
+  const float* untouched = nullptr;
+  moe::gather_row_pointers(owned.plan, moe::ConstMatrixView<float>(nullptr, 0, 3), &untouched);
+  CHECK(untouched == nullptr);
+}
+
+}  // namespace

@@ -1,0 +1,203 @@
+#include "moe/plan/capacity.hpp"
+
+#include <array>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "support/archetypes.hpp"
+#include "support/catch.hpp"
+#include "support/errors.hpp"
+#include "support/route_tables.hpp"
+
+namespace {
+
+using moe::CapacityOrder;
+using moe::Coupling;
+using moe::FixedCapacity;
+using moe::Index;
+using moe::Segments;
+using Options = FixedCapacity::Options;
+using Table = moe::RouteTable<float>;
+using Keep = std::vector<bool>;
+
+static_assert(moe::CapacityPolicy<moe::Dropless> && moe::CapacityPolicy<FixedCapacity>);
+static_assert(moe::Dropless::coupling == Coupling::row_independent);
+static_assert(FixedCapacity::coupling == Coupling::per_segment);
+
+/// Runs a policy on exactly the memory it measured.
+template <class Policy>
+Keep kept(const Policy& policy, const Table& table, const Segments& segments = {}) {
+  moe::Arena measuring;
+  policy.measure(measuring, table.pairs(), table.experts);
+  moe::Workspace workspace;
+  moe::Arena arena = workspace.arena(measuring.bytes());
+  moe::Buffer<bool> keep;
+  keep.assign(table.pairs(), true);
+  policy.limit(table, segments, keep.data(), arena);
+  return Keep(keep.begin(), keep.end());
+}
+
+/// The rule as a rank: a pair keeps its place if fewer than C pairs of its segment and expert come before it.
+Keep expected(const FixedCapacity& policy, CapacityOrder order, const Table& table,
+              const Segments& segments) {
+  Keep keep(static_cast<std::size_t>(table.pairs()));
+  for (Index s = 0; s < segments.count(table.tokens); ++s) {
+    const Index first = segments.begin(s), last = segments.end(s, table.tokens);
+    const Index capacity = policy.of(table.offsets[last] - table.offsets[first], table.experts);
+    const auto comes_before = [&](Index ta, Index pa, Index tb, Index pb) {
+      if (order == CapacityOrder::best_score_first) {
+        return table.weight[pa] != table.weight[pb] ? table.weight[pa] > table.weight[pb] : ta < tb;
+      }
+      const Index rank_a = pa - table.offsets[ta], rank_b = pb - table.offsets[tb];
+      return rank_a != rank_b ? rank_a < rank_b : ta < tb;
+    };
+    for (Index t = first; t < last; ++t) {
+      for (Index p = table.offsets[t]; p < table.offsets[t + 1]; ++p) {
+        Index before = 0;
+        for (Index other = first; other < last; ++other) {
+          for (Index q = table.offsets[other]; q < table.offsets[other + 1]; ++q) {
+            before += table.expert[q] == table.expert[p] && comes_before(other, q, t, p);
+          }
+        }
+        keep[static_cast<std::size_t>(p)] = before < capacity;
+      }
+    }
+  }
+  return keep;
+}
+
+TEST_CASE("Dropless keeps everything", "[plan]") {
+  std::mt19937 random(1);
+  const test::OwnedTable<float> owner(test::random_choices<float>(random, 20, 4, 4), 4);
+  CHECK(kept(moe::Dropless{}, owner.table) == Keep(static_cast<std::size_t>(owner.table.pairs()), true));
+}
+
+TEST_CASE("FixedCapacity: GShard's example", "[plan]") {
+  // Four tokens prefer expert 0, then 1; two places each. Tokens 0 and 1 fill both experts, 2 and 3 go
+  // nowhere.
+  const test::OwnedTable<float> owner({4, {{0, 0.75f}, {1, 0.25f}}}, 2);
+  const FixedCapacity policy(Options{.tokens_per_expert = 2});
+  CHECK(kept(policy, owner.table) == Keep{true, true, true, true, false, false, false, false});
+  const FixedCapacity by_factor(Options{.factor = 0.5});  // ceil(0.5 * 8 / 2) = 2
+  CHECK(kept(by_factor, owner.table) == Keep{true, true, true, true, false, false, false, false});
+}
+
+TEST_CASE("FixedCapacity: a second choice yields to every first choice", "[plan]") {
+  // Token 0 names expert 1 second; tokens 1 and 2 name it first and come later.
+  const test::OwnedTable<float> owner({{{0, 0.5f}, {1, 0.5f}}, {{1, 1.0f}}, {{1, 1.0f}}}, 2);
+  CHECK(kept(FixedCapacity(Options{.tokens_per_expert = 2}), owner.table) == Keep{true, false, true, true});
+}
+
+TEST_CASE("FixedCapacity: by score, an expert keeps its highest weights", "[plan]") {
+  const test::OwnedTable<float> owner({{{0, 0.25f}}, {{0, 0.75f}}, {{0, 0.5f}}, {{0, 1.0f}}}, 1);
+  const auto policy = [](Index c, CapacityOrder order) {
+    return FixedCapacity(Options{.tokens_per_expert = c, .order = order});
+  };
+  CHECK(kept(policy(2, CapacityOrder::best_score_first), owner.table) == Keep{false, true, false, true});
+  CHECK(kept(policy(2, CapacityOrder::first_choices_first), owner.table) == Keep{true, true, false, false});
+  // Equal weights: the lower token.
+  const test::OwnedTable<float> ties({4, {{0, 0.5f}}}, 1);
+  CHECK(kept(policy(3, CapacityOrder::best_score_first), ties.table) == Keep{true, true, true, false});
+}
+
+TEST_CASE("FixedCapacity: random tables against the rule", "[plan]") {
+  const CapacityOrder order = GENERATE(CapacityOrder::first_choices_first, CapacityOrder::best_score_first);
+  std::mt19937 random(3);
+  Index dropped = 0, whole = 0;
+  for (int round = 0; round < 150; ++round) {
+    const Index tokens = static_cast<Index>(random() % 25), experts = 1 + static_cast<Index>(random() % 6);
+    const test::OwnedTable<float> owner(test::random_choices<float>(random, tokens, experts, experts),
+                                        experts);
+    Options options{.order = order};
+    if (round % 2 == 0) {
+      options.tokens_per_expert = 1 + static_cast<Index>(random() % 6);
+    } else {
+      options.factor = static_cast<double>(1 + random() % 16) / 8;
+      options.minimum = 1 + static_cast<Index>(random() % 2);
+    }
+    const FixedCapacity policy(options);
+    std::vector<Index> offsets = {0};
+    while (offsets.back() < tokens) {
+      offsets.push_back(std::min(tokens, offsets.back() + static_cast<Index>(random() % 9)));
+    }
+    const Segments segments = round % 3 == 0 ? Segments() : Segments(offsets);
+    const Keep keep = kept(policy, owner.table, segments);
+    CAPTURE(round, tokens, experts);
+    CHECK(keep == expected(policy, order, owner.table, segments));
+    const auto gone = std::count(keep.begin(), keep.end(), false);
+    dropped += gone;
+    whole += gone == 0;
+  }
+  CHECK(dropped > 100);  // the cases are not all easy
+  CHECK(whole > 10);
+}
+
+TEST_CASE("FixedCapacity: a segment is treated as if it were alone", "[plan]") {
+  const CapacityOrder order = GENERATE(CapacityOrder::first_choices_first, CapacityOrder::best_score_first);
+  std::mt19937 random(5);
+  const auto first = test::random_choices<float>(random, 9, 3, 3),
+             second = test::random_choices<float>(random, 6, 3, 3);
+  test::Choices<float> both = first;
+  both.insert(both.end(), second.begin(), second.end());
+  const FixedCapacity policy(Options{.factor = 0.75, .order = order});
+  const std::array<Index, 3> offsets = {0, 9, 15};
+  Keep apart = kept(policy, test::OwnedTable<float>(first, 3).table);
+  const Keep alone = kept(policy, test::OwnedTable<float>(second, 3).table);
+  apart.insert(apart.end(), alone.begin(), alone.end());
+  CHECK(kept(policy, test::OwnedTable<float>(both, 3).table, Segments(offsets)) == apart);
+}
+
+TEST_CASE("FixedCapacity beyond the tokens drops nothing", "[plan]") {
+  std::mt19937 random(7);
+  const test::OwnedTable<float> owner(test::random_choices<float>(random, 30, 5, 5), 5);
+  const Keep all(static_cast<std::size_t>(owner.table.pairs()), true);
+  for (const CapacityOrder order : {CapacityOrder::first_choices_first, CapacityOrder::best_score_first}) {
+    CHECK(kept(FixedCapacity(Options{.tokens_per_expert = 30, .order = order}), owner.table) == all);
+    CHECK(kept(FixedCapacity(Options{.tokens_per_expert = PTRDIFF_MAX, .order = order}), owner.table) == all);
+    CHECK(kept(FixedCapacity(Options{.factor = 1e9, .order = order}), owner.table) == all);
+    CHECK(kept(FixedCapacity(Options{.factor = 1e-9, .minimum = PTRDIFF_MAX, .order = order}), owner.table) ==
+          all);
+  }
+}
+
+TEST_CASE("FixedCapacity: C = ceil(factor * P / E), at least the minimum", "[plan]") {
+  for (Index eighths = 1; eighths < 40; eighths += 3) {
+    for (Index pairs = 0; pairs < 60; ++pairs) {
+      for (const Index experts : {1, 2, 3, 7, 8, 64}) {
+        const FixedCapacity policy(Options{.factor = static_cast<double>(eighths) / 8, .minimum = 2});
+        const Index c = moe::ceil_div(eighths * pairs, 8 * experts);
+        CAPTURE(eighths, pairs, experts);
+        CHECK(policy.of(pairs, experts) == (c < 2 ? 2 : c));
+      }
+    }
+  }
+  CHECK(FixedCapacity(Options{.tokens_per_expert = 5}).of(1000, 2) == 5);
+  CHECK(FixedCapacity(Options{.factor = 1e9}).of(PTRDIFF_MAX, 1) > 0);
+}
+
+TEST_CASE("FixedCapacity: options out of range", "[plan]") {
+  const auto message = [](Options options) {
+    return test::message_of<moe::config_error>([&] { FixedCapacity policy(options); });
+  };
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  constexpr double kInf = std::numeric_limits<double>::infinity();
+  CHECK(message({}) ==
+        "moe: capacity: expected tokens_per_expert >= 1 or a factor > 0, got tokens_per_expert 0");
+  CHECK(message({.factor = -0.0}) ==
+        "moe: capacity: expected tokens_per_expert >= 1 or a factor > 0, got tokens_per_expert 0");
+  CHECK(message({.tokens_per_expert = -2, .factor = 1}) ==
+        "moe: capacity: expected tokens_per_expert >= 1 or a factor > 0, got tokens_per_expert -2");
+  CHECK(message({.factor = -1.5}) == "moe: capacity factor: expected a value in (0, 1e9], got -1.5");
+  CHECK(message({.factor = kInf}) == "moe: capacity factor: expected a value in (0, 1e9], got inf");
+  CHECK(message({.factor = 2e9}) == "moe: capacity factor: expected a value in (0, 1e9], got 2e+09");
+  CHECK(message({.factor = kNan}).rfind("moe: capacity factor: expected a value in (0, 1e9], got ", 0) == 0);
+  CHECK(message({.tokens_per_expert = 4, .factor = kNan}) != "nothing thrown");
+  CHECK(message({.tokens_per_expert = 4, .factor = 1.25}) ==
+        "moe: capacity: expected tokens_per_expert or a factor, got both: 4 and 1.25");
+  CHECK(message({.factor = 1, .minimum = 0}) ==
+        "moe: minimum capacity: expected a value in [1, 9223372036854775807], got 0");
+}
+
+}  // namespace
