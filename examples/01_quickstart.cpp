@@ -7,9 +7,8 @@
 using Rows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 int main() {
-  // Each token goes to 2 of 8 SwiGLU experts.
-  auto router = moe::softmax_top_k<float>({.width = 64, .experts = 8, .k = 2});
-  moe::Glu<moe::Silu> experts({.experts = 8, .width = 64, .hidden = 128});
+  auto router = moe::softmax_top_k<float>({.width = 64, .experts = 8, .k = 2});  // 2 of 8 experts per token
+  moe::Glu<moe::Silu> experts({.experts = 8, .width = 64, .hidden = 128});       // SwiGLU
   router.scorer().initialise(1);
   experts.initialise(2);
   moe::MoeLayer layer(std::move(router), std::move(experts));
@@ -20,8 +19,7 @@ int main() {
   moe::LayerOutput<float> out(y, &stats);
   moe::Workspace workspace;
   moe::PoolExecutor threads(2);
-
-  layer.forward(x, out, workspace, threads);  // inference: Y from X
+  layer.forward(x, out, workspace, threads);  // inference: y from x
   const float before = (y - target).squaredNorm();
 
   decltype(layer)::Tape tape;  // training: a forward that remembers, a backward, an optimiser
@@ -32,7 +30,7 @@ int main() {
     decltype(layer)::LayerGradients back(dy, {}, gradients);
     layer.backward(tape, back, workspace, threads);
     layer.visit_storage(gradients, [](const char*, float* weights, float* gradient, moe::Index n) {
-      for (moe::Index i = 0; i < n; ++i) weights[i] -= 0.3f * gradient[i], gradient[i] = 0;
+      for (moe::Index i = 0; i < n; ++i) weights[i] -= gradient[i], gradient[i] = 0;
     });
   }
   const float after = (y - target).squaredNorm();

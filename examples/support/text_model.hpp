@@ -28,7 +28,10 @@ class TextModel {
 
   TextModel(Index context, Layer first, Layer second, std::uint64_t seed, moe::PoolExecutor& pool)
       : context_(context), width_(first.width()), pool_(&pool) {
-    table_ = random_rows(context * kBytes, width_, 1 / std::sqrt(static_cast<float>(context)), seed);
+    table_ = random_rows(context * kBytes, width_, seed);
+    for (Index j = 0; j < context; ++j) {  // near bytes speak louder
+      table_.middleRows(j * kBytes, kBytes) /= static_cast<float>(1 + j);
+    }
     dtable_ = Rows::Zero(table_.rows(), width_);
     output_ = doutput_ = Rows::Zero(kBytes, width_);  // so that the first guess is 8 bits per byte
     blocks_.push_back(Block(std::move(first)));
@@ -97,11 +100,11 @@ class TextModel {
     moe::RouteStats stats;
   };
 
-  static Rows random_rows(Index rows, Index cols, float deviation, std::uint64_t seed) {
+  static Rows random_rows(Index rows, Index cols, std::uint64_t seed) {
     Rows m(rows, cols);
     const moe::KeyedRandom random(seed, 0, moe::DrawStream::user);
     for (Index i = 0; i < m.size(); ++i) {
-      m.data()[i] = deviation * static_cast<float>(random.normal(static_cast<std::uint64_t>(i), 1));
+      m.data()[i] = static_cast<float>(random.normal(static_cast<std::uint64_t>(i), 1));
     }
     return m;
   }

@@ -177,7 +177,7 @@ BankBackward<typename Bank::Real> run_backward(const Bank& bank, const BankBatch
 
 template <class T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
 /// All flat ranges of the gradients, one behind the other.

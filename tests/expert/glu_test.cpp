@@ -8,6 +8,7 @@ using test::Act;
 
 static_assert(moe::TrainableExpertBank<moe::Glu<moe::Silu, double>>);
 static_assert(moe::TrainableExpertBank<moe::Glu<moe::AnyActivation>>);
+static_assert(!std::is_constructible_v<moe::Glu<moe::ClampedGate<moe::Silu>>, moe::TwoLayerOptions>);
 
 namespace {
 

@@ -131,8 +131,10 @@ void check_against_naive(Bank& bank, const BankBatch<typename Bank::Real>& batch
   Index wrong_z = 0, wrong_dx = 0, wrong_dweight = 0;
   for (Index e = 0; e < batch.experts(); ++e) {
     const NaiveTwoLayer naive{parameter, "experts." + std::to_string(e) + ".", gated, act};
-    for (auto s = static_cast<std::size_t>(batch.offsets[e]);
-         s < static_cast<std::size_t>(batch.offsets[e + 1]); ++s) {
+    const auto expert = static_cast<std::size_t>(e);
+    const auto first = static_cast<std::size_t>(batch.offsets[expert]);
+    const auto last = static_cast<std::size_t>(batch.offsets[expert + 1]);
+    for (std::size_t s = first; s < last; ++s) {
       const auto width = static_cast<std::size_t>(batch.width);
       Row x, dy;
       for (std::size_t j = 0; j < width; ++j) {

@@ -16,6 +16,7 @@ using moe::TileTask;
 struct Cut {
   Index tasks = 0;
   Index dearest = 0;           // cost of the dearest task
+  Index last = 0;              // cost of the last task
   bool covers_exactly = true;  // every (row, unit) of every group by one task
   bool within_limit = true;    // no row chunk above row_limit
 };
@@ -33,7 +34,8 @@ Cut cut(const std::vector<GroupExtent>& groups, Index workers, Index least_cost)
     const TileTask task = list[i];
     const GroupExtent& extent = groups[static_cast<std::size_t>(task.group)];
     result.within_limit = result.within_limit && task.row_end - task.row <= extent.row_limit;
-    result.dearest = std::max(result.dearest, (task.unit_end - task.unit) * extent.unit_cost);
+    result.last = (task.unit_end - task.unit) * extent.unit_cost;
+    result.dearest = std::max(result.dearest, result.last);
     for (Index r = task.row; r < task.row_end; ++r) {
       for (Index u = task.unit; u < task.unit_end; ++u) {
         ++seen[static_cast<std::size_t>(task.group)][static_cast<std::size_t>(r * extent.units + u)];
@@ -83,6 +85,13 @@ TEST_CASE("one worker gets whole row chunks; many get enough tasks, even of a si
     // 1000 units x 2 row chunks x 10000, a worker's share of it, and no task above a fraction of that.
     CHECK(result.dearest <= 20'010'000 / workers / 4);
   }
+}
+
+TEST_CASE("tasks get smaller towards the end, so that workers end together", "[expert]") {
+  const std::vector<GroupExtent> equal(64, {8, 64, 32, 1000});
+  const Cut result = cut(equal, 4, 1);
+  CHECK(result.dearest == 32 * 1000);  // whole groups at first
+  CHECK(result.last <= 2 * 1000);
 }
 
 TEST_CASE("little work is not cut into tasks that cost more to claim than to do", "[expert]") {

@@ -94,6 +94,10 @@ TEST_CASE("a tape of another batch, gradients of another bank and too small a wo
   test::run_forward(bank, batch, &tape, serial);
   CHECK_THROWS_AS(test::run_backward(bank, batch, tape, &gradients, true, serial), moe::shape_error);
   CHECK_THROWS_AS(test::run_backward(bank, batch.alone(0), tape, nullptr, true, serial), moe::state_error);
+  DoubleGlu::Tape wider;
+  DoubleGlu other = random_glu(2, 5, 40, true);
+  test::run_forward(other, batch, &wider, serial);
+  CHECK_THROWS_AS(test::run_backward(bank, batch, wider, nullptr, true, serial), moe::state_error);
 
   moe::Arena measuring;
   bank.measure(measuring, batch.slots(), 1);

@@ -50,14 +50,16 @@ struct Gate {
     }
     std::vector<std::size_t> by_group(of_group.size()), open;
     std::iota(by_group.begin(), by_group.end(), std::size_t{0});
-    std::stable_sort(by_group.begin(), by_group.end(),
-                     [&](std::size_t a, std::size_t b) { return of_group[a] > of_group[b]; });
+    std::sort(by_group.begin(), by_group.end(), [&](std::size_t a, std::size_t b) {
+      return of_group[a] != of_group[b] ? of_group[a] > of_group[b] : a < b;
+    });
     by_group.resize(static_cast<std::size_t>(kept));
     std::sort(by_group.begin(), by_group.end());
     for (const std::size_t g : by_group) {
       for (std::size_t e = g * size; e < (g + 1) * size; ++e) open.push_back(e);
     }
-    std::stable_sort(open.begin(), open.end(), [&](std::size_t a, std::size_t b) { return c[a] > c[b]; });
+    std::sort(open.begin(), open.end(),
+              [&](std::size_t a, std::size_t b) { return c[a] != c[b] ? c[a] > c[b] : a < b; });
     Choice choice;
     double kept_sum = 0;
     for (std::size_t i = 0; i < static_cast<std::size_t>(k); ++i) kept_sum += s[open[i]];

@@ -58,8 +58,8 @@ std::vector<std::vector<double>> naive(ExpertChoice<double>& router, const Route
     const auto capacity = std::max<std::size_t>(1, static_cast<std::size_t>(std::floor(share)));
     for (std::size_t e = 0; e < static_cast<std::size_t>(n); ++e) {
       std::vector<std::size_t> order = tokens;
-      std::stable_sort(order.begin(), order.end(),
-                       [&](std::size_t a, std::size_t b) { return p[a][e] > p[b][e]; });
+      std::sort(order.begin(), order.end(),
+                [&](std::size_t a, std::size_t b) { return p[a][e] != p[b][e] ? p[a][e] > p[b][e] : a < b; });
       for (std::size_t i = 0; i < std::min(capacity, order.size()); ++i) taken[order[i]][e] = p[order[i]][e];
     }
   }

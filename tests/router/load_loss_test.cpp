@@ -101,7 +101,7 @@ TEST_CASE("load with masks or all experts chosen has finite gradients", "[router
   for (const Index k : {1, 2, 4}) {
     const auto g = noisy_case(9, 4, k, 5, 3).gradients(LoadLoss(1));
     for (const auto* v : {&g.clean, &g.logit, &g.noise_scale}) {
-      for (const double x : *v) CHECK(std::isfinite(x));
+      for (const double x : *v) CHECK(moe::is_finite(x));
     }
   }
 }

@@ -31,8 +31,9 @@ Ids select(const S& selection, std::vector<double> choice, Index k = 0) {
 
 /// Ids of the candidates by falling score, ties by id.
 Ids ranked(const std::vector<double>& choice, Ids candidates) {
-  std::stable_sort(candidates.begin(), candidates.end(), [&](ExpertId a, ExpertId b) {
-    return choice[static_cast<std::size_t>(a)] > choice[static_cast<std::size_t>(b)];
+  std::sort(candidates.begin(), candidates.end(), [&](ExpertId a, ExpertId b) {
+    const double of_a = choice[static_cast<std::size_t>(a)], of_b = choice[static_cast<std::size_t>(b)];
+    return of_a != of_b ? of_a > of_b : a < b;
   });
   return candidates;
 }

@@ -92,7 +92,8 @@ inline bool before(Bounded a, int i, Bounded b, int j, bool& ambiguous) {
 inline std::vector<int> ranked(const Row& s, std::vector<int> of, bool& ambiguous) {
   for (std::size_t i = 0; i < of.size(); ++i) {
     for (std::size_t j = i + 1; j < of.size(); ++j) {
-      if (before(s[of[j]], of[j], s[of[i]], of[i], ambiguous)) std::swap(of[i], of[j]);
+      const auto a = static_cast<std::size_t>(of[j]), b = static_cast<std::size_t>(of[i]);
+      if (before(s[a], of[j], s[b], of[i], ambiguous)) std::swap(of[i], of[j]);
     }
   }
   return of;

@@ -114,8 +114,9 @@ inline Vector softmax(const Vector& logit) {
 inline std::vector<ExpertId> best(const Vector& score, Index k) {
   std::vector<ExpertId> ids(score.size());
   std::iota(ids.begin(), ids.end(), 0);
-  std::stable_sort(ids.begin(), ids.end(), [&](ExpertId a, ExpertId b) {
-    return score[static_cast<std::size_t>(a)] > score[static_cast<std::size_t>(b)];
+  std::sort(ids.begin(), ids.end(), [&](ExpertId a, ExpertId b) {
+    const double of_a = score[static_cast<std::size_t>(a)], of_b = score[static_cast<std::size_t>(b)];
+    return of_a != of_b ? of_a > of_b : a < b;
   });
   ids.resize(static_cast<std::size_t>(k));
   return ids;

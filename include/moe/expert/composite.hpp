@@ -182,7 +182,8 @@ class Composite {
     return {batch.row + offsets[0], batch.token + offsets[0], own, count(i)};
   }
   static RowSink<Real> part(const RowSink<Real>& sink, Index base) noexcept {
-    return {sink.data == nullptr ? nullptr : sink.row(base), sink.stride, sink.result + base};
+    if (sink.data == nullptr) return {};
+    return {sink.row(base), sink.stride, sink.result + base};
   }
   template <class I>
   static auto* part(Gradients* gradients, I i) noexcept {

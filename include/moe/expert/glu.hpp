@@ -41,7 +41,9 @@ requires(Activation<Act> || Gate<Act>) class Glu : public TwoLayerBank<impl::Glu
   using typename Base::Real;
 
   /// Zero weights. Throws config_error or size_error naming what is out of range.
-  explicit Glu(const Options& options, Act act = Act{}) : Base(options, {std::move(act)}) {}
+  /// A gate has no default: its limits are the model's.
+  explicit Glu(const Options& options) requires Activation<Act> : Glu(options, Act{}) {}
+  Glu(const Options& options, Act act) : Base(options, {std::move(act)}) {}
 
   /// The weights of expert e as published: gate and up [F, D], down [D, F]. Throws config_error or
   /// shape_error, naming the argument, before anything is written.

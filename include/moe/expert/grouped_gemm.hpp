@@ -204,6 +204,14 @@ void grouped_gemm_transposed(const T* const* rows, Index depth, const Index* off
 
 namespace impl {
 
+/// to[i] = from[i] for i < count, 0 for count <= i < padded. (std::copy and std::fill would leave weak
+/// symbols without our tag where they are not inlined: contract C7.)
+template <class T>
+MOE_ALWAYS_INLINE void copy_padded(const T* from, Index count, T* to, Index padded) noexcept {
+  for (Index i = 0; i < count; ++i) to[i] = from[i];
+  for (Index i = count; i < padded; ++i) to[i] = T(0);
+}
+
 /// left[t][p][i] = rows[p][first + t * kTileRows + i], 0 from column `end` on: p < count, tiles of kTileRows
 /// columns until `end`.
 template <class Arch, class T>
@@ -212,8 +220,8 @@ void pack_left(const T* const* rows, Index count, Index first, Index end, T* lef
   for (Index p = 0; p < count; ++p) {
     T* to = left + p * kRows;
     Index k = first;
-    for (; k + kRows <= end; k += kRows, to += count * kRows) std::copy_n(rows[p] + k, kRows, to);
-    if (k < end) std::fill(std::copy(rows[p] + k, rows[p] + end, to), to + kRows, T(0));
+    for (; k + kRows <= end; k += kRows, to += count * kRows) copy_padded(rows[p] + k, kRows, to, kRows);
+    if (k < end) copy_padded(rows[p] + k, end - k, to, kRows);
   }
 }
 
@@ -221,12 +229,8 @@ void pack_left(const T* const* rows, Index count, Index first, Index end, T* lef
 template <class T>
 void pack_right(const T* const* rows, Index count, Index first, Index end, T* right) noexcept {
   const Index columns = std::min(kPanel<T>, end - first);
-  for (Index p = 0; p < count; ++p, right += kPanel<T>) {
-    if (columns == kPanel<T>) {
-      std::copy_n(rows[p] + first, kPanel<T>, right);
-    } else {
-      std::fill(std::copy_n(rows[p] + first, columns, right), right + kPanel<T>, T(0));
-    }
+  for (Index p = 0; p < count; ++p) {
+    copy_padded(rows[p] + first, columns, right + p * kPanel<T>, kPanel<T>);
   }
 }
 

@@ -74,7 +74,7 @@ class TwoLayerBank {
 
   /// With dz = weight * dy: dweight = <dy, z>, dx (unless dx.data is null), and gradients (unless null) added
   /// to. Sums over the rows of an expert go in ascending order. Throws state_error for the tape of another
-  /// batch, shape_error for gradients of another bank.
+  /// batch or bank, shape_error for gradients of another bank.
   template <Executor X>
   void backward(const RowBatch<Real>& batch, const Tape& tape, const RowGradients<Real>& rows,
                 Gradients* gradients, Arena& arena, X& executor) const {
@@ -82,6 +82,10 @@ class TwoLayerBank {
     if (tape.slots != slots) {
       fail<state_error>("expert tape: expected the tape of a batch of ", slots, " rows, got one of ",
                         tape.slots);
+    }
+    if (tape.pre.size() != slots * weights_.first_positions() ||
+        tape.hidden.size() != slots * weights_.hidden_stride()) {
+      fail<state_error>("expert tape: expected the tape of a bank of this shape, got another bank's");
     }
     if (gradients != nullptr && !gradients->same_shape(weights_)) {
       fail<shape_error>("expert gradients: expected those of a bank of this shape; ask make_gradients()");
@@ -252,14 +256,19 @@ class TwoLayerBank {
     if (!has_bias()) return;
     constexpr Index kBlock = 8 * kPanel<Real>;  // columns of a task
     const Index positions = weights_.first_positions();
-    const Index blocks = ceil_div(std::max(positions, width()), kBlock);
+    const Index first_blocks = ceil_div(positions, kBlock);
+    const Index blocks = first_blocks + ceil_div(width(), kBlock);
     executor.parallel_for(experts() * blocks, [&](Index task, Index) noexcept {
-      const Index e = task / blocks, column = task % blocks * kBlock;
-      const Index first_count = std::clamp(positions - column, Index{0}, kBlock);
-      const Index second_count = std::clamp(width() - column, Index{0}, kBlock);
+      const Index e = task / blocks, block = task % blocks;
+      const bool is_first = block < first_blocks;
+      const Index column = (is_first ? block : block - first_blocks) * kBlock;
+      const Index count = std::min(kBlock, (is_first ? positions : width()) - column);
       for (Index s = batch.offsets[e]; s < batch.offsets[e + 1]; ++s) {
-        add_row(scratch.dpre_row[s] + column, gradients.first_bias(e) + column, first_count);
-        axpy_row(rows.weight[s], rows.dy[s] + column, gradients.second_bias(e) + column, second_count);
+        if (is_first) {
+          add_row(scratch.dpre_row[s] + column, gradients.first_bias(e) + column, count);
+        } else {
+          axpy_row(rows.weight[s], rows.dy[s] + column, gradients.second_bias(e) + column, count);
+        }
       }
     });
   }

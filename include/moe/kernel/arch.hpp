@@ -89,7 +89,8 @@ MOE_ALWAYS_INLINE T fma(std::type_identity_t<T> a, std::type_identity_t<T> b, T 
 
 #if !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
 
-/// Same for batches. (xsimd 8.1 has no fused form for AVX-512: it multiplies, then adds.)
+/// Same for batches; a requires-clause, not a constrained parameter, so that it beats xsimd::fma when both
+/// are found. (xsimd 8.1 has no fused form for AVX-512: it multiplies, then adds.)
 template <class T, class Arch>
 requires SimdArch<Arch, T> MOE_ALWAYS_INLINE Batch<T, Arch> fma(const Batch<T, Arch>& a,
                                                                 const Batch<T, Arch>& b,

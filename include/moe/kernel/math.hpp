@@ -6,7 +6,7 @@
 //   exp_nonpositive(x)    e^x                  x <= 0; -inf gives exactly 0     2 u
 //   expm1_nonpositive(x)  e^x - 1              x <= 0                           3 u
 //   log1p_unit(x)         ln(1 + x)            0 <= x <= 1                      5 u
-//   normal_tail(x)        Phi(-x)              x >= 0                           (12 + 2 x^2) u
+//   normal_tail_factors(x)  a * b = Phi(-x)    x >= 0                           (12 + 2 x^2) u
 //   sigmoid_pair(x)       1 / (1 + e^(-+x))                                     5 u
 //   tanh(x)                                                                     5 u
 //   softplus(x)           ln(1 + e^x)                                           7 u
@@ -101,8 +101,8 @@ MOE_ALWAYS_INLINE V softplus(const V& x) noexcept {
 /// Phi(x), the standard normal distribution function.
 template <class V>
 MOE_ALWAYS_INLINE V normal_cdf(const V& x) noexcept {
-  const V tail = normal_tail(V(abs(x)));
-  return select(x < constant<V>(0), tail, V(constant<V>(1) - tail));
+  const Factors<V> tail = normal_tail_factors(V(abs(x)));  // of Phi(-|x|)
+  return select(x < constant<V>(0), V(tail.a * tail.b), moe::fma(V(-tail.a), tail.b, constant<V>(1)));
 }
 
 /// Its density e^(-x^2/2) / sqrt(2 pi).

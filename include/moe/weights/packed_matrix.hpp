@@ -120,7 +120,7 @@ void clear_padding(const PackedView<T>& packed, HalfOrder order, Index columns) 
     T* half = half_panel(packed, order, h);
     const Index used = std::max(Index{0}, columns - h * kHalf<T>);
     for (Index k = 0; k < packed.rows; ++k) {
-      std::fill(half + k * kPanel<T> + used, half + k * kPanel<T> + kHalf<T>, T(0));
+      for (Index c = used; c < kHalf<T>; ++c) half[k * kPanel<T> + c] = T(0);
     }
   }
 }

@@ -51,11 +51,17 @@ inline double log_positive(double x) noexcept {
   return ::log(x);
 }
 
-inline float normal_tail(float x) noexcept {
-  return 0.5f * ::erfcf(x * 0.707106781f);
+/// A result a * b, left to the caller to multiply out or to pass to fma.
+template <class V>
+struct Factors {
+  V a, b;
+};
+
+inline Factors<float> normal_tail_factors(float x) noexcept {
+  return {0.5f, ::erfcf(x * 0.707106781f)};
 }
-inline double normal_tail(double x) noexcept {
-  return 0.5 * ::erfc(x * 0.70710678118654752);
+inline Factors<double> normal_tail_factors(double x) noexcept {
+  return {0.5, ::erfc(x * 0.70710678118654752)};
 }
 
 }  // namespace math

@@ -1,5 +1,5 @@
-// The primitives of kernel/math.hpp on batches: branch-free, and without a bare product next to a sum, so
-// that no compiler can fuse one copy of the code and not another (contract C1).
+// The primitives of kernel/math.hpp on batches: branch-free, with no bare product next to a sum nor as a
+// result that a caller adds to, so that no compiler fuses one copy of the code and not another (contract C1).
 //
 // Polynomials: relative minimax (Remez) fits, computed for this file with 60 digits; the error of the exact
 // polynomial stands beside each. Evaluated by Horner's rule in fma.
@@ -8,6 +8,7 @@
 #include <cstddef>
 
 #include "moe/kernel/arch.hpp"
+#include "moe/kernel/ref/math.hpp"
 
 MOE_NAMESPACE_BEGIN
 namespace math {
@@ -111,18 +112,19 @@ noexcept {
   using B = Batch<T, Arch>;
   const B s = x / (x + B(2));  // ln(1 + x) = ln((1 + s) / (1 - s))
   const B square = s * s;
-  return s * moe::fma(square, impl::horner(square, impl::Constants<T>::kLog1p), B(2));
+  return moe::fma(B(s * square), impl::horner(square, impl::Constants<T>::kLog1p), B(s + s));
 }
 
 template <class T, class Arch>
-requires SimdArch<Arch, T> MOE_ALWAYS_INLINE Batch<T, Arch> normal_tail(const Batch<T, Arch>& x)
+requires SimdArch<Arch, T> MOE_ALWAYS_INLINE Factors<Batch<T, Arch>> normal_tail_factors(
+    const Batch<T, Arch>& x)
 noexcept {
   using B = Batch<T, Arch>;
   const B a = select(x > B(40), B(40), x);  // 0 from 14 (float) and 38 (double) on
   const B inverse = B(1) / (a + B(4));
   const B t = (a - B(4)) * inverse;
-  return exp_nonpositive(B(a * a) * B(T(-0.5))) *
-         (inverse * impl::horner(t, impl::Constants<T>::kNormalTail));
+  return {exp_nonpositive(B(B(a * a) * B(T(-0.5)))),
+          inverse * impl::horner(t, impl::Constants<T>::kNormalTail)};
 }
 
 }  // namespace math
