@@ -20,7 +20,7 @@ class AdamW {
     float beta1 = 0.9f;
     float beta2 = 0.99f;
     float epsilon = 1e-8f;
-    float decay = 0.05f;
+    float decay = 0.1f;
     float most = 1.0f;  // norm of all gradients together
   };
 

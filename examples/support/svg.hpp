@@ -85,7 +85,7 @@ inline double tick_step(double range, double most) {
 inline void draw_lines(const std::filesystem::path& path, const std::string& title,
                        const std::string& x_label, const std::string& y_label, const std::vector<Series>& all,
                        double top) {
-  constexpr double kLeft = 70, kTop = 50, kWidth = 620, kHeight = 380, kRight = 190, kBottom = 60;
+  constexpr double kLeft = 70, kTop = 50, kWidth = 620, kHeight = 380, kRight = 270, kBottom = 60;
   double last = 0, low = top;
   for (const Series& s : all) {
     for (const auto& [x, y] : s.points) last = std::max(last, x), low = std::min(low, y);
@@ -134,14 +134,15 @@ inline void draw_lines(const std::filesystem::path& path, const std::string& tit
     svg.line(line, s->colour, 2, s->dashed);
     const double x = kLeft + kWidth + 18;
     svg.line({{x, legend - 4}, {x + 26, legend - 4}}, s->colour, 2.5, s->dashed);
-    svg.text(x + 34, legend, s->name + "  " + number(s->points.back().second, 3), "start");
+    svg.text(x + 34, legend, s->name, "start");
+    svg.text(x + 236, legend, number(s->points.back().second, 3), "end");
     legend += 24;
   }
   svg.save(path);
 }
 
-/// One row of numbers per name, each cell coloured from white (0) over pale blue (1, the mean) to dark blue
-/// (2 and more).
+/// One row of numbers per name. A cell is white at 1 (the mean), towards blue below and towards orange above,
+/// in full colour at 0 and at 2.
 inline void draw_cells(const std::filesystem::path& path, const std::string& title,
                        const std::string& x_label,
                        const std::vector<std::pair<std::string, std::vector<double>>>& rows) {
@@ -159,16 +160,15 @@ inline void draw_cells(const std::filesystem::path& path, const std::string& tit
     const double y = kTop + static_cast<double>(r) * kCellHeight;
     svg.text(kLeft - 12, y + 20, rows[r].first, "end");
     for (std::size_t c = 0; c < rows[r].second.size(); ++c) {
-      const double value = rows[r].second[c], share = std::clamp(value / 2, 0.0, 1.0);
-      const auto mix = [&](double light, double dark) {
-        return static_cast<int>(light + share * (dark - light));
+      const double value = rows[r].second[c], off = std::clamp(value - 1, -1.0, 1.0);
+      const auto mix = [&](double blue, double orange) {
+        return static_cast<int>(247 + std::fabs(off) * ((off < 0 ? blue : orange) - 247));
       };
       char colour[8];
-      std::snprintf(colour, sizeof colour, "#%02x%02x%02x", mix(247, 8), mix(251, 64), mix(255, 129));
+      std::snprintf(colour, sizeof colour, "#%02x%02x%02x", mix(107, 230), mix(174, 145), mix(214, 56));
       const double x = kLeft + static_cast<double>(c) * kCellWidth;
       svg.rectangle(x + 1, y + 1, kCellWidth - 2, kCellHeight - 2, colour);
-      svg.text(x + kCellWidth / 2, y + 20, number(value, 2), "middle",
-               share > 0.55 ? "fill=\"#ffffff\"" : "");
+      svg.text(x + kCellWidth / 2, y + 20, number(value, 2), "middle");
     }
   }
   svg.text(kLeft + width / 2, kTop + height + 30, x_label, "middle");

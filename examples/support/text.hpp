@@ -23,14 +23,14 @@ inline std::string read_file(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-/// The headers and documents of a repository, in the order of their paths.
+/// The sources and documents of a repository, in the order of their paths.
 inline std::string read_repository(const std::filesystem::path& root) {
   std::vector<std::filesystem::path> paths;
-  for (const char* folder : {"docs", "include"}) {
+  for (const char* folder : {"bench", "docs", "examples", "include", "tests"}) {
     if (!std::filesystem::is_directory(root / folder)) continue;
     for (const auto& entry : std::filesystem::recursive_directory_iterator(root / folder)) {
       const std::string extension = entry.path().extension().string();
-      if (extension == ".hpp" || extension == ".md") paths.push_back(entry.path());
+      if (extension == ".cpp" || extension == ".hpp" || extension == ".md") paths.push_back(entry.path());
     }
   }
   std::sort(paths.begin(), paths.end());

@@ -105,8 +105,8 @@
 
 #define MOE_TAG_0 MOE_JOIN(v, MOE_VERSION_MAJOR)
 #define MOE_TAG_1 MOE_JOIN(MOE_TAG_0, _)
-#define MOE_TAG_2 MOE_JOIN(MOE_TAG_1, MOE_VERSION_MINOR)
-#define MOE_TAG_3 MOE_JOIN(MOE_TAG_2, _)
+#define MOE_TAG_2 MOE_JOIN(MOE_JOIN(MOE_TAG_1, MOE_VERSION_MINOR), _)
+#define MOE_TAG_3 MOE_JOIN(MOE_JOIN(MOE_TAG_2, MOE_VERSION_PATCH), _)
 #define MOE_TAG_4 MOE_JOIN(MOE_TAG_3, MOE_ISA_BASE)
 #define MOE_TAG_5 MOE_JOIN(MOE_TAG_4, _)
 #define MOE_TAG_6 MOE_JOIN(MOE_TAG_5, MOE_ISA_FMA)
@@ -154,12 +154,18 @@
 #define MOE_ASSERT(condition) assert(condition)
 #endif
 
-#if defined(__GNUC__) || defined(__clang__)
+// One compiled copy: g++ would otherwise clone a function for the constants of a caller.
+#if defined(__clang__)
 #define MOE_NOINLINE [[gnu::noinline]]
+#elif defined(__GNUC__)
+#define MOE_NOINLINE [[gnu::noinline, gnu::noclone]]
+#else
+#define MOE_NOINLINE
+#endif
+#if defined(__GNUC__) || defined(__clang__)
 #define MOE_ALWAYS_INLINE [[gnu::always_inline]] inline
 #define MOE_RESTRICT __restrict__
 #else
-#define MOE_NOINLINE
 #define MOE_ALWAYS_INLINE inline
 #define MOE_RESTRICT
 #endif

@@ -16,16 +16,25 @@
 #include "moe/describe.hpp"
 
 // 1 route
+#include "moe/router/any_parts.hpp"
 #include "moe/router/concept.hpp"
+#include "moe/router/deepseek.hpp"
 #include "moe/router/expert_choice.hpp"
 #include "moe/router/given.hpp"
+#include "moe/router/gshard.hpp"
 #include "moe/router/hash.hpp"
+#include "moe/router/moe_plus_plus.hpp"
+#include "moe/router/noisy_top_k.hpp"
+#include "moe/router/null_experts.hpp"
+#include "moe/router/relu.hpp"
+#include "moe/router/switch.hpp"
 #include "moe/router/token_choice.hpp"
 #include "moe/router/top_k.hpp"
 
 // 2 plan
 #include "moe/plan/capacity.hpp"
 #include "moe/plan/dispatch_plan.hpp"
+#include "moe/plan/heterogeneous_capacity.hpp"
 #include "moe/plan/route_table.hpp"
 #include "moe/plan/statistics.hpp"
 

@@ -25,13 +25,14 @@ TEST_CASE("the ABI tag is part of every name of the library", "[core]") {
 
 TEST_CASE("the ABI tag spells the version", "[core]") {
   const std::string version =
-      "v" + std::to_string(MOE_VERSION_MAJOR) + "_" + std::to_string(MOE_VERSION_MINOR);
+      "v" + std::to_string(MOE_VERSION_MAJOR) + "_" + std::to_string(MOE_VERSION_MINOR) + "_" +
+      std::to_string(MOE_VERSION_PATCH);
   CHECK(kTag.rfind(version + "_", 0) == 0);
 }
 
 TEST_CASE("the ABI tag spells what the compiler may use", "[core]") {
-  // Fields: version (two), instruction set, extensions (may be empty), options.
-  const std::size_t isa = kTag.find('_', kTag.find('_') + 1) + 1;
+  // Fields: version (three), instruction set, extensions (may be empty), options.
+  const std::size_t isa = kTag.find('_', kTag.find('_', kTag.find('_') + 1) + 1) + 1;
   const std::size_t extensions = kTag.find('_', isa) + 1;
   REQUIRE(isa > 1);
   REQUIRE(extensions > isa);

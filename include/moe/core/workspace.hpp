@@ -63,6 +63,8 @@ class Arena {
 class Workspace {
  public:
   Workspace() noexcept = default;
+  Workspace(Workspace&&) noexcept = default;  // arenas stay valid; a copy's would not
+  Workspace& operator=(Workspace&&) noexcept = default;
   /// Fixed: a call that needs more throws workspace_error and writes nothing.
   explicit Workspace(std::span<std::byte> block) noexcept
       : fixed_(block.data()), fixed_bytes_(static_cast<Index>(block.size())), is_fixed_(true) {}

@@ -1,6 +1,8 @@
 // What comes out of a layer's calls, and the pieces of a tape that every layer has.
 #pragma once
 
+#include <utility>
+
 #include "moe/core/buffer.hpp"
 #include "moe/core/input.hpp"
 #include "moe/core/view.hpp"
@@ -22,7 +24,7 @@ struct LayerOutput {
   template <class M>
   requires std::is_convertible_v<M&&, MatrixView<Real>> LayerOutput(
       M&& rows, RouteStats* statistics = nullptr)  // NOLINT(google-explicit-constructor)
-      : y(rows), stats(statistics) {}
+      : y(std::forward<M>(rows)), stats(statistics) {}
 };
 
 namespace impl {

@@ -104,10 +104,14 @@ struct ArchiveEntry {
   std::uint32_t type = 0;
 };
 
-/// memcmp order, a shorter name before a longer one that it begins.
+/// Order of the bytes, a shorter name before a longer one that it begins.
 inline int compare_names(const void* a, Index a_bytes, const void* b, Index b_bytes) noexcept {
-  const int order = std::memcmp(a, b, static_cast<std::size_t>(a_bytes < b_bytes ? a_bytes : b_bytes));
-  if (order != 0 || a_bytes == b_bytes) return order;
+  const auto* const x = static_cast<const unsigned char*>(a);
+  const auto* const y = static_cast<const unsigned char*>(b);
+  for (Index i = 0; i < a_bytes && i < b_bytes; ++i) {
+    if (x[i] != y[i]) return x[i] < y[i] ? -1 : 1;
+  }
+  if (a_bytes == b_bytes) return 0;
   return a_bytes < b_bytes ? -1 : 1;
 }
 
