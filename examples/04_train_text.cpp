@@ -245,8 +245,8 @@ void draw(const Options& options, const std::vector<Result>& all) {
     }
   }
   const auto curve_path = options.out / "bits_per_byte.svg", load_path = options.out / "expert_loads.svg";
-  draw_lines(curve_path, "Held-out bits per byte, same compute per token", "step", "bits per byte", curves,
-             std::ceil(top * 5) / 5);
+  draw_lines(curve_path, "Bits per byte on a part of the held-out text, same compute per token", "step",
+             "bits per byte", curves, std::ceil(top * 5) / 5);
   draw_cells(load_path, "Load of every expert on the held-out text (1 = mean)", "expert", loads);
   std::printf("\nwritten: %s\n         %s\n         and the parameters, %s, which load to the same bits\n",
               curve_path.string().c_str(), load_path.string().c_str(),

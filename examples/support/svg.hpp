@@ -85,7 +85,7 @@ inline double tick_step(double range, double most) {
 inline void draw_lines(const std::filesystem::path& path, const std::string& title,
                        const std::string& x_label, const std::string& y_label, const std::vector<Series>& all,
                        double top) {
-  constexpr double kLeft = 70, kTop = 50, kWidth = 620, kHeight = 380, kRight = 270, kBottom = 60;
+  constexpr double kLeft = 70, kTop = 50, kWidth = 620, kHeight = 380, kRight = 300, kBottom = 60;
   double last = 0, low = top;
   for (const Series& s : all) {
     for (const auto& [x, y] : s.points) last = std::max(last, x), low = std::min(low, y);
@@ -115,8 +115,9 @@ inline void draw_lines(const std::filesystem::path& path, const std::string& tit
   for (const Series& s : all) {
     if (!s.points.empty()) order.push_back(&s);
   }
-  std::stable_sort(order.begin(), order.end(), [](const Series* a, const Series* b) {
-    return a->points.back().second > b->points.back().second;
+  std::sort(order.begin(), order.end(), [](const Series* a, const Series* b) {
+    const double x = a->points.back().second, y = b->points.back().second;
+    return x != y ? x > y : a < b;
   });
   double legend = kTop + 10;
   for (const Series* s : order) {
@@ -135,7 +136,7 @@ inline void draw_lines(const std::filesystem::path& path, const std::string& tit
     const double x = kLeft + kWidth + 18;
     svg.line({{x, legend - 4}, {x + 26, legend - 4}}, s->colour, 2.5, s->dashed);
     svg.text(x + 34, legend, s->name, "start");
-    svg.text(x + 236, legend, number(s->points.back().second, 3), "end");
+    svg.text(x + 270, legend, number(s->points.back().second, 3), "end");
     legend += 24;
   }
   svg.save(path);

@@ -149,7 +149,8 @@
 #endif
 
 // ---------------------------------------------------------------------------------------------------------
-// Kernels assert in debug builds only; what a caller can get wrong is checked in every build (core/check.hpp).
+// Kernels assert in debug builds only; what a caller can get wrong is checked in every build
+// (core/check.hpp).
 #ifndef MOE_ASSERT
 #define MOE_ASSERT(condition) assert(condition)
 #endif

@@ -24,9 +24,8 @@ TEST_CASE("the ABI tag is part of every name of the library", "[core]") {
 }
 
 TEST_CASE("the ABI tag spells the version", "[core]") {
-  const std::string version =
-      "v" + std::to_string(MOE_VERSION_MAJOR) + "_" + std::to_string(MOE_VERSION_MINOR) + "_" +
-      std::to_string(MOE_VERSION_PATCH);
+  const std::string version = "v" + std::to_string(MOE_VERSION_MAJOR) + "_" +
+                              std::to_string(MOE_VERSION_MINOR) + "_" + std::to_string(MOE_VERSION_PATCH);
   CHECK(kTag.rfind(version + "_", 0) == 0);
 }
 

@@ -94,7 +94,6 @@ class ArchetypeScorer {
 
 /// score = 1 + logit^2; probabilities are shares of the sum. Overwrites nothing it is not given.
 struct ArchetypeScore {
-  static constexpr bool kProbability = false;
   ArchetypeScore() = default;
   ArchetypeScore(const ArchetypeScore&) = default;
   ArchetypeScore& operator=(const ArchetypeScore&) = delete;

@@ -1,5 +1,5 @@
-// Owning array of plain values, aligned to a cache line. It keeps its memory when it shrinks, so that tapes and
-// statistics allocate only while they warm up.
+// Owning array of plain values, aligned to a cache line. It keeps its memory when it shrinks, so that tapes
+// and statistics allocate only while they warm up.
 #pragma once
 
 #include <cstring>
@@ -32,15 +32,15 @@ class Buffer {
     swap(other);
     return *this;
   }
-  ~Buffer() { ::operator delete(data_, std::align_val_t{kAlignment}); }
+  ~Buffer() { ::operator delete (data_, std::align_val_t{kAlignment}); }
 
   /// Room for n values; the old values are lost, the new ones are undefined. Allocates only to grow.
   T* resize(Index n) {
     if (n < 0) fail<shape_error>("buffer: expected a size >= 0, got ", n);
     if (n > capacity_) {
       const Index bytes = checked_product("buffer bytes", n, Index{sizeof(T)});
-      void* fresh = ::operator new(static_cast<std::size_t>(bytes), std::align_val_t{kAlignment});
-      ::operator delete(data_, std::align_val_t{kAlignment});
+      void* fresh = ::operator new (static_cast<std::size_t>(bytes), std::align_val_t{kAlignment});
+      ::operator delete (data_, std::align_val_t{kAlignment});
       data_ = static_cast<T*>(fresh);
       capacity_ = n;
     }

@@ -57,7 +57,7 @@ class Text {
     buffer_[length_] = '\0';
   }
   template <class N>
-    requires std::is_integral_v<N>
+  requires std::is_integral_v<N>
   void append(N value) noexcept {
     char digits[24];
     if constexpr (std::is_signed_v<N>) {
@@ -68,7 +68,7 @@ class Text {
     append(static_cast<const char*>(digits));
   }
   template <class N>
-    requires std::is_floating_point_v<N>
+  requires std::is_floating_point_v<N>
   void append(N value) noexcept {
     char digits[40];
     std::snprintf(digits, sizeof digits, "%g", static_cast<double>(value));

@@ -1,5 +1,5 @@
-// Adapter for Eigen's thread pool, or any pool with NumThreads() and Schedule(function). Eigen is not included
-// here. Eigen queues std::function, so a call allocates: take PoolExecutor where that matters.
+// Adapter for Eigen's thread pool, or any pool with NumThreads() and Schedule(function). Eigen is not
+// included here. Eigen queues std::function, so a call allocates: take PoolExecutor where that matters.
 #pragma once
 
 #include <algorithm>
@@ -20,8 +20,9 @@ concept SchedulesTasks = requires(Pool& pool, void (*task)()) {
   pool.Schedule(task);
 };
 
-/// Borrows the pool. The calling thread works too, so concurrency is NumThreads() + 1. A call waits for the tasks
-/// that have begun, never for one still in the queue, so it may come from inside one of the pool's own tasks.
+/// Borrows the pool. The calling thread works too, so concurrency is NumThreads() + 1. A call waits for the
+/// tasks that have begun, never for one still in the queue, so it may come from inside one of the pool's own
+/// tasks.
 template <SchedulesTasks Pool>
 class EigenExecutor {
  public:

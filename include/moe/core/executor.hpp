@@ -1,6 +1,6 @@
-// Who runs the tiles. The library starts no thread by itself: a call gets an executor, and its result does not
-// depend on which. Adapters: PoolExecutor (core/pool_executor.hpp), OpenMpExecutor (core/openmp_executor.hpp),
-// EigenExecutor (core/eigen_executor.hpp).
+// Who runs the tiles. The library starts no thread by itself: a call gets an executor, and its result does
+// not depend on which. Adapters: PoolExecutor (core/pool_executor.hpp), OpenMpExecutor
+// (core/openmp_executor.hpp), EigenExecutor (core/eigen_executor.hpp).
 #pragma once
 
 #include <concepts>
@@ -16,9 +16,9 @@ struct NoWork {
 };
 }  // namespace impl
 
-/// `concurrency()`: how many workers may call at once, >= 1. `parallel_for(n, f)`: f(index, worker) once for every
-/// index in [0, n), worker in [0, concurrency()), no two calls with one worker at the same time; returns when all
-/// are done. f is noexcept; the order is free.
+/// `concurrency()`: how many workers may call at once, >= 1. `parallel_for(n, f)`: f(index, worker) once for
+/// every index in [0, n), worker in [0, concurrency()), no two calls with one worker at the same time;
+/// returns when all are done. f is noexcept; the order is free.
 template <class X>
 concept Executor = requires(X& x, Index n, impl::NoWork& work) {
   { x.concurrency() } -> std::convertible_to<Index>;

@@ -50,8 +50,8 @@ class Segments {
     if (offsets_[0] != 0) fail<shape_error>("segments: expected the first offset to be 0, got ", offsets_[0]);
     for (Index s = 0; s < count_; ++s) {
       if (offsets_[s + 1] < offsets_[s]) {
-        fail<shape_error>("segments: expected ascending offsets, got ", offsets_[s + 1], " after ", offsets_[s],
-                          " at position ", s + 1);
+        fail<shape_error>("segments: expected ascending offsets, got ", offsets_[s + 1], " after ",
+                          offsets_[s], " at position ", s + 1);
       }
     }
     if (offsets_[count_] != tokens) {
@@ -81,13 +81,13 @@ struct CallShape {
 /// One call's input. Every field but `x` is optional; spans and views are borrowed for the call.
 template <class Real>
 struct LayerInput {
-  ConstMatrixView<Real> x;                  // [T, D] rows the experts read
-  ConstMatrixView<Real> router_x{};         // [T, Dr] rows the router reads; default x
-  Segments segments{};                      // one per request
-  std::span<const bool> valid{};            // [T] false: padding, takes part in nothing, its output row is 0
+  ConstMatrixView<Real> x;                   // [T, D] rows the experts read
+  ConstMatrixView<Real> router_x{};          // [T, Dr] rows the router reads; default x
+  Segments segments{};                       // one per request
+  std::span<const bool> valid{};             // [T] false: padding, takes part in nothing, its output row is 0
   std::span<const std::uint64_t> row_key{};  // [T] identity of a row for random draws; default its position
-  std::span<const TokenId> token_id{};      // [T] vocabulary ids, for hash routers
-  ConstMatrixView<Real> logit_mask{};       // [1 or T, E] added to the logits; -inf masks an expert
+  std::span<const TokenId> token_id{};       // [T] vocabulary ids, for hash routers
+  ConstMatrixView<Real> logit_mask{};        // [1 or T, E] added to the logits; -inf masks an expert
   std::span<const double> outside_counts{};  // [E] choices in other micro-batches, for the balance loss [197]
   CallOptions options{};
   Mode mode = Mode::by_call;
@@ -97,8 +97,8 @@ struct LayerInput {
   LayerInput() = default;
   /// From anything a row-major view takes; a tensor [batch, sequence, D] makes every sequence a segment.
   template <class M>
-    requires std::is_convertible_v<M&&, ConstMatrixView<Real>>
-  LayerInput(M&& rows) : x(std::forward<M>(rows)) {  // NOLINT(google-explicit-constructor)
+  requires std::is_convertible_v<M&&, ConstMatrixView<Real>> LayerInput(M&& rows)
+      : x(std::forward<M>(rows)) {  // NOLINT(google-explicit-constructor)
     if constexpr (impl::RankThreeTensor<std::remove_reference_t<M>>) {
       if (rows.dimension(1) > 0) segments = Segments::uniform(Index{rows.dimension(1)});
     }

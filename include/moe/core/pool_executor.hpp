@@ -16,8 +16,8 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// `threads` workers, the calling thread among them. A call from inside a task, or from a second thread while a
-/// call runs, is worked off by the caller alone.
+/// `threads` workers, the calling thread among them. A call from inside a task, or from a second thread while
+/// a call runs, is worked off by the caller alone.
 class PoolExecutor {
  public:
   /// Throws config_error for threads < 1, std::system_error where the system gives no more threads.
@@ -58,7 +58,8 @@ class PoolExecutor {
     gate_.store(kOpen, std::memory_order_release);
     announce();
     claim(0);
-    gate_.fetch_sub(kOpen, std::memory_order_relaxed);  // who is not here yet finds nothing left: not waited for
+    gate_.fetch_sub(kOpen,
+                    std::memory_order_relaxed);  // who is not here yet finds nothing left: not waited for
     for (int spins = 0; gate_.load(std::memory_order_acquire) != 0;) {
       if (spins < kSpinsBeforeYield) {
         ++spins;
@@ -89,8 +90,8 @@ class PoolExecutor {
     }
   }
 
-  /// New epoch, everybody up. Either a worker that goes to sleep sees the epoch, or this sees the worker: both
-  /// write first and read then, in the one order of seq_cst.
+  /// New epoch, everybody up. Either a worker that goes to sleep sees the epoch, or this sees the worker:
+  /// both write first and read then, in the one order of seq_cst.
   void announce() noexcept {
     epoch_.fetch_add(1, std::memory_order_seq_cst);
     if (sleeping_.load(std::memory_order_seq_cst) > 0) {

@@ -1,6 +1,6 @@
-// Random numbers with a key and no state. What a token draws depends on (seed, step, row key, lane, stream) and
-// on nothing else: not on the batch, the order or the thread (contracts C1, C3).
-// Philox 4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+// Random numbers with a key and no state. What a token draws depends on (seed, step, row key, lane, stream)
+// and on nothing else: not on the batch, the order or the thread (contracts C1, C3). Philox 4x32-10: Salmon,
+// Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 #pragma once
 
 #include <array>
@@ -22,7 +22,8 @@ constexpr PhiloxCounter philox(PhiloxCounter counter, std::uint32_t key0, std::u
     const std::uint64_t p0 = std::uint64_t{0xD2511F53} * counter.word[0];
     const std::uint64_t p1 = std::uint64_t{0xCD9E8D57} * counter.word[2];
     counter = {{static_cast<std::uint32_t>(p1 >> 32) ^ counter.word[1] ^ key0, static_cast<std::uint32_t>(p1),
-                static_cast<std::uint32_t>(p0 >> 32) ^ counter.word[3] ^ key1, static_cast<std::uint32_t>(p0)}};
+                static_cast<std::uint32_t>(p0 >> 32) ^ counter.word[3] ^ key1,
+                static_cast<std::uint32_t>(p0)}};
     key0 += 0x9E3779B9;
     key1 += 0xBB67AE85;
   }
@@ -62,7 +63,9 @@ class KeyedRandom {
 
  private:
   static constexpr std::uint32_t low(std::uint64_t x) noexcept { return static_cast<std::uint32_t>(x); }
-  static constexpr std::uint32_t high(std::uint64_t x) noexcept { return static_cast<std::uint32_t>(x >> 32); }
+  static constexpr std::uint32_t high(std::uint64_t x) noexcept {
+    return static_cast<std::uint32_t>(x >> 32);
+  }
   /// 52 bits and a half step: the midpoints of 2^52 equal cells, never 0 or 1.
   static constexpr double open_unit(std::uint64_t x) noexcept {
     return (static_cast<double>(x >> 12) + 0.5) * 0x1p-52;

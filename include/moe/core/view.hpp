@@ -38,14 +38,15 @@ concept PointsTo = std::is_convertible_v<From, To*>;
 
 /// A tensor with memory of its own: its elements are const when it is. A TensorMap's are not.
 template <class M>
-concept OwnsElements = !std::same_as<decltype(std::declval<M&>().data()), decltype(std::declval<const M&>().data())>;
+concept OwnsElements =
+    !std::same_as<decltype(std::declval<M&>().data()), decltype(std::declval<const M&>().data())>;
 
 inline constexpr int kEigenRowMajor = 1;  // Eigen::RowMajor
 
 }  // namespace impl
 
-/// View of a row-major matrix. `stride` is the distance between rows in elements, at least `cols` unless there
-/// is at most one row. Any alignment.
+/// View of a row-major matrix. `stride` is the distance between rows in elements, at least `cols` unless
+/// there is at most one row. Any alignment.
 template <class T>
 struct MatrixView {
   T* data = nullptr;
@@ -66,7 +67,8 @@ struct MatrixView {
       fail<shape_error>("matrix view: expected a row stride of at least ", cols, " columns, got ", stride);
     }
     if (data == nullptr && rows > 0 && cols > 0) {
-      fail<shape_error>("matrix view: expected data for ", rows, " x ", cols, " elements, got a null pointer");
+      fail<shape_error>("matrix view: expected data for ", rows, " x ", cols,
+                        " elements, got a null pointer");
     }
     if (rows > 0) {
       static_cast<void>(checked_product("matrix view", rows, rows > 1 ? stride : cols, Index{sizeof(T)}));
@@ -77,16 +79,17 @@ struct MatrixView {
 
   /// From Eigen: row-major, unit inner stride. Column-major matrices do not compile.
   template <class M>
-    requires impl::DenseMatrix<std::remove_reference_t<M>> &&
-             impl::PointsTo<decltype(std::declval<M&>().data()), T>
+  requires impl::DenseMatrix<std::remove_reference_t<M>> &&
+      impl::PointsTo<decltype(std::declval<M&>().data()), T>
   constexpr MatrixView(M&& m)
       : MatrixView(m.data(), Index{m.rows()}, Index{m.cols()}, Index{m.outerStride()}) {
     using Dense = std::remove_cvref_t<M>;
     static_assert(Dense::IsRowMajor || Dense::IsVectorAtCompileTime,
                   "moe: row-major expected; declare the matrix as "
                   "Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>");
-    static_assert(Dense::IsRowMajor || !Dense::IsVectorAtCompileTime,
-                  "moe: a column vector is not a matrix of rows; pass v.transpose() or a Map of shape [1, n]");
+    static_assert(
+        Dense::IsRowMajor || !Dense::IsVectorAtCompileTime,
+        "moe: a column vector is not a matrix of rows; pass v.transpose() or a Map of shape [1, n]");
     static_assert(std::is_lvalue_reference_v<M> || !std::is_same_v<Dense, typename Dense::PlainObject>,
                   "moe: a view of a temporary matrix would dangle; give the matrix a name");
     if (m.innerStride() != 1) {
@@ -96,8 +99,8 @@ struct MatrixView {
 
   /// From Eigen's rank-3 tensors [batch, sequence, width]: rows = batch * sequence.
   template <class M>
-    requires impl::RankThreeTensor<std::remove_reference_t<M>> &&
-             impl::PointsTo<decltype(std::declval<M&>().data()), T>
+  requires impl::RankThreeTensor<std::remove_reference_t<M>> &&
+      impl::PointsTo<decltype(std::declval<M&>().data()), T>
   constexpr MatrixView(M&& m)
       : MatrixView(m.data(), checked_product("tensor rows", Index{m.dimension(0)}, Index{m.dimension(1)}),
                    Index{m.dimension(2)}) {
@@ -109,8 +112,7 @@ struct MatrixView {
 
   /// A view of const elements from one of mutable elements.
   template <class U>
-    requires(std::is_const_v<T> && std::is_same_v<const U, T>)
-  constexpr MatrixView(const MatrixView<U>& other)
+  requires(std::is_const_v<T>&& std::is_same_v<const U, T>) constexpr MatrixView(const MatrixView<U>& other)
       : data(other.data), rows(other.rows), cols(other.cols), stride(other.stride) {}
 
   constexpr T* row(Index i) const noexcept {

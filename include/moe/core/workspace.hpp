@@ -37,7 +37,8 @@ class Arena {
     static_assert(std::is_trivially_copyable_v<T>, "moe: a workspace holds plain values only");
     const Index bytes = checked_product("workspace bytes", n, Index{sizeof(T)});
     if (bytes > PTRDIFF_MAX - 2 * kAlignment - used_) {
-      fail<size_error>("workspace bytes: expected a size that fits 63 bits, got more than ", used_, " + ", bytes);
+      fail<size_error>("workspace bytes: expected a size that fits 63 bits, got more than ", used_, " + ",
+                       bytes);
     }
     const Index begin = used_;
     used_ += round_up(bytes, kAlignment);

@@ -13,21 +13,21 @@ MOE_NAMESPACE_BEGIN
 /// Rows by expert: expert e has rows offsets[e] .. offsets[e + 1]. offsets[0] is 0.
 template <class Real>
 struct RowBatch {
-  const Real* const* row = nullptr;       // [P] D entries each
-  const std::int32_t* token = nullptr;    // [P] token of each row
-  const Index* offsets = nullptr;         // [E + 1]
+  const Real* const* row = nullptr;     // [P] D entries each
+  const std::int32_t* token = nullptr;  // [P] token of each row
+  const Index* offsets = nullptr;       // [E + 1]
   Index experts = 0;
 
   Index slots() const noexcept { return experts == 0 ? 0 : offsets[experts]; }
 };
 
-/// Where results go. By default row(s) is slot s's own storage [D], which the bank fills; a bank whose result is
-/// an existing row or zero may set result[s] to that row or to null instead and leave the storage alone.
+/// Where results go. By default row(s) is slot s's own storage [D], which the bank fills; a bank whose result
+/// is an existing row or zero may set result[s] to that row or to null instead and leave the storage alone.
 template <class Real>
 struct RowSink {
-  Real* data = nullptr;            // [P, D], rows `stride` apart
+  Real* data = nullptr;  // [P, D], rows `stride` apart
   Index stride = 0;
-  const Real** result = nullptr;   // [P] preset to row(s)
+  const Real** result = nullptr;  // [P] preset to row(s)
 
   Real* row(Index s) const noexcept { return data + s * stride; }
 };
@@ -35,39 +35,39 @@ struct RowSink {
 /// For the backward: what arrived at each slot, and where its gradients go.
 template <class Real>
 struct RowGradients {
-  const Real* const* dy = nullptr;  // [P] the token's dY row [D]; the slot's own gradient is weight[s] * dy[s]
-  const Real* weight = nullptr;     // [P]
-  Real* dweight = nullptr;          // [P] out: <dy[s], result of s>
-  RowSink<Real> dx{};               // out: gradient of the row the slot read
+  const Real* const* dy =
+      nullptr;                   // [P] the token's dY row [D]; the slot's own gradient is weight[s] * dy[s]
+  const Real* weight = nullptr;  // [P]
+  Real* dweight = nullptr;       // [P] out: <dy[s], result of s>
+  RowSink<Real> dx{};            // out: gradient of the row the slot read
 };
 
 /// `measure` takes from a measuring arena what `forward` takes for `pairs` rows, `concurrency` workers.
 template <class B>
-concept ExpertBank =
-    std::move_constructible<B> &&
+concept ExpertBank = std::move_constructible<B> &&
     requires(const B& bank, const RowBatch<typename B::Real>& batch, const RowSink<typename B::Real>& sink,
              Arena& arena, SerialExecutor& executor) {
-      typename B::Real;
-      { B::coupling } -> std::convertible_to<Coupling>;
-      { bank.experts() } -> std::convertible_to<Index>;
-      { bank.width() } -> std::convertible_to<Index>;
-      { bank.measure(arena, Index{}, Index{}) } -> std::same_as<void>;
-      { bank.forward(batch, sink, arena, executor) } -> std::same_as<void>;
-    };
+  typename B::Real;
+  { B::coupling } -> std::convertible_to<Coupling>;
+  { bank.experts() } -> std::convertible_to<Index>;
+  { bank.width() } -> std::convertible_to<Index>;
+  { bank.measure(arena, Index{}, Index{}) } -> std::same_as<void>;
+  { bank.forward(batch, sink, arena, executor) } -> std::same_as<void>;
+};
 
-/// `Tape` holds what backward needs; `Gradients` mirrors the parameters. A null gradients pointer means frozen.
-/// visit_parameters(gradients, f) calls f(Parameter<Real>) for every named parameter, visit_storage(gradients, f)
-/// calls f(name, values, gradients, n) for every flat range (weights/parameter.hpp).
+/// `Tape` holds what backward needs; `Gradients` mirrors the parameters. A null gradients pointer means
+/// frozen. visit_parameters(gradients, f) calls f(Parameter<Real>) for every named parameter,
+/// visit_storage(gradients, f) calls f(name, values, gradients, n) for every flat range
+/// (weights/parameter.hpp).
 template <class B>
-concept TrainableExpertBank =
-    ExpertBank<B> && std::default_initializable<typename B::Tape> &&
+concept TrainableExpertBank = ExpertBank<B> && std::default_initializable<typename B::Tape> &&
     requires(const B& bank, const RowBatch<typename B::Real>& batch, const RowSink<typename B::Real>& sink,
-             const RowGradients<typename B::Real>& rows, typename B::Tape& tape, typename B::Gradients* gradients,
-             Arena& arena, SerialExecutor& executor) {
-      { bank.make_gradients() } -> std::same_as<typename B::Gradients>;
-      { bank.measure_backward(arena, Index{}, Index{}) } -> std::same_as<void>;
-      { bank.forward_train(batch, sink, tape, arena, executor) } -> std::same_as<void>;
-      { bank.backward(batch, tape, rows, gradients, arena, executor) } -> std::same_as<void>;
-    };
+             const RowGradients<typename B::Real>& rows, typename B::Tape& tape,
+             typename B::Gradients* gradients, Arena& arena, SerialExecutor& executor) {
+  { bank.make_gradients() } -> std::same_as<typename B::Gradients>;
+  { bank.measure_backward(arena, Index{}, Index{}) } -> std::same_as<void>;
+  { bank.forward_train(batch, sink, tape, arena, executor) } -> std::same_as<void>;
+  { bank.backward(batch, tape, rows, gradients, arena, executor) } -> std::same_as<void>;
+};
 
 MOE_NAMESPACE_END

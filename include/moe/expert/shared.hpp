@@ -1,5 +1,5 @@
-// Experts that every token visits, outside the routing: y[t] += s(t) * sum over shared experts of f(x[t]), after
-// the routed sum. s is 1, or sigmoid(<x[t], w>) (Qwen2-MoE's shared expert gate).
+// Experts that every token visits, outside the routing: y[t] += s(t) * sum over shared experts of f(x[t]),
+// after the routed sum. s is 1, or sigmoid(<x[t], w>) (Qwen2-MoE's shared expert gate).
 #pragma once
 
 #include <utility>
@@ -25,11 +25,11 @@ struct NoShared {
   void measure(Arena&, Index, Index) const noexcept {}
   void measure_backward(Arena&, Index, Index) const noexcept {}
   template <class Real, Executor X>
-  void forward(const ConstMatrixView<Real>&, const bool*, const MatrixView<Real>&, Tape*, Arena&, X&) const noexcept {
-  }
+  void forward(const ConstMatrixView<Real>&, const bool*, const MatrixView<Real>&, Tape*, Arena&,
+               X&) const noexcept {}
   template <class Real, Executor X>
-  void backward(const Tape&, const ConstMatrixView<Real>&, const ConstMatrixView<Real>&, const MatrixView<Real>&,
-                Gradients*, Arena&, X&) const noexcept {}
+  void backward(const Tape&, const ConstMatrixView<Real>&, const ConstMatrixView<Real>&,
+                const MatrixView<Real>&, Gradients*, Arena&, X&) const noexcept {}
   Gradients make_gradients() const noexcept { return {}; }
   template <class Visitor>
   void visit_parameters(Gradients*, Visitor&) noexcept {}
@@ -71,8 +71,8 @@ class SharedExperts {
 
   /// y[t] += ... for every t with active[t]; other rows stay.
   template <Executor X>
-  void forward(const ConstMatrixView<Real>& x, const bool* active, const MatrixView<Real>& y, Tape* tape, Arena& arena,
-               X& executor) const {
+  void forward(const ConstMatrixView<Real>& x, const bool* active, const MatrixView<Real>& y, Tape* tape,
+               Arena& arena, X& executor) const {
     const Scratch scratch(arena, x.rows, bank_);
     Index count = 0;
     for (Index t = 0; t < x.rows; ++t) {
@@ -113,9 +113,11 @@ class SharedExperts {
       scratch.weight[s] = gated() ? tape.gate[s % count] : Real{1};
     }
     const bool wants_dx = bool(dx);
-    const RowBatch<Real> batch{scratch.forward.row, scratch.forward.slot_token, scratch.forward.offsets, experts};
+    const RowBatch<Real> batch{scratch.forward.row, scratch.forward.slot_token, scratch.forward.offsets,
+                               experts};
     const RowSink<Real> sink{wants_dx ? scratch.forward.z : nullptr, width(), scratch.forward.result};
-    bank_.backward(batch, tape.bank, RowGradients<Real>{scratch.dy_row, scratch.weight, scratch.dweight, sink},
+    bank_.backward(batch, tape.bank,
+                   RowGradients<Real>{scratch.dy_row, scratch.weight, scratch.dweight, sink},
                    gradients == nullptr ? nullptr : &gradients->bank, arena, executor);
     if (wants_dx) {
       executor.parallel_for(count, [&](Index a, Index) noexcept {
@@ -129,9 +131,7 @@ class SharedExperts {
     if (gated()) gate_backward(tape, x, dx, gradients, scratch, executor);
   }
 
-  Gradients make_gradients() const {
-    return {bank_.make_gradients(), Buffer<Real>(gate_weight_.size())};
-  }
+  Gradients make_gradients() const { return {bank_.make_gradients(), Buffer<Real>(gate_weight_.size())}; }
 
   template <class Visitor>
   void visit_parameters(Gradients* gradients, Visitor& f) {
@@ -153,8 +153,8 @@ class SharedExperts {
     };
     bank_.visit_storage(gradients == nullptr ? nullptr : &gradients->bank, renamed);
     if (!gated()) return;
-    f("shared_expert_gate.weight", gate_weight_.data(), gradients == nullptr ? nullptr : gradients->gate.data(),
-      gate_weight_.size());
+    f("shared_expert_gate.weight", gate_weight_.data(),
+      gradients == nullptr ? nullptr : gradients->gate.data(), gate_weight_.size());
   }
 
  private:
@@ -171,7 +171,8 @@ class SharedExperts {
           offsets(arena.take<Index>(bank.experts() + 1)),
           row(arena.take<const Real*>(tokens * bank.experts())),
           result(arena.take<const Real*>(tokens * bank.experts())),
-          z(arena.take<Real>(checked_product("shared results", tokens, Index{bank.experts()}, Index{bank.width()}))) {}
+          z(arena.take<Real>(
+              checked_product("shared results", tokens, Index{bank.experts()}, Index{bank.width()}))) {}
   };
   struct BackwardScratch {
     Scratch forward;
@@ -205,8 +206,8 @@ class SharedExperts {
 
   /// y += g * z: dg = sum of the experts' dweight, and sigmoid' = g (1 - g). Tokens in ascending order.
   template <Executor X>
-  void gate_backward(const Tape& tape, const ConstMatrixView<Real>& x, const MatrixView<Real>& dx, Gradients* gradients,
-                     const BackwardScratch& scratch, X&) const noexcept {
+  void gate_backward(const Tape& tape, const ConstMatrixView<Real>& x, const MatrixView<Real>& dx,
+                     Gradients* gradients, const BackwardScratch& scratch, X&) const noexcept {
     const Index count = tape.token.size();
     for (Index a = 0; a < count; ++a) {
       Real dgate = 0;

@@ -1,5 +1,6 @@
 // Stage 2/5 plan. In: RouteTable (by token). Out: DispatchPlan (by expert). Next: moe/dispatch/gather.hpp
-// A stable counting sort: within an expert, tokens ascend. Every id and weight is checked here, whoever made it.
+// A stable counting sort: within an expert, tokens ascend. Every id and weight is checked here, whoever made
+// it.
 #pragma once
 
 #include "moe/core/check.hpp"
@@ -12,17 +13,17 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// The kept pairs by expert (CSR), each in a *slot*, and for every token its slots by ascending expert id, which
-/// is the order of the sum in stage 5. Arrays are borrowed from a workspace or a tape.
+/// The kept pairs by expert (CSR), each in a *slot*, and for every token its slots by ascending expert id,
+/// which is the order of the sum in stage 5. Arrays are borrowed from a workspace or a tape.
 template <class Real>
 struct DispatchPlan {
   Index tokens = 0;
   Index experts = 0;
   Index dropped_count = 0;
-  Index* offsets = nullptr;       // [E + 1] slots of expert e: offsets[e] .. offsets[e + 1]
-  std::int32_t* token = nullptr;  // [P] by slot
-  Real* weight = nullptr;         // [P] by slot
-  Index* pair = nullptr;          // [P] by slot: position in the RouteTable
+  Index* offsets = nullptr;        // [E + 1] slots of expert e: offsets[e] .. offsets[e + 1]
+  std::int32_t* token = nullptr;   // [P] by slot
+  Real* weight = nullptr;          // [P] by slot
+  Index* pair = nullptr;           // [P] by slot: position in the RouteTable
   Index* token_offsets = nullptr;  // [T + 1]
   Index* token_slot = nullptr;     // [P] by token, experts ascending
   Index* dropped = nullptr;        // [dropped_count] pairs that found no place, ascending
@@ -48,14 +49,14 @@ struct DispatchPlan {
 namespace impl {
 
 struct PlanScratch {
-  bool* keep;    // [P]
-  Index* next;   // [E] next free slot of an expert; while checking: last token that named it
+  bool* keep;   // [P]
+  Index* next;  // [E] next free slot of an expert; while checking: last token that named it
   PlanScratch(Arena& arena, Index pairs, Index experts)
       : keep(arena.take<bool>(pairs)), next(arena.take<Index>(experts)) {}
 };
 
-/// Throws route_error for an id outside [0, E) or named twice by a token and for offsets that do not ascend from 0,
-/// numeric_error for a weight that is not finite.
+/// Throws route_error for an id outside [0, E) or named twice by a token and for offsets that do not ascend
+/// from 0, numeric_error for a weight that is not finite.
 template <class Real>
 void check_table(const RouteTable<Real>& table, Index* last_token) {
   for (Index e = 0; e < table.experts; ++e) last_token[e] = -1;
@@ -70,13 +71,13 @@ void check_table(const RouteTable<Real>& table, Index* last_token) {
         fail<route_error>("expert ids: expected ids in [0, ", table.experts, "), got ", e, " for token ", t);
       }
       if (last_token[e] == t) {
-        fail<route_error>("expert ids: expected each expert at most once per token, got ", e, " twice for token ",
-                          t);
+        fail<route_error>("expert ids: expected each expert at most once per token, got ", e,
+                          " twice for token ", t);
       }
       last_token[e] = t;
       if (!is_finite(table.weight[p])) {
-        fail<numeric_error>("combine weights: expected finite values, got ", table.weight[p], " for token ", t,
-                            ", expert ", e);
+        fail<numeric_error>("combine weights: expected finite values, got ", table.weight[p], " for token ",
+                            t, ", expert ", e);
       }
     }
   }
@@ -90,8 +91,8 @@ void measure_plan(Arena& arena, const Capacity& capacity, Index pairs, Index exp
   capacity.measure(arena, pairs, experts);
 }
 
-/// Fills `plan`, which has the table's extents and room for its pairs. Throws route_error or numeric_error for what
-/// a table may not hold, shape_error for segments that are not those of its tokens.
+/// Fills `plan`, which has the table's extents and room for its pairs. Throws route_error or numeric_error
+/// for what a table may not hold, shape_error for segments that are not those of its tokens.
 template <class Real, CapacityPolicy Capacity>
 void build_plan(const RouteTable<Real>& table, const Capacity& capacity, const Segments& segments,
                 DispatchPlan<Real>& plan, Arena& arena) {

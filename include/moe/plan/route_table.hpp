@@ -18,7 +18,8 @@ class AuxiliaryLosses {
 
   /// Throws config_error for more than kMost entries.
   void add(const char* name, double value) {
-    if (count_ == kMost) fail<config_error>("auxiliary losses: expected at most ", kMost, ", got one more: ", name);
+    if (count_ == kMost)
+      fail<config_error>("auxiliary losses: expected at most ", kMost, ", got one more: ", name);
     entry_[count_++] = {name, value};
   }
   void clear() noexcept { count_ = 0; }
@@ -35,19 +36,19 @@ class AuxiliaryLosses {
   int count_ = 0;
 };
 
-/// Pairs (expert, weight) by token, a token's first choice first (CSR). Every token has 0 to E pairs, no expert
-/// twice. Pairs of experts that cost nothing and return nothing are elided: counted, not stored. Arrays are
-/// borrowed from a workspace or a tape.
+/// Pairs (expert, weight) by token, a token's first choice first (CSR). Every token has 0 to E pairs, no
+/// expert twice. Pairs of experts that cost nothing and return nothing are elided: counted, not stored.
+/// Arrays are borrowed from a workspace or a tape.
 template <class Real>
 struct RouteTable {
   Index tokens = 0;
-  Index experts = 0;            // ids are in [0, experts)
-  Index* offsets = nullptr;     // [T + 1]
-  ExpertId* expert = nullptr;   // [P]
-  Real* weight = nullptr;       // [P] normalised and scaled combine weight
-  bool* spoiled = nullptr;      // [T] rows isolated for NaN, +inf or all-masked logits; their output is NaN
-  Index capacity = 0;           // room for pairs
-  Index elided = 0;             // pairs of null experts
+  Index experts = 0;           // ids are in [0, experts)
+  Index* offsets = nullptr;    // [T + 1]
+  ExpertId* expert = nullptr;  // [P]
+  Real* weight = nullptr;      // [P] normalised and scaled combine weight
+  bool* spoiled = nullptr;     // [T] rows isolated for NaN, +inf or all-masked logits; their output is NaN
+  Index capacity = 0;          // room for pairs
+  Index elided = 0;            // pairs of null experts
   AuxiliaryLosses losses{};
 
   Index pairs() const noexcept { return tokens == 0 ? 0 : offsets[tokens]; }

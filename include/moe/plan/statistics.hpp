@@ -1,4 +1,5 @@
-// What routing did: the counts exist anyway. Observability for the caller, input of on_step_end for balancing.
+// What routing did: the counts exist anyway. Observability for the caller, input of on_step_end for
+// balancing.
 #pragma once
 
 #include <cmath>
@@ -11,12 +12,13 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// Counts of one call, or of many added up (micro-batches, layers). Caller-owned; allocates when E first grows.
+/// Counts of one call, or of many added up (micro-batches, layers). Caller-owned; allocates when E first
+/// grows.
 struct RouteStats {
-  Index tokens = 0;     // tokens that took part
-  Index dropped = 0;    // pairs that found no place under the capacity policy
-  Index elided = 0;     // pairs of null experts
-  Index spoiled = 0;    // rows isolated for their logits
+  Index tokens = 0;          // tokens that took part
+  Index dropped = 0;         // pairs that found no place under the capacity policy
+  Index elided = 0;          // pairs of null experts
+  Index spoiled = 0;         // rows isolated for their logits
   Buffer<Index> load;        // [E] pairs per expert, before the capacity policy
   Buffer<double> gate_mass;  // [E] sum of combine weights
 

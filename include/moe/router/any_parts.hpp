@@ -17,8 +17,6 @@ MOE_NAMESPACE_BEGIN
 /// A score function of this library.
 class AnyScore {
  public:
-  static constexpr bool kProbability = false;
-
   template <class F>
   requires std::is_constructible_v<std::variant<Softmax, SigmoidScore, ReluScore, IdentityScore>, F> AnyScore(
       F part)

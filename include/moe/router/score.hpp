@@ -12,12 +12,10 @@
 MOE_NAMESPACE_BEGIN
 
 /// Rows of n entries. `backward` adds to dlogit. `probability` turns scores into a distribution over the
-/// row's outputs (for losses; kProbability: the scores are one already); its backward adds to dscore. A
-/// masked output (logit -inf) has probability 0.
+/// row's outputs (for losses); its backward adds to dscore. A masked output (logit -inf) has probability 0.
 template <class F>
 concept ScoreFunction = std::copy_constructible<F> &&
     requires(const F& f, const double* in, double* out, Index n) {
-  { F::kProbability } -> std::convertible_to<bool>;
   f.forward(in, out, n);                       // logit, score
   f.backward(in, in, in, out, n);              // logit, score, dscore, dlogit +=
   f.probability(in, out, n);                   // score, probability
@@ -26,8 +24,6 @@ concept ScoreFunction = std::copy_constructible<F> &&
 
 /// softmax over all outputs.
 struct Softmax {
-  static constexpr bool kProbability = true;
-
   template <class Real>
   void forward(const Real* logit, Real* score, Index n) const noexcept {
     softmax_row(logit, score, n);
@@ -49,8 +45,6 @@ struct Softmax {
 
 /// The logits themselves (selection on logits, softmax over the kept); their probabilities are the softmax.
 struct IdentityScore {
-  static constexpr bool kProbability = false;
-
   template <class Real>
   void forward(const Real* logit, Real* score, Index n) const noexcept {
     copy_row(logit, score, n);
@@ -93,8 +87,6 @@ struct ShareOfSum {
 /// Applies an activation to every logit; probabilities are shares of the sum.
 template <Activation Act>
 struct ElementwiseScore {
-  static constexpr bool kProbability = false;
-
   template <class Real>
   void forward(const Real* logit, Real* score, Index n) const noexcept {
     activate_row(Act{}, logit, score, n);

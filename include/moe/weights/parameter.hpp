@@ -32,9 +32,7 @@ struct ParameterView {
       for (Index i = 0; i < cols; ++i) to(o, i) = (*this)(o, i);
     }
   }
-  void assign(const ConstMatrixView<std::remove_const_t<T>>& from) const
-    requires(!std::is_const_v<T>)
-  {
+  void assign(const ConstMatrixView<std::remove_const_t<T>>& from) const requires(!std::is_const_v<T>) {
     require_shape("parameter", from, rows, cols);
     for (Index o = 0; o < rows; ++o) {
       for (Index i = 0; i < cols; ++i) (*this)(o, i) = from(o, i);
