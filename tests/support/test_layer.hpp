@@ -17,6 +17,9 @@
 
 namespace test {
 
+/// Token-choice routers that the naive layer does not know.
+enum class Named { none, noisy, gshard };
+
 /// `naive` says which parts and holds no parameters yet; the rest are sizes and training options.
 struct LayerSpec {
   NaiveLayer naive;
@@ -24,6 +27,7 @@ struct LayerSpec {
   bool router_bias = false, expert_bias = false;
   double load_balance = 0, z_loss = 0, sequence_balance = 0, jitter = 0;
   moe::NonFinite non_finite = moe::NonFinite::throw_;
+  Named named = Named::none;
   std::uint64_t seed = 1;
 
   int experts() const { return naive.router.experts; }

@@ -6,8 +6,10 @@
 #include "moe/layer/moe_layer.hpp"
 #include "moe/router/any_parts.hpp"
 #include "moe/router/expert_choice.hpp"
+#include "moe/router/gshard.hpp"
 #include "moe/router/hash.hpp"
 #include "moe/router/load_balance.hpp"
+#include "moe/router/noisy_top_k.hpp"
 #include "moe/router/selection_bias.hpp"
 #include "moe/router/sequence_balance.hpp"
 #include "moe/router/z_loss.hpp"
@@ -19,7 +21,8 @@ template <class Real>
 using TokenRouter = moe::AnyTokenChoice<
     Real, moe::Balancing<moe::LoadBalance, moe::ZLoss, moe::SequenceBalance, moe::SelectionBias>>;
 template <class Real>
-using RowRouter = AnyRouter<TokenRouter<Real>, moe::HashRouter<Real>>;
+using RowRouter =
+    AnyRouter<TokenRouter<Real>, moe::HashRouter<Real>, moe::NoisyTopK<Real>, moe::GShardRouter<Real>>;
 template <class Real>
 using FeedForward = moe::Glu<moe::AnyActivation, Real>;
 template <class Real>
@@ -184,6 +187,17 @@ RowRouter<Real> hash_router(const LayerSpec& spec) {
 }
 
 template <class Real>
+RowRouter<Real> row_router(const LayerSpec& spec) {
+  const Index experts = spec.experts();
+  if (spec.named == Named::noisy) {
+    return moe::noisy_top_k<Real>({.width = spec.width, .experts = experts, .k = spec.naive.router.k});
+  }
+  if (spec.named == Named::gshard) return moe::gshard_router<Real>({.width = spec.width, .experts = experts});
+  if (spec.naive.router.routing == NaiveRouter::Routing::hash) return hash_router<Real>(spec);
+  return token_router<Real>(spec);
+}
+
+template <class Real>
 std::unique_ptr<TestLayer<Real>> make_layer(const LayerSpec& spec) {
   using Routing = NaiveRouter::Routing;
   std::unique_ptr<TestLayer<Real>> layer;
@@ -193,9 +207,7 @@ std::unique_ptr<TestLayer<Real>> make_layer(const LayerSpec& spec) {
                                                              .capacity_factor = spec.naive.router.factor,
                                                              .non_finite = spec.non_finite}));
   } else {
-    layer = with_router<Real>(spec, spec.naive.router.routing == Routing::hash
-                                        ? hash_router<Real>(spec)
-                                        : RowRouter<Real>(token_router<Real>(spec)));
+    layer = with_router<Real>(spec, row_router<Real>(spec));
   }
   std::mt19937_64 random(spec.seed);
   std::normal_distribution<double> normal;
