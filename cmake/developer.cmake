@@ -5,7 +5,8 @@ set(MOE_ARCH_FLAGS "" CACHE STRING
   "Instruction-set flags of tests, benchmarks and examples, for example -march=native; empty: the compiler's default")
 
 add_library(moe_developer_flags INTERFACE)
-target_compile_options(moe_developer_flags INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow)
+# For C++, clang's -Wconversion takes in -Wsign-conversion and g++'s does not.
+target_compile_options(moe_developer_flags INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wno-sign-conversion -Wshadow)
 check_cxx_compiler_flag(-Wc2y-extensions moe_has_c2y_warning)  # part of clang 22's -Wpedantic, against Catch2's macros
 if(moe_has_c2y_warning)
   target_compile_options(moe_developer_flags INTERFACE -Wno-c2y-extensions)
