@@ -23,15 +23,14 @@ using namespace bench;
 
 bool smoke = false;
 
-/// Counters of `state` from the costs of all its calls.
+/// Counters of `state` from the costs of all its calls, which took `seconds`.
 template <class Real>
-void report(benchmark::State& state, const Cost& total, Index threads) {
+void report(benchmark::State& state, const Cost& total, double seconds, Index threads) {
   const Limits& l = limits<Real>(threads, smoke);
   using benchmark::Counter;
   state.counters["flops_per_s"] = Counter(total.flops, Counter::kIsRate);
   state.counters["bytes_per_s"] = Counter(total.bytes, Counter::kIsRate);
-  state.counters["roofline"] =
-      Counter(std::max(total.flops / l.flops, total.bytes / l.bytes), Counter::kIsRate);
+  state.counters["roofline"] = std::max(total.flops / l.flops, total.bytes / l.bytes) / seconds;
 }
 
 Index rotation(Index tokens) {
@@ -75,6 +74,7 @@ void forward(benchmark::State& state, const Shape& shape, Index tokens, Index th
   }
   Cost total;
   std::size_t call = 0;
+  const auto start = std::chrono::steady_clock::now();
   for (auto _ : state) {
     p.layer(call).forward(input(call), out, workspace, pool);
     benchmark::ClobberMemory();
@@ -82,7 +82,7 @@ void forward(benchmark::State& state, const Shape& shape, Index tokens, Index th
     total.bytes += costs[call % costs.size()].bytes;
     ++call;
   }
-  report<Real>(state, total, threads);
+  report<Real>(state, total, seconds_since(start), threads);
 }
 
 /// forward_train and backward with all gradients: three passes over the weights' products.
@@ -111,13 +111,14 @@ void train(benchmark::State& state, const Shape& shape, Index tokens, Index thre
   const Cost once = cost_of<Real>(shape, tokens, stats);
   Cost total;
   std::size_t call = 0;
+  const auto start = std::chrono::steady_clock::now();
   for (auto _ : state) {
     step(call++, nullptr);
     benchmark::ClobberMemory();
     total.flops += 3 * once.flops;
     total.bytes += 4 * once.bytes;  // weights read twice, gradients read and written
   }
-  report<Real>(state, total, threads);
+  report<Real>(state, total, seconds_since(start), threads);
 }
 
 /// What a user would write with Eigen: for every expert gather its rows, three products, scatter.
@@ -142,6 +143,7 @@ void eigen_loop(benchmark::State& state, const Shape& shape, Index tokens, Index
   if (!difference.empty()) return state.SkipWithError(difference.c_str());
   Cost total;
   std::size_t call = 0;
+  const auto start = std::chrono::steady_clock::now();
   for (auto _ : state) {
     const std::size_t i = call++ % inputs.size();
     peer.forward(inputs[i].data(), tokens, tapes[i].routes(), y.data());
@@ -150,7 +152,7 @@ void eigen_loop(benchmark::State& state, const Shape& shape, Index tokens, Index
     total.flops += cost.flops;
     total.bytes += cost.bytes;
   }
-  report<Real>(state, total, threads);
+  report<Real>(state, total, seconds_since(start), threads);
 }
 
 template <class... Args>
