@@ -204,18 +204,3 @@ TEST_CASE("results, gradients and losses do not depend on executor and threads",
   for (const LayerSpec& spec : with_coupled()) check_executors<float>(spec, 150);
   check_executors<double>(with_coupled().front(), 70);
 }
-
-TEST_CASE("layers on a pool", "[threads]") {
-  const std::vector<LayerSpec> specs = with_coupled();
-  moe::PoolExecutor pool(4);
-  for (const LayerSpec& spec : {specs[1], specs.back()}) {
-    std::mt19937_64 random(1);
-    const auto layer = make_layer<float>(spec);
-    Batch<float> batch(spec, 40, random);
-    batch.offsets = {0, 40};
-    const std::vector<float> dy = normals<float>(batch.x.size(), random);
-    moe::SerialExecutor serial;
-    CHECK(run(*layer, batch, dy, AnyExecutor(pool), 0.5).dw ==
-          run(*layer, batch, dy, AnyExecutor(serial), 0.5).dw);
-  }
-}
