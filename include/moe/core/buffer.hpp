@@ -10,9 +10,19 @@
 #include "moe/core/check.hpp"
 #include "moe/core/types.hpp"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 MOE_NAMESPACE_BEGIN
 
 inline constexpr Index kAlignment = 64;  // bytes: a cache line, and the widest vector
+
+/// Bytes of a huge page, and the buffers from which on they are asked for: weights then cost one entry of the
+/// address cache per 2 MiB instead of one per 4 KiB, which is a tenth of the time where every panel comes
+/// from memory.
+inline constexpr Index kHugePage = Index{2} << 20;
+inline constexpr Index kHugeBuffer = 2 * kHugePage;
 
 template <class T>
 class Buffer {
@@ -32,16 +42,15 @@ class Buffer {
     swap(other);
     return *this;
   }
-  ~Buffer() { ::operator delete (data_, std::align_val_t{kAlignment}); }
+  ~Buffer() { release(data_, capacity_); }
 
   /// Room for n values; the old values are lost, the new ones are undefined. Allocates only to grow.
   T* resize(Index n) {
     if (n < 0) fail<shape_error>("buffer: expected a size >= 0, got ", n);
     if (n > capacity_) {
-      const Index bytes = checked_product("buffer bytes", n, Index{sizeof(T)});
-      void* fresh = ::operator new (static_cast<std::size_t>(bytes), std::align_val_t{kAlignment});
-      ::operator delete (data_, std::align_val_t{kAlignment});
-      data_ = static_cast<T*>(fresh);
+      T* const fresh = allocate(n);
+      release(data_, capacity_);
+      data_ = fresh;
       capacity_ = n;
     }
     size_ = n;
@@ -88,6 +97,25 @@ class Buffer {
   }
 
  private:
+  static std::align_val_t alignment(Index n) noexcept {
+    return std::align_val_t{
+        static_cast<std::size_t>(n * Index{sizeof(T)} < kHugeBuffer ? kAlignment : kHugePage)};
+  }
+
+  static T* allocate(Index n) {
+    const auto bytes = static_cast<std::size_t>(checked_product("buffer bytes", n, Index{sizeof(T)}));
+    void* const fresh = ::operator new(bytes, alignment(n));
+#if defined(__linux__)
+    // A hint: where it fails, small pages do.
+    if (static_cast<Index>(bytes) >= kHugeBuffer) static_cast<void>(::madvise(fresh, bytes, MADV_HUGEPAGE));
+#endif
+    return static_cast<T*>(fresh);
+  }
+
+  static void release(T* data, Index capacity) noexcept {
+    ::operator delete(data, alignment(capacity));
+  }
+
   T* data_ = nullptr;
   Index size_ = 0;
   Index capacity_ = 0;

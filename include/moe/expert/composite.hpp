@@ -179,7 +179,7 @@ class Composite {
     const Index* const offsets = batch.offsets + first_id_[i];
     Index* const own = arena.take<Index>(count(i) + 1);
     for (Index e = 0; e <= count(i); ++e) own[e] = offsets[e] - offsets[0];
-    return {batch.row + offsets[0], batch.token + offsets[0], own, count(i)};
+    return {batch.row + offsets[0], batch.token + offsets[0], own, count(i), batch.tokens};
   }
   static RowSink<Real> part(const RowSink<Real>& sink, Index base) noexcept {
     if (sink.data == nullptr) return {};

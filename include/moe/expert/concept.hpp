@@ -17,6 +17,7 @@ struct RowBatch {
   const std::int32_t* token = nullptr;  // [P] token of each row
   const Index* offsets = nullptr;       // [E + 1]
   Index experts = 0;
+  Index tokens = 0;  // if not 0, tokens lie in [0, tokens) and slots of one token read the same row
 
   Index slots() const noexcept { return experts == 0 ? 0 : offsets[experts]; }
 };

@@ -45,17 +45,37 @@ requires(Activation<Act> || Gate<Act>) class Glu : public TwoLayerBank<impl::Glu
   explicit Glu(const Options& options) requires Activation<Act> : Glu(options, Act{}) {}
   Glu(const Options& options, Act act) : Base(options, {std::move(act)}) {}
 
-  /// The weights of expert e as published: gate and up [F, D], down [D, F]. Throws config_error or
-  /// shape_error, naming the argument, before anything is written.
+  /// The weights of expert e as published: gate and up [F, D], down [D, F]; block storages round them. Throws
+  /// config_error, shape_error or (block storages) numeric_error, naming the argument, before anything is
+  /// written.
   void load(Index e, const ConstMatrixView<Real>& gate, const ConstMatrixView<Real>& up,
             const ConstMatrixView<Real>& down) {
+    check_shapes(e, gate, up, down);
+    if constexpr (BlockStorage<Storage>) {
+      require_roundable<Storage>("gate", gate);
+      require_roundable<Storage>("up", up);
+      require_roundable<Storage>("down", down);
+    }
+    const ConstMatrixView<Real> part[] = {gate, up};
+    this->weights().load(e, part, down);
+  }
+
+  /// What the kernels multiply with, exactly: loading it again changes nothing.
+  void unpack(Index e, const MatrixView<Real>& gate, const MatrixView<Real>& up,
+              const MatrixView<Real>& down) const {
+    check_shapes(e, gate, up, down);
+    const MatrixView<Real> part[] = {gate, up};
+    this->weights().unpack(e, part, down);
+  }
+
+ private:
+  template <class T>
+  void check_shapes(Index e, const MatrixView<T>& gate, const MatrixView<T>& up,
+                    const MatrixView<T>& down) const {
     require_range("expert", e, 0, this->experts() - 1);
     require_shape("gate", gate, this->hidden(), this->width());
     require_shape("up", up, this->hidden(), this->width());
     require_shape("down", down, this->width(), this->hidden());
-    pack_half<Real>(gate, 0, this->weights().first(e));
-    pack_half<Real>(up, 1, this->weights().first(e));
-    pack_plain<Real>(down, this->weights().second(e));
   }
 };
 

@@ -10,14 +10,14 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
 #include "moe/core/executor.hpp"
 #include "moe/core/types.hpp"
+#include "moe/expert/tile_kernel.hpp"
 #include "moe/expert/tile_tasks.hpp"
-#include "moe/kernel/gemm_tile.hpp"
 #include "moe/kernel/outer_tile.hpp"
 #include "moe/kernel/prefetch.hpp"
-#include "moe/kernel/transpose_panel.hpp"
 #include "moe/weights/packed_matrix.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -49,14 +49,10 @@ inline constexpr Index kPanelCost = 8;
 /// A task of this cost takes about 5 microseconds, a hundred times what claiming it takes.
 inline constexpr Index kLeastCost = 8192;
 
-/// Bytes of kPanel<T> rows of a panel.
-template <class T>
-inline constexpr Index kBlockBytes = kPanel<T>* kPanel<T>* static_cast<Index>(sizeof(T));
-
-/// f(first row, rows, block, blocks) for even blocks of at most kTileRows rows.
-template <class Arch, class T, class F>
+/// f(first row, rows, block, blocks) for even blocks of at most kMost rows.
+template <Index kMost, class F>
 MOE_ALWAYS_INLINE void for_each_row_block(Index rows, F f) noexcept {
-  const Index blocks = ceil_div(rows, kTileRows<Arch, T>);
+  const Index blocks = ceil_div(rows, kMost);
   for (Index b = 0; b < blocks; ++b) {
     const Index first = rows * b / blocks;
     f(first, rows * (b + 1) / blocks - first, b, blocks);
@@ -73,69 +69,81 @@ constexpr Index grouped_scratch() noexcept {
   return (impl::kSlice + impl::kMostRows) * kPanel<T>;
 }
 
-/// Row p of group g times weight_of(g), for all: the product's tiles go to `epilogue`.
+/// Row p of group g times weight_of(g), for all: the product's tiles go to `epilogue`, kPanels panels of them
+/// at once.
 ///
-/// rows [P]: row p has weight_of(g).rows numbers. weight_of(g) -> PackedView<const T>.
-/// epilogue(g, first, m, panel, tile), noexcept, gets the finished tile [m][kPanel] of rows first .. first +
-/// m - 1 exactly once, from any worker; it may overwrite the tile. tasks: scratch [task_list_size(groups)].
-template <class Arch, class T, class WeightOf, class Epilogue, Executor X>
-void grouped_gemm(const T* const* rows, const Index* offsets, Index groups, WeightOf weight_of,
+/// rows [P]: row p has TileKernel's cells for weight_of(g).rows numbers. weight_of(g) -> PackedView of const,
+/// a multiple of kPanels panels. epilogue(g, first, m, unit, tile), noexcept, gets the finished tiles
+/// [kPanels][TileKernel::kRows][kPanel] of panels unit * kPanels and on, rows first .. first + m - 1, exactly
+/// once, from any worker; it may overwrite them. tasks: scratch [task_list_size(groups)].
+template <class Arch, Index kPanels = 1, class Cell, class WeightOf, class Epilogue, Executor X>
+void grouped_gemm(const Cell* const* rows, const Index* offsets, Index groups, WeightOf weight_of,
                   Epilogue epilogue, Index* tasks, X& executor) noexcept {
+  using View = std::invoke_result_t<WeightOf, Index>;
+  using Kernel = TileKernel<Arch, typename View::Storage>;
+  using T = typename Kernel::Real;
   const auto extent_of = [&](Index g) noexcept -> GroupExtent {
     const Index count = offsets[g + 1] - offsets[g];
     if (count == 0) return {};
-    const PackedView<const T> weight = weight_of(g);
-    const Index row_bytes = std::max<Index>(weight.rows, 1) * static_cast<Index>(sizeof(T));
+    const View weight = weight_of(g);
+    MOE_ASSERT(weight.panels % kPanels == 0);
+    const Index row_bytes = std::max<Index>(Kernel::stride(weight.rows), 1) * Index{sizeof(Cell)};
     const Index limit = std::clamp(impl::kChunkBytes / row_bytes, impl::kFewestRows, impl::kMostRows);
     return {.rows = count,
             .row_limit = limit,
-            .units = weight.panels,
-            .unit_cost = (std::min(count, limit) + impl::kPanelCost) * weight.rows};
+            .units = weight.panels / kPanels,
+            .unit_cost = (std::min(count, limit) + impl::kPanelCost) * weight.rows * kPanels};
   };
   const TaskList list(tasks, groups, executor.concurrency(), impl::kLeastCost, extent_of);
   executor.parallel_for(list.size(), [&](Index index, Index) noexcept {
     const TileTask task = list[index];
-    const PackedView<const T> weight = weight_of(task.group);
+    const View weight = weight_of(task.group);
     const Index first_row = offsets[task.group] + task.row;
     const Index count = task.row_end - task.row;
-    alignas(64) T tile[kTileRows<Arch, T> * kPanel<T>];
-    for (Index j = task.unit; j < task.unit_end; ++j) {
-      const bool fetch = count >= impl::kPrefetchRows && j + 1 < task.unit_end;
-      impl::for_each_row_block<Arch, T>(count, [&](Index first, Index m, Index block, Index blocks) noexcept {
-        TileStep step;
-        if (fetch) step.fetch = {weight.panel(j + 1), impl::kBlockBytes<T>, block, blocks};
-        gemm_tile<Arch>(rows + first_row + first, m, weight.rows, weight.panel(j), tile, step);
-        epilogue(task.group, first_row + first, m, j, tile);
-      });
+    const Index end = task.unit_end * kPanels;
+    alignas(64) T tile[kPanels * Kernel::kRows * kPanel<T>];
+    for (Index unit = task.unit; unit < task.unit_end; ++unit) {
+      impl::for_each_row_block<Kernel::kRows>(
+          count, [&](Index first, Index m, Index block, Index blocks) noexcept {
+            for (Index p = 0; p < kPanels; ++p) {
+              const Index j = unit * kPanels + p;
+              PanelFetch fetch;
+              if (count >= impl::kPrefetchRows && j + kPanels < end) {
+                fetch = {weight.panel(j + kPanels), Kernel::kPanelPitch, block, blocks};
+              }
+              Kernel::multiply(rows + first_row + first, m, weight, j, tile + p * Kernel::kRows * kPanel<T>,
+                               fetch);
+            }
+            epilogue(task.group, first_row + first, m, unit, tile);
+          });
     }
   });
 }
 
 namespace impl {
 
-/// The part of a transposed panel that is built and used at once: rows n, panels first .. end - 1 of the
-/// weights, columns k = block * kPanel and on.
-template <class T>
+/// The part of a transposed panel that is built and used at once: panels first .. end - 1 of the weights,
+/// their rows k = block * kPanel and on.
 struct Slice {
-  PackedView<const T> weight;
   Index block, first, end;
-
-  const T* source(Index panel) const noexcept { return weight.panel(panel) + block * kPanel<T> * kPanel<T>; }
-  Index pitch() const noexcept { return weight.rows * kPanel<T> * static_cast<Index>(sizeof(T)); }
 };
+
+template <class Kernel, class View>
+const char* block_address(const View& weight, Index panel, Index block) noexcept {
+  return reinterpret_cast<const char*>(weight.panel(panel)) + block * Kernel::kPanelPitch;
+}
 
 /// out [(end - first) * kPanel][kPanel]. Blocks that nobody has prefetched come from memory two ahead:
 /// straight from there the transposition would run at a third of the bandwidth.
-template <class Arch, class T>
-void transpose_slice(const Slice<T>& slice, bool fetched, T* out) noexcept {
+template <class Kernel, class View, class T>
+void transpose_slice(const View& weight, const Slice& slice, bool fetched, T* out) noexcept {
   constexpr Index kAhead = 2;
-  const Index rows = std::min(kPanel<T>, slice.weight.rows - slice.block * kPanel<T>);
   for (Index j = slice.first; j < slice.end; ++j) {
     if (!fetched && j + kAhead < slice.end) {
-      const T* ahead = slice.source(j + kAhead);
-      for (Index i = 0; i < rows * kPanel<T>; i += kHalf<T>) prefetch_l2(ahead + i);
+      const char* const ahead = block_address<Kernel>(weight, j + kAhead, slice.block);
+      for (Index i = 0; i < Kernel::kPanelPitch; i += 64) prefetch_l2(ahead + i);
     }
-    moe::transpose_panel<Arch>(slice.source(j), rows, out + (j - slice.first) * kPanel<T> * kPanel<T>);
+    Kernel::transpose(weight, j, slice.block, out + (j - slice.first) * kPanel<T> * kPanel<T>);
   }
 }
 
@@ -153,10 +161,12 @@ template <class Arch, class T, class WeightOf, class Epilogue, Executor X>
 void grouped_gemm_transposed(const T* const* rows, Index depth, const Index* offsets, Index groups,
                              WeightOf weight_of, Epilogue epilogue, Index* tasks, T* scratch,
                              X& executor) noexcept {
+  using View = std::invoke_result_t<WeightOf, Index>;
+  using Kernel = TileKernel<Arch, typename View::Storage>;
   const auto extent_of = [&](Index g) noexcept -> GroupExtent {
     const Index count = offsets[g + 1] - offsets[g];
     if (count == 0) return {};
-    const PackedView<const T> weight = weight_of(g);
+    const View weight = weight_of(g);
     // Transposing costs about as much again as reading.
     const Index unit_rows = std::min(count, impl::kMostRows) + 2 * impl::kPanelCost;
     return {.rows = count,
@@ -169,7 +179,7 @@ void grouped_gemm_transposed(const T* const* rows, Index depth, const Index* off
     T* const panel = scratch + worker * grouped_scratch<T>();
     T* const tiles = panel + impl::kSlice * kPanel<T>;  // [rows of the chunk][kPanel]
     const TileTask task = list[index];
-    const PackedView<const T> weight = weight_of(task.group);
+    const View weight = weight_of(task.group);
     const Index first_row = offsets[task.group] + task.row;
     const Index count = task.row_end - task.row;
     const Index width = std::min(depth, weight.panels * kPanel<T>);
@@ -179,21 +189,23 @@ void grouped_gemm_transposed(const T* const* rows, Index depth, const Index* off
     const Index end_slice = task.unit_end * slices;
     const auto slice_at = [&](Index s) noexcept {
       const Index part = s % slices;
-      return impl::Slice<T>{weight, s / slices, panels * part / slices, panels * (part + 1) / slices};
+      return impl::Slice{s / slices, panels * part / slices, panels * (part + 1) / slices};
     };
     for (Index s = first_slice; s < end_slice; ++s) {
-      const impl::Slice<T> slice = slice_at(s);
+      const impl::Slice slice = slice_at(s);
       const Index first_n = slice.first * kPanel<T>;
       const Index end_n = std::min(slice.end * kPanel<T>, width);
       const bool begins = s % slices == 0, ends = (s + 1) % slices == 0;
-      const bool fetch = count >= impl::kPrefetchRows && s + 1 < end_slice;
-      impl::transpose_slice<Arch>(slice, count >= impl::kPrefetchRows && s != first_slice, panel);
-      impl::for_each_row_block<Arch, T>(count, [&](Index first, Index m, Index block, Index blocks) noexcept {
+      const bool fetches = DenseStorage<typename View::Storage> && count >= impl::kPrefetchRows;
+      impl::transpose_slice<Kernel>(weight, slice, fetches && s != first_slice, panel);
+      impl::for_each_row_block<kTileRows<Arch, T>>(count, [&](Index first, Index m, Index block,
+                                                              Index blocks) noexcept {
         T* const tile = tiles + first * kPanel<T>;
         TileStep step{.first = first_n, .resume = !begins};
-        if (fetch) {
-          const impl::Slice<T> next = slice_at(s + 1);
-          step.fetch = {next.source(next.first), next.pitch(), block, blocks};
+        if (fetches && s + 1 < end_slice) {
+          const impl::Slice next = slice_at(s + 1);
+          const Index pitch = weight.rows * kPanel<T> * Index{sizeof(T)};  // from panel to panel
+          step.fetch = {impl::block_address<Kernel>(weight, next.first, next.block), pitch, block, blocks};
         }
         gemm_tile<Arch>(rows + first_row + first, m, end_n - first_n, panel, tile, step);
         if (ends) epilogue(task.group, first_row + first, m, slice.block, tile);

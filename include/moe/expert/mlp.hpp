@@ -42,14 +42,30 @@ class Mlp : public TwoLayerBank<impl::MlpUnit<Act>, Storage> {
   /// Zero weights. Throws config_error or size_error naming what is out of range.
   explicit Mlp(const Options& options, Act act = Act{}) : Base(options, {std::move(act)}) {}
 
-  /// The weights of expert e as published: fc1 [F, D], fc2 [D, F]. Throws config_error or shape_error, naming
-  /// the argument, before anything is written.
+  /// The weights of expert e as published: fc1 [F, D], fc2 [D, F]; block storages round them. Throws
+  /// config_error, shape_error or (block storages) numeric_error, naming the argument, before anything is
+  /// written.
   void load(Index e, const ConstMatrixView<Real>& fc1, const ConstMatrixView<Real>& fc2) {
+    check_shapes(e, fc1, fc2);
+    if constexpr (BlockStorage<Storage>) {
+      require_roundable<Storage>("fc1", fc1);
+      require_roundable<Storage>("fc2", fc2);
+    }
+    this->weights().load(e, &fc1, fc2);
+  }
+
+  /// What the kernels multiply with, exactly: loading it again changes nothing.
+  void unpack(Index e, const MatrixView<Real>& fc1, const MatrixView<Real>& fc2) const {
+    check_shapes(e, fc1, fc2);
+    this->weights().unpack(e, &fc1, fc2);
+  }
+
+ private:
+  template <class T>
+  void check_shapes(Index e, const MatrixView<T>& fc1, const MatrixView<T>& fc2) const {
     require_range("expert", e, 0, this->experts() - 1);
     require_shape("fc1", fc1, this->hidden(), this->width());
     require_shape("fc2", fc2, this->width(), this->hidden());
-    pack_plain<Real>(fc1, this->weights().first(e));
-    pack_plain<Real>(fc2, this->weights().second(e));
   }
 };
 

@@ -80,7 +80,7 @@ class SharedExperts {
     }
     const Index experts = bank_.experts();
     list_rows(x, scratch, count);
-    const RowBatch<Real> batch{scratch.row, scratch.slot_token, scratch.offsets, experts};
+    const RowBatch<Real> batch{scratch.row, scratch.slot_token, scratch.offsets, experts, x.rows};
     const RowSink<Real> sink{scratch.z, width(), scratch.result};
     if (tape != nullptr) {
       bank_.forward_train(batch, sink, tape->bank, arena, executor);
@@ -114,7 +114,7 @@ class SharedExperts {
     }
     const bool wants_dx = bool(dx);
     const RowBatch<Real> batch{scratch.forward.row, scratch.forward.slot_token, scratch.forward.offsets,
-                               experts};
+                               experts, x.rows};
     const RowSink<Real> sink{wants_dx ? scratch.forward.z : nullptr, width(), scratch.forward.result};
     bank_.backward(batch, tape.bank,
                    RowGradients<Real>{scratch.dy_row, scratch.weight, scratch.dweight, sink},

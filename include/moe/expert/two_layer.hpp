@@ -18,9 +18,11 @@
 #include "moe/core/workspace.hpp"
 #include "moe/expert/concept.hpp"
 #include "moe/expert/grouped_gemm.hpp"
+#include "moe/expert/prepared_rows.hpp"
 #include "moe/expert/slot_tasks.hpp"
 #include "moe/expert/two_layer_weights.hpp"
 #include "moe/kernel/row.hpp"
+#include "moe/kernel/row_group.hpp"
 #include "moe/weights/storage.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -31,13 +33,14 @@ class TwoLayerBank {
  public:
   using Real = typename StorageTraits<Storage>::Real;
   using Options = TwoLayerOptions;
-  using Weights = TwoLayerWeights<typename Unit::Layout, Real>;
-  using Gradients = Weights;
+  using Weights = TwoLayerWeights<typename Unit::Layout, Storage>;
+  /// Of a block storage too in float, packed as the weights of a float bank are.
+  using Gradients = TwoLayerWeights<typename Unit::Layout, Real>;
   static constexpr Coupling coupling = Coupling::row_independent;
 
   struct Tape {
     Index slots = -1;
-    Buffer<Real> pre;     // [P, first_positions] in front of the unit
+    Buffer<Real> pre;     // [P, first_stride] in front of the unit
     Buffer<Real> hidden;  // [P, hidden_stride] behind it
   };
 
@@ -73,8 +76,9 @@ class TwoLayerBank {
   }
 
   /// With dz = weight * dy: dweight = <dy, z>, dx (unless dx.data is null), and gradients (unless null) added
-  /// to. Sums over the rows of an expert go in ascending order. Throws state_error for the tape of another
-  /// batch or bank, shape_error for gradients of another bank.
+  /// to. Sums over the rows of an expert go in ascending order. Where rows and weights are rounded, the
+  /// derivative is taken as if rounding were the identity. Throws state_error for the tape of another batch
+  /// or bank, shape_error for gradients of another bank.
   template <Executor X>
   void backward(const RowBatch<Real>& batch, const Tape& tape, const RowGradients<Real>& rows,
                 Gradients* gradients, Arena& arena, X& executor) const {
@@ -83,11 +87,11 @@ class TwoLayerBank {
       fail<state_error>("expert tape: expected the tape of a batch of ", slots, " rows, got one of ",
                         tape.slots);
     }
-    if (tape.pre.size() != slots * weights_.first_positions() ||
+    if (tape.pre.size() != slots * weights_.first_stride() ||
         tape.hidden.size() != slots * weights_.hidden_stride()) {
       fail<state_error>("expert tape: expected the tape of a bank of this shape, got another bank's");
     }
-    if (gradients != nullptr && !gradients->same_shape(weights_)) {
+    if (gradients != nullptr && gradients->shape() != weights_.shape()) {
       fail<shape_error>("expert gradients: expected those of a bank of this shape; ask make_gradients()");
     }
     const BackwardScratch scratch(arena, slots, weights_, executor.concurrency());
@@ -95,7 +99,7 @@ class TwoLayerBank {
 
     // dh = dy W2^T for each slot's bare dy: <dh, h> is what <dy, z> is without b2.
     grouped_gemm_transposed<native_arch>(
-        rows.dy, width(), batch.offsets, batch.experts,
+        scratch.dy.prepare(rows.dy, batch, executor), width(), batch.offsets, batch.experts,
         [this](Index e) noexcept { return weights_.second(e); },
         [&](Index, Index first, Index m, Index block, const Real* tile) noexcept {
           const Index column = block * kPanel<Real>;
@@ -115,9 +119,9 @@ class TwoLayerBank {
       if (has_bias()) dweight += dot(rows.dy[s], weights_.second_bias(e), width());
       rows.dweight[s] = dweight;
       if (!wants_dx && gradients == nullptr) return;
-      Real* const dpre = scratch.dpre + s * weights_.first_positions();
+      Real* const dpre = scratch.dpre + s * weights_.first_stride();
       scale_row(rows.weight[s], dh, dh, hidden());
-      unit_backward(tape.pre.data() + s * weights_.first_positions(), dh, dpre);
+      unit_backward(tape.pre.data() + s * weights_.first_stride(), dh, dpre);
       scratch.dpre_row[s] = dpre;
       scale_row(rows.weight[s], h, dh, hidden());
       scratch.dh_row[s] = dh;
@@ -152,64 +156,95 @@ class TwoLayerBank {
  protected:
   TwoLayerBank(const Options& options, Unit unit) : weights_(options), unit_(std::move(unit)) {}
   Weights& weights() noexcept { return weights_; }
+  const Weights& weights() const noexcept { return weights_; }
 
  private:
+  using Kernel = TileKernel<native_arch, Storage>;
+  using Cell = typename Kernel::Cell;
   static constexpr Index kColumns = Weights::kColumns;
+  static constexpr Index kTilePanels = Weights::kTilePanels;
 
   struct Scratch {
-    const Real** hidden_row;  // [P]
+    const Cell** hidden_row;  // [P]
     Index* tasks;
-    Real* hidden;  // [P, hidden_stride], unless on the tape
+    Cell* hidden;            // [P, hidden_cells], unless on the tape
+    PreparedRows<Kernel> x;  // what the first layer reads
     Scratch(Arena& arena, Index slots, const Weights& weights, bool taped)
-        : hidden_row(arena.take<const Real*>(slots)),
+        : hidden_row(arena.take<const Cell*>(slots)),
           tasks(arena.take<Index>(task_list_size(weights.experts()))),
-          hidden(taped ? nullptr
-                       : arena.take<Real>(checked_product("hidden", slots, weights.hidden_stride()))) {}
+          hidden(taped && !Kernel::kRounds
+                     ? nullptr
+                     : arena.take<Cell>(checked_product("hidden", slots, hidden_cells(weights)))),
+          x(arena, slots, weights.width()) {}
   };
+
+  static Index hidden_cells(const Weights& weights) noexcept {
+    return Kernel::kRounds ? Kernel::stride(weights.hidden()) : weights.hidden_stride();
+  }
 
   struct BackwardScratch {
     const Real** dh_row;    // [P]
     const Real** dpre_row;  // [P]
     Index* tasks;
     Real* dh;      // [P, hidden_stride]
-    Real* dpre;    // [P, first_positions]
+    Real* dpre;    // [P, first_stride]
     Real* panels;  // [concurrency * grouped_scratch]
+    PreparedRows<TileKernel<native_arch, Real>> dy;
     BackwardScratch(Arena& arena, Index slots, const Weights& weights, Index concurrency)
         : dh_row(arena.take<const Real*>(slots)),
           dpre_row(arena.take<const Real*>(slots)),
           tasks(arena.take<Index>(task_list_size(weights.experts()))),
           dh(arena.take<Real>(checked_product("hidden gradients", slots, weights.hidden_stride()))),
-          dpre(arena.take<Real>(checked_product("hidden gradients", slots, weights.first_positions()))),
-          panels(arena.take<Real>(checked_product("panels", concurrency, grouped_scratch<Real>()))) {}
+          dpre(arena.take<Real>(checked_product("hidden gradients", slots, weights.first_stride()))),
+          panels(arena.take<Real>(checked_product("panels", concurrency, grouped_scratch<Real>()))),
+          dy(arena, slots, weights.width()) {}
   };
 
   template <Executor X>
   void run(const RowBatch<Real>& batch, const RowSink<Real>& sink, Tape* tape, Arena& arena,
            X& executor) const {
     MOE_ASSERT(batch.experts == experts());
-    const Index slots = batch.slots(), positions = weights_.first_positions(),
-                stride = weights_.hidden_stride();
+    const Index slots = batch.slots(), pre_stride = weights_.first_stride(),
+                stride = weights_.hidden_stride(), cells = hidden_cells(weights_);
     const Scratch scratch(arena, slots, weights_, tape != nullptr);
-    Real* hidden_rows = scratch.hidden;
-    Real* pre_rows = nullptr;
+    Cell* hidden_rows = scratch.hidden;
+    Real *taped_pre = nullptr, *taped_hidden = nullptr;
     if (tape != nullptr) {
       tape->slots = -1;  // in case a resize throws
-      hidden_rows = tape->hidden.resize(checked_product("tape", slots, stride));
-      pre_rows = tape->pre.resize(checked_product("tape", slots, positions));
+      taped_hidden = tape->hidden.resize(checked_product("tape", slots, stride));
+      taped_pre = tape->pre.resize(checked_product("tape", slots, pre_stride));
       tape->slots = slots;
+      if constexpr (!Kernel::kRounds) hidden_rows = taped_hidden;
     }
-    for (Index s = 0; s < slots; ++s) scratch.hidden_row[s] = hidden_rows + s * stride;
+    for (Index s = 0; s < slots; ++s) scratch.hidden_row[s] = hidden_rows + s * cells;
 
-    grouped_gemm<native_arch>(
-        batch.row, batch.offsets, batch.experts, [this](Index e) noexcept { return weights_.first(e); },
-        [&](Index e, Index first, Index m, Index j, Real* tile) noexcept {
+    grouped_gemm<native_arch, kTilePanels>(
+        scratch.x.prepare(batch.row, batch, executor), batch.offsets, batch.experts,
+        [this](Index e) noexcept { return weights_.first(e); },
+        [&](Index e, Index first, Index m, Index unit, Real* tile) noexcept {
+          constexpr Index kUnitColumns = kTilePanels * kColumns;
+          const Index column = unit * kUnitColumns;
           for (Index i = 0; i < m; ++i) {
-            Real* const pre = tile + i * kPanel<Real>;
-            if (has_bias()) add_row(weights_.first_bias(e) + j * kPanel<Real>, pre, kPanel<Real>);
-            if (pre_rows != nullptr) {
-              copy_row(pre, pre_rows + (first + i) * positions + j * kPanel<Real>, kPanel<Real>);
+            alignas(64) Real rounded[kUnitColumns];  // hidden values that are still to be rounded
+            Cell* const cell = hidden_rows + (first + i) * cells;
+            Real* h = rounded;
+            if constexpr (!Kernel::kRounds) h = cell + column;
+            for (Index p = 0; p < kTilePanels; ++p) {
+              const Index position = (unit * kTilePanels + p) * kPanel<Real>;
+              Real* const pre = tile + (p * Kernel::kRows + i) * kPanel<Real>;
+              if (has_bias() && position < weights_.bias_positions()) {
+                add_row(weights_.first_bias(e) + position, pre, kPanel<Real>);
+              }
+              if (tape != nullptr) {
+                copy_row(pre, taped_pre + (first + i) * pre_stride + position, kPanel<Real>);
+              }
+              unit_.forward(pre, h + p * kColumns);
             }
-            unit_.forward(pre, hidden_rows + (first + i) * stride + j * kColumns);
+            if constexpr (Kernel::kRounds) {
+              if (tape != nullptr) copy_row(h, taped_hidden + (first + i) * stride + column, kUnitColumns);
+              prepare_row<native_arch, Storage>(h, std::min(kUnitColumns, hidden() - column),
+                                                cell + column / kBlockRows);
+            }
           }
         },
         scratch.tasks, executor);
@@ -232,15 +267,17 @@ class TwoLayerBank {
   /// dpre of a row, panel by panel. Padding becomes 0, whatever x was: it must not reach dx, and its gradient
   /// stays 0.
   void unit_backward(const Real* pre, Real* dh, Real* dpre) const noexcept {
-    const Index used = hidden() - (weights_.first_panels() - 1) * kColumns;  // columns of the last panel
+    const Index panels = weights_.used_panels(), positions = weights_.bias_positions();
+    const Index used = hidden() - (panels - 1) * kColumns;  // columns of the last panel
     fill_row(Real{0}, dh + hidden(), kColumns - used);
-    for (Index j = 0; j < weights_.first_panels(); ++j) {
+    for (Index j = 0; j < panels; ++j) {
       unit_.backward(pre + j * kPanel<Real>, dh + j * kColumns, dpre + j * kPanel<Real>);
     }
     for (Index part = 0; part < Weights::kParts; ++part) {
-      const Index end = weights_.first_positions() - kPanel<Real> + (part + 1) * kColumns;
+      const Index end = positions - kPanel<Real> + (part + 1) * kColumns;
       fill_row(Real{0}, dpre + end - (kColumns - used), kColumns - used);
     }
+    fill_row(Real{0}, dpre + positions, weights_.first_positions() - positions);
   }
 
   /// dW1 += sum x (x) dpre, db1 += sum dpre, dW2 += sum weight h (x) dy, db2 += sum weight dy.
@@ -248,14 +285,14 @@ class TwoLayerBank {
   void add_gradients(const RowBatch<Real>& batch, const RowGradients<Real>& rows, Gradients& gradients,
                      const BackwardScratch& scratch, X& executor) const {
     grouped_outer<native_arch>(
-        batch.row, width(), scratch.dpre_row, weights_.first_positions(), batch.offsets, batch.experts,
+        batch.row, width(), scratch.dpre_row, weights_.bias_positions(), batch.offsets, batch.experts,
         [&](Index e) noexcept { return gradients.first(e); }, scratch.tasks, scratch.panels, executor);
     grouped_outer<native_arch>(
         scratch.dh_row, hidden(), rows.dy, width(), batch.offsets, batch.experts,
         [&](Index e) noexcept { return gradients.second(e); }, scratch.tasks, scratch.panels, executor);
     if (!has_bias()) return;
     constexpr Index kBlock = 8 * kPanel<Real>;  // columns of a task
-    const Index positions = weights_.first_positions();
+    const Index positions = weights_.bias_positions();
     const Index first_blocks = ceil_div(positions, kBlock);
     const Index blocks = first_blocks + ceil_div(width(), kBlock);
     executor.parallel_for(experts() * blocks, [&](Index task, Index) noexcept {

@@ -2,6 +2,7 @@
 // which look the same. What `unit` does is not known here, only how many matrices the first layer has.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -11,6 +12,7 @@
 #include "moe/core/executor.hpp"
 #include "moe/core/random.hpp"
 #include "moe/core/types.hpp"
+#include "moe/weights/packed_blocks.hpp"
 #include "moe/weights/packed_matrix.hpp"
 #include "moe/weights/parameter.hpp"
 
@@ -45,20 +47,25 @@ struct GluLayout {
 /// One buffer per kind of matrix, expert after expert. Kernels get at an expert only through first(e),
 /// second(e) and their biases, the first layer [D][panels] and the second [F][plain_panels(D)]; biases stand
 /// in panel order.
-template <class Layout, class Real>
+template <class Layout, class Storage>
 class TwoLayerWeights {
  public:
+  using Real = typename StorageTraits<Storage>::Real;
+  using Element = typename StorageTraits<Storage>::Element;
   static constexpr Index kParts = Layout::kParts;
   /// Hidden columns of one panel of the first layer; part p of them starts at p * kColumns.
   static constexpr Index kColumns = kPanel<Real> / kParts;
+  /// Panels of the first layer that are computed together. The hidden values of a block storage are rounded
+  /// in groups of kBlockRows, so that many must be there at once.
+  static constexpr Index kTilePanels = BlockStorage<Storage> ? kBlockRows / kColumns : 1;
 
   /// All zero. Throws config_error for an extent below 1, size_error when the weights would not fit 63 bits;
   /// both name it.
   explicit TwoLayerWeights(const TwoLayerOptions& options) : shape_(checked(options)) {
-    first_.assign(checked_product("first layer of the experts", experts(), first_size()), Real{0});
-    second_.assign(checked_product("second layer of the experts", experts(), second_size()), Real{0});
+    first_.assign(checked_product("first layer of the experts", experts(), first_size()), Element{});
+    second_.assign(checked_product("second layer of the experts", experts(), second_size()), Element{});
     if (!has_bias()) return;
-    first_bias_.assign(experts() * first_positions(), Real{0});
+    first_bias_.assign(experts() * bias_positions(), Real{0});
     second_bias_.assign(experts() * second_positions(), Real{0});
   }
 
@@ -67,36 +74,40 @@ class TwoLayerWeights {
   Index hidden() const noexcept { return shape_.hidden; }
   bool has_bias() const noexcept { return shape_.bias; }
   const TwoLayerOptions& shape() const noexcept { return shape_; }
-  bool same_shape(const TwoLayerWeights& other) const noexcept { return shape_ == other.shape_; }
 
-  Index first_panels() const noexcept { return ceil_div(hidden(), kColumns); }
-  /// Numbers of one row in front of the unit, and of one row of hidden values behind it, padding included.
+  Index first_panels() const noexcept { return round_up(used_panels(), kTilePanels); }
+  /// Panels that hold a hidden column, and the positions that have a bias.
+  Index used_panels() const noexcept { return ceil_div(hidden(), kColumns); }
+  Index bias_positions() const noexcept { return used_panels() * kPanel<Real>; }
+  /// Numbers of one row in front of the unit, padding included; from row to row of those, and of the hidden
+  /// values behind it.
   Index first_positions() const noexcept { return first_panels() * kPanel<Real>; }
-  Index hidden_stride() const noexcept { return first_panels() * kColumns; }
+  Index first_stride() const noexcept { return row_stride<Real>(first_positions()); }
+  Index hidden_stride() const noexcept { return row_stride<Real>(first_panels() * kColumns); }
 
-  PackedView<const Real> first(Index e) const noexcept {
+  PackedView<const Storage> first(Index e) const noexcept {
     return {first_.data() + e * first_size(), width(), first_panels()};
   }
-  PackedView<Real> first(Index e) noexcept {
+  PackedView<Storage> first(Index e) noexcept {
     return {first_.data() + e * first_size(), width(), first_panels()};
   }
-  PackedView<const Real> second(Index e) const noexcept {
+  PackedView<const Storage> second(Index e) const noexcept {
     return {second_.data() + e * second_size(), hidden(), second_panels()};
   }
-  PackedView<Real> second(Index e) noexcept {
+  PackedView<Storage> second(Index e) noexcept {
     return {second_.data() + e * second_size(), hidden(), second_panels()};
   }
-  const Real* first_bias(Index e) const noexcept { return first_bias_.data() + e * first_positions(); }
-  Real* first_bias(Index e) noexcept { return first_bias_.data() + e * first_positions(); }
+  const Real* first_bias(Index e) const noexcept { return first_bias_.data() + e * bias_positions(); }
+  Real* first_bias(Index e) noexcept { return first_bias_.data() + e * bias_positions(); }
   const Real* second_bias(Index e) const noexcept { return second_bias_.data() + e * second_positions(); }
   Real* second_bias(Index e) noexcept { return second_bias_.data() + e * second_positions(); }
 
   /// Matrix `part` of expert e's first layer as published, [F, D], and the others likewise; biases [n, 1].
-  ParameterView<Real> first_view(Index e, Index part) noexcept {
+  ParameterView<Real> first_view(Index e, Index part) noexcept requires DenseStorage<Storage> {
     return {first(e).data + part * kColumns, hidden(),    width(), kColumns,
             width() * kPanel<Real>,          kPanel<Real>};
   }
-  ParameterView<Real> second_view(Index e) noexcept {
+  ParameterView<Real> second_view(Index e) noexcept requires DenseStorage<Storage> {
     return {second(e).data, width(), hidden(), kPanel<Real>, hidden() * kPanel<Real>, kPanel<Real>};
   }
   ParameterView<Real> first_bias_view(Index e, Index part) noexcept {
@@ -105,85 +116,207 @@ class TwoLayerWeights {
   ParameterView<Real> second_bias_view(Index e) noexcept { return {second_bias(e), width(), 1}; }
 
   Index bytes() const noexcept {
-    return (first_.size() + second_.size() + first_bias_.size() + second_bias_.size()) * Index{sizeof(Real)};
+    return (first_.size() + second_.size()) * Index{sizeof(Element)} +
+           (first_bias_.size() + second_bias_.size()) * Index{sizeof(Real)};
+  }
+
+  /// The matrices of expert e from published layouts: `part` [kParts] of [F, D], second [D, F]; block
+  /// storages round them.
+  void load(Index e, const ConstMatrixView<Real>* part, const ConstMatrixView<Real>& second_matrix) noexcept {
+    if constexpr (BlockStorage<Storage>) {
+      pack_blocks(first(e), [&](Index position) noexcept { return first_column(part, position); });
+      pack_blocks(second(e), [&](Index position) noexcept {
+        return position < width() ? second_matrix.row(position) : nullptr;
+      });
+    } else {
+      for (Index p = 0; p < kParts; ++p) pack_part(part[p], p, first(e));
+      pack_plain<Real>(second_matrix, second(e));
+    }
+  }
+
+  /// The inverse: what the kernels multiply with.
+  void unpack(Index e, const MatrixView<Real>* part, const MatrixView<Real>& second_matrix) const noexcept {
+    if constexpr (BlockStorage<Storage>) {
+      unpack_blocks(first(e), [&](Index position) noexcept { return first_column(part, position); });
+      unpack_blocks(second(e), [&](Index position) noexcept {
+        return position < width() ? second_matrix.row(position) : nullptr;
+      });
+    } else {
+      for (Index p = 0; p < kParts; ++p) unpack_part(first(e), p, part[p]);
+      unpack_plain(second(e), second_matrix);
+    }
   }
 
   /// Matrices uniform in +-1 / sqrt(inputs), biases 0. The draw of an element depends on (seed, matrix,
-  /// expert, its place in the published matrix) alone.
+  /// expert, its place in the published matrix) alone; block storages round it. Allocates the columns that
+  /// are rounded together.
   template <Executor X>
-  void initialise(std::uint64_t seed, X& executor) noexcept {
+  void initialise(std::uint64_t seed, X& executor) {
     first_bias_.fill(0);
     second_bias_.fill(0);
-    executor.parallel_for(experts(), [&](Index e, Index) noexcept {
-      for (Index part = 0; part < kParts; ++part) draw(seed, part, e, first_view(e, part));
-      draw(seed, kParts, e, second_view(e));
-    });
+    if constexpr (BlockStorage<Storage>) {
+      const Index longest = std::max(width(), hidden());
+      Buffer<Real> columns(checked_product("columns", executor.concurrency(), kPanel<Real>, longest));
+      executor.parallel_for(experts(), [&](Index e, Index worker) noexcept {
+        Real* const own = columns.data() + worker * kPanel<Real> * longest;
+        draw_blocks(seed, e, own, first(e), [&](Index position) noexcept {
+          return Place{position % kPanel<Real> / kColumns, hidden_of(position), hidden()};
+        });
+        draw_blocks(seed, e, own, second(e), [&](Index position) noexcept {
+          return Place{kParts, position, width()};
+        });
+      });
+    } else {
+      executor.parallel_for(experts(), [&](Index e, Index) noexcept {
+        for (Index part = 0; part < kParts; ++part) draw(seed, part, e, first_view(e, part));
+        draw(seed, kParts, e, second_view(e));
+      });
+    }
   }
 
+  /// Of a block storage only the biases: rounded weights have no element to point at.
   template <class Visitor>
-  void visit_parameters(TwoLayerWeights* gradients, Visitor&& f, Index first_id) {
+  void visit_parameters(TwoLayerWeights<Layout, Real>* gradients, Visitor&& f, Index first_id) {
     const auto show = [&](Index e, const char* matrix, const char* kind, auto view_of) {
       f(Parameter<Real>{ParameterName("experts.", first_id + e, ".", matrix, kind).c_str(), view_of(*this),
                         gradients == nullptr ? ParameterView<Real>{} : view_of(*gradients)});
     };
     for (Index e = 0; e < experts(); ++e) {
       for (Index p = 0; p < kParts; ++p) {
-        show(e, Layout::kPart[p], ".weight", [&](auto& w) { return w.first_view(e, p); });
+        if constexpr (DenseStorage<Storage>) {
+          show(e, Layout::kPart[p], ".weight", [&](auto& w) { return w.first_view(e, p); });
+        }
         if (has_bias()) show(e, Layout::kPart[p], ".bias", [&](auto& w) { return w.first_bias_view(e, p); });
       }
-      show(e, Layout::kSecond, ".weight", [&](auto& w) { return w.second_view(e); });
+      if constexpr (DenseStorage<Storage>) {
+        show(e, Layout::kSecond, ".weight", [&](auto& w) { return w.second_view(e); });
+      }
       if (has_bias()) show(e, Layout::kSecond, ".bias", [&](auto& w) { return w.second_bias_view(e); });
     }
   }
 
   template <class Visitor>
-  void visit_storage(TwoLayerWeights* gradients, Visitor&& f) {
-    const auto show = [&](const char* name, const char* kind, Buffer<Real> TwoLayerWeights::*range) {
-      f(ParameterName(name, kind).c_str(), (this->*range).data(),
-        gradients == nullptr ? nullptr : (gradients->*range).data(), (this->*range).size());
+  void visit_storage(TwoLayerWeights<Layout, Real>* gradients, Visitor&& f) {
+    const auto show = [&](const char* name, const char* kind, auto range_of) {
+      Buffer<Real>& values = range_of(*this);
+      f(ParameterName(name, kind).c_str(), values.data(),
+        gradients == nullptr ? nullptr : range_of(*gradients).data(), values.size());
     };
-    show(Layout::kFirstStorage, "", &TwoLayerWeights::first_);
-    show(Layout::kSecondStorage, "", &TwoLayerWeights::second_);
+    if constexpr (DenseStorage<Storage>) {
+      show(
+          Layout::kFirstStorage, "", [](auto& w) -> auto& { return w.first_; });
+      show(
+          Layout::kSecondStorage, "", [](auto& w) -> auto& { return w.second_; });
+    }
     if (!has_bias()) return;
-    show(Layout::kFirstStorage, ".bias", &TwoLayerWeights::first_bias_);
-    show(Layout::kSecondStorage, ".bias", &TwoLayerWeights::second_bias_);
+    show(
+        Layout::kFirstStorage, ".bias", [](auto& w) -> auto& { return w.first_bias_; });
+    show(
+        Layout::kSecondStorage, ".bias", [](auto& w) -> auto& { return w.second_bias_; });
   }
 
  private:
+  template <class, class>
+  friend class TwoLayerWeights;
+
   static const TwoLayerOptions& checked(const TwoLayerOptions& options) {
     require_range("experts", options.experts, 1, std::numeric_limits<ExpertId>::max());
     require_range("width", options.width, 1, PTRDIFF_MAX);
     require_range("hidden", options.hidden, 1, PTRDIFF_MAX);
     // Room to round up to whole panels and to count bytes of both parts.
-    constexpr Index kMargin = 4 * kPanel<Real> * Index{sizeof(Real)};
+    constexpr Index kMargin = 4 * kPanel<Real> * kPanel<Real> * Index{sizeof(Real)};
     checked_product("experts x width x hidden", options.experts, options.width, options.hidden, kMargin);
     return options;
   }
 
+  /// Hidden column at `position` of the first layer.
+  static Index hidden_of(Index position) noexcept {
+    return position / kPanel<Real> * kColumns + position % kColumns;
+  }
+
+  template <class View>
+  auto* first_column(const View* part, Index position) const noexcept {
+    const Index column = hidden_of(position);
+    return column < hidden() ? part[position % kPanel<Real> / kColumns].row(column) : nullptr;
+  }
+
+  static void pack_part(const ConstMatrixView<Real>& from, Index part, const PackedView<Real>& to) noexcept {
+    if constexpr (kParts == 1) {
+      pack_plain<Real>(from, to);
+    } else {
+      pack_half<Real>(from, part, to);
+    }
+  }
+  static void unpack_part(const PackedView<const Real>& from, Index part,
+                          const MatrixView<Real>& to) noexcept {
+    if constexpr (kParts == 1) {
+      unpack_plain(from, to);
+    } else {
+      unpack_half(from, part, to);
+    }
+  }
+
   Index second_panels() const noexcept { return plain_panels<Real>(width()); }
   Index second_positions() const noexcept { return second_panels() * kPanel<Real>; }
-  Index first_size() const noexcept { return packed_size<Real>(width(), first_panels()); }
-  Index second_size() const noexcept { return packed_size<Real>(hidden(), second_panels()); }
+  Index first_size() const noexcept { return packed_size<Storage>(width(), first_panels()); }
+  Index second_size() const noexcept { return packed_size<Storage>(hidden(), second_panels()); }
 
   /// The matrix takes the place of the step in the key, so that no two share a draw; routers and frames use
   /// steps below kFirstStep.
+  class Draw {
+   public:
+    Draw(std::uint64_t seed, Index matrix, Index e, Index inputs) noexcept
+        : random_(seed, static_cast<std::uint64_t>(kFirstStep + matrix), DrawStream::initialise),
+          e_(static_cast<std::uint32_t>(e)),
+          inputs_(inputs),
+          bound_(1 / std::sqrt(static_cast<double>(inputs))) {}
+    /// Of the element of output o and input i.
+    Real operator()(Index o, Index i) const noexcept {
+      const double u = random_.uniform(static_cast<std::uint64_t>(o * inputs_ + i), e_);
+      return static_cast<Real>(bound_ * (2 * u - 1));
+    }
+
+   private:
+    static constexpr Index kFirstStep = 256;
+    KeyedRandom random_;
+    std::uint32_t e_;
+    Index inputs_;
+    double bound_;
+  };
+
   static void draw(std::uint64_t seed, Index matrix, Index e, const ParameterView<Real>& view) noexcept {
-    constexpr Index kFirstStep = 256;
-    const KeyedRandom random(seed, static_cast<std::uint64_t>(kFirstStep + matrix), DrawStream::initialise);
-    const double bound = 1 / std::sqrt(static_cast<double>(view.cols));
+    const Draw value(seed, matrix, e, view.cols);
     for (Index o = 0; o < view.rows; ++o) {
-      for (Index i = 0; i < view.cols; ++i) {
-        const double u =
-            random.uniform(static_cast<std::uint64_t>(o * view.cols + i), static_cast<std::uint32_t>(e));
-        view(o, i) = static_cast<Real>(bound * (2 * u - 1));
-      }
+      for (Index i = 0; i < view.cols; ++i) view(o, i) = value(o, i);
+    }
+  }
+
+  /// Where a packed column belongs: output `o` of `outputs` of a matrix; none if it is padding.
+  struct Place {
+    Index matrix, o, outputs;
+  };
+
+  /// `columns`: room for one panel, [kPanel][view.rows].
+  template <class PlaceOf>
+  static void draw_blocks(std::uint64_t seed, Index e, Real* columns, const PackedView<Storage>& view,
+                          PlaceOf place_of) noexcept {
+    for (Index j = 0; j < view.panels; ++j) {
+      const auto column = [&](Index position) noexcept -> const Real* {
+        const Place place = place_of(position);
+        if (place.o >= place.outputs) return nullptr;
+        const Draw value(seed, place.matrix, e, view.rows);
+        Real* const to = columns + position % kPanel<Real> * view.rows;
+        for (Index i = 0; i < view.rows; ++i) to[i] = value(place.o, i);
+        return to;
+      };
+      pack_panel(view, j, column);
     }
   }
 
   TwoLayerOptions shape_;
-  Buffer<Real> first_;        // [E] x [D][first_panels]
-  Buffer<Real> second_;       // [E] x [F][second_panels]
-  Buffer<Real> first_bias_;   // [E, first_positions], empty without biases
+  Buffer<Element> first_;     // [E] x [D][first_panels]
+  Buffer<Element> second_;    // [E] x [F][second_panels]
+  Buffer<Real> first_bias_;   // [E, bias_positions], empty without biases
   Buffer<Real> second_bias_;  // [E, second_positions]
 };
 

@@ -13,6 +13,7 @@
 #include "moe/dispatch/gather.hpp"
 #include "moe/expert/concept.hpp"
 #include "moe/expert/shared.hpp"
+#include "moe/kernel/panel.hpp"
 #include "moe/layer/frame.hpp"
 #include "moe/layer/input_checks.hpp"
 #include "moe/layer/values.hpp"
@@ -218,7 +219,8 @@ class MoeLayer {
 
     const DispatchPlan<Real>& plan = tape.plan_;
     const ConstMatrixView<Real> x = tape.input_.x(tokens);
-    const BackwardScratch scratch(arena, plan.slots(), tape.table_.pairs(), experts_.width());
+    const bool on_input = weighs_input();
+    const BackwardScratch scratch(arena, plan.slots(), tape.table_.pairs(), experts_.width(), on_input);
 
     // 5 combine: every slot gets its token's dY and its weight.
     const ConstMatrixView<Real> dy_inner =
@@ -228,14 +230,21 @@ class MoeLayer {
     // 4 experts, 3 dispatch: their input gradients are summed like results.
     const ConstMatrixView<Real> x_inner = frame_.inner_x(tape.frame_, x);
     const MatrixView<Real> dx_inner = frame_.inner_dx(gradients.dx, tokens, arena);
-    const RowSink<Real> dx_rows = make_sink(dx_inner ? scratch.dx : nullptr, scratch.dx_row, plan.slots());
+    const RowSink<Real> dx_rows =
+        make_sink(dx_inner || on_input ? scratch.dx : nullptr, scratch.dx_row, plan.slots());
     const Index mark = arena.mark();
-    experts_.backward(make_batch(plan, x_inner, scratch.x_row), tape.experts_,
-                      RowGradients<Real>{scratch.dy_row, plan.weight, scratch.dweight_slot, dx_rows},
+    for (Index s = 0; on_input && s < plan.slots(); ++s) scratch.one[s] = 1;
+    experts_.backward(make_batch(plan, x_inner, scratch.x_row, scratch.scaled, executor), tape.experts_,
+                      RowGradients<Real>{scratch.dy_row, on_input ? scratch.one : plan.weight,
+                                         scratch.dweight_slot, dx_rows},
                       gradients.experts, arena, executor);
     arena.rewind(mark);
+    for (Index s = 0; on_input && s < plan.slots(); ++s) {  // the slot read w x
+      const Real* const row = scratch.dx_row[s];
+      scratch.dweight_slot[s] = row == nullptr ? 0 : dot(row, x_inner.row(Index{plan.token[s]}), x_inner.cols);
+    }
     if (dx_inner) {
-      combine_rows(plan, scratch.dx_row, static_cast<const Real*>(nullptr), dx_inner, arena, executor);
+      combine_rows(plan, scratch.dx_row, on_input ? plan.weight : nullptr, dx_inner, arena, executor);
       arena.rewind(mark);
       frame_.before_backward(tape.frame_, x, dx_inner, gradients.dx, gradients.frame, arena, executor);
       arena.rewind(mark);
@@ -298,10 +307,12 @@ class MoeLayer {
     const Real** x_row;  // [P] what the experts read
     const Real** z_row;  // [P] their results
     Real* z;             // [P, D] storage of the results
-    ForwardScratch(Arena& arena, Index slots, Index width)
+    Real* scaled;        // [P, D] weighted rows; null unless weights are on the input
+    ForwardScratch(Arena& arena, Index slots, Index width, bool on_input)
         : x_row(arena.take<const Real*>(slots)),
           z_row(arena.take<const Real*>(slots)),
-          z(arena.take<Real>(checked_product("expert results", slots, width))) {}
+          z(arena.take<Real>(checked_product("expert results", slots, row_stride<Real>(width)))),
+          scaled(on_input ? arena.take<Real>(slots * row_stride<Real>(width)) : nullptr) {}
   };
 
   struct BackwardScratch {
@@ -311,13 +322,17 @@ class MoeLayer {
     Real* dx;             // [P, D]
     Real* dweight_slot;   // [P]
     Real* dweight_pair;   // [pairs of the table]
-    BackwardScratch(Arena& arena, Index slots, Index pairs, Index width)
+    Real* scaled;         // [P, D], null unless weights are on the input, as is:
+    Real* one;            // [P] the weights of the results
+    BackwardScratch(Arena& arena, Index slots, Index pairs, Index width, bool on_input)
         : x_row(arena.take<const Real*>(slots)),
           dy_row(arena.take<const Real*>(slots)),
           dx_row(arena.take<const Real*>(slots)),
-          dx(arena.take<Real>(checked_product("expert gradients", slots, width))),
+          dx(arena.take<Real>(checked_product("expert gradients", slots, row_stride<Real>(width)))),
           dweight_slot(arena.take<Real>(slots)),
-          dweight_pair(arena.take<Real>(pairs)) {}
+          dweight_pair(arena.take<Real>(pairs)),
+          scaled(on_input ? arena.take<Real>(slots * row_stride<Real>(width)) : nullptr),
+          one(on_input ? arena.take<Real>(slots) : nullptr) {}
   };
 
   // What run() takes from its arena, in its order.
@@ -333,7 +348,7 @@ class MoeLayer {
     arena.rewind(planned);
     arena.take<bool>(tokens);
     frame_.measure(arena, tokens, concurrency);
-    ForwardScratch{arena, pairs, width};
+    ForwardScratch{arena, pairs, width, weighs_input()};
     const Index carved = arena.mark();
     experts_.measure(arena, pairs, concurrency);
     arena.rewind(carved);
@@ -345,7 +360,7 @@ class MoeLayer {
 
   void measure_backward(Arena& arena, const CallShape& shape, Index concurrency) const {
     const Index tokens = shape.tokens, pairs = router_.max_pairs(shape);
-    BackwardScratch{arena, pairs, pairs, experts_.width()};
+    BackwardScratch{arena, pairs, pairs, experts_.width(), weighs_input()};
     frame_.measure_backward(arena, tokens, concurrency);
     const Index carved = arena.mark();
     experts_.measure_backward(arena, pairs, concurrency);
@@ -409,8 +424,8 @@ class MoeLayer {
     for (Index t = 0; t < tokens; ++t) active[t] = in.takes_part(t) && !table.spoiled[t];
     const ConstMatrixView<Real> x_inner = frame_.before(x, part_tape(tape, &Tape::frame_), arena, executor);
     const MatrixView<Real> y_inner = frame_.inner_y(out.y, arena);
-    const ForwardScratch scratch(arena, plan.slots(), experts_.width());
-    const RowBatch<Real> batch = make_batch(plan, x_inner, scratch.x_row);
+    const ForwardScratch scratch(arena, plan.slots(), experts_.width(), weighs_input());
+    const RowBatch<Real> batch = make_batch(plan, x_inner, scratch.x_row, scratch.scaled, executor);
     const RowSink<Real> sink = make_sink(scratch.z, scratch.z_row, plan.slots());
     mark = arena.mark();
     if constexpr (kTaped) {
@@ -421,7 +436,7 @@ class MoeLayer {
     arena.rewind(mark);
 
     // 5 combine
-    combine_rows(plan, scratch.z_row, plan.weight, y_inner, arena, executor);
+    combine_rows(plan, scratch.z_row, weighs_input() ? nullptr : plan.weight, y_inner, arena, executor);
     arena.rewind(mark);
     frame_.after(y_inner, out.y, active, part_tape(tape, &Tape::frame_), arena, executor);
     arena.rewind(mark);
@@ -465,14 +480,22 @@ class MoeLayer {
     }
   }
 
+  bool weighs_input() const noexcept { return impl::weight_place(router_) == WeightPlace::input; }
+
+  /// `scaled` [P, D]: storage of the weighted rows; null if rows are read as they are.
+  template <Executor X>
   static RowBatch<Real> make_batch(const DispatchPlan<Real>& plan, const ConstMatrixView<Real>& x,
-                                   const Real** row) noexcept {
+                                   const Real** row, Real* scaled, X& executor) {
     gather_row_pointers(plan, x, row);
-    return {row, plan.token, plan.offsets, plan.experts};
+    if (scaled != nullptr) {  // slots of one token no longer read the same row
+      scale_gathered_rows(plan, x.cols, row, scaled, executor);
+      return {row, plan.token, plan.offsets, plan.experts};
+    }
+    return {row, plan.token, plan.offsets, plan.experts, plan.tokens};
   }
 
   RowSink<Real> make_sink(Real* data, const Real** result, Index slots) const noexcept {
-    const RowSink<Real> sink{data, experts_.width(), result};
+    const RowSink<Real> sink{data, row_stride<Real>(experts_.width()), result};
     for (Index s = 0; s < slots; ++s) result[s] = data == nullptr ? nullptr : sink.row(s);
     return sink;
   }

@@ -6,7 +6,8 @@
 // n / kPanel. A *paired* matrix holds two matrices [K][F], gate and up of a gated unit: panel j is
 // [K][gate columns j*kHalf .. | up columns j*kHalf ..], so that one tile of the product has both numbers of
 // its hidden columns. Columns are counted in *panel order*, position = panel * kPanel + column of the panel.
-// Positions beyond the last column are zero, and stay zero.
+// Positions beyond the last column are zero, and stay zero. A block storage has the same panels, cut along k
+// into blocks of 32 rows (the last one padded with zeros).
 #pragma once
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
 #include "moe/kernel/panel.hpp"
+#include "moe/weights/storage.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -31,9 +33,9 @@ constexpr Index paired_panels(Index columns) noexcept {
 }
 
 /// Elements of `panels` panels of `rows` rows.
-template <class T>
+template <class Storage>
 constexpr Index packed_size(Index rows, Index panels) noexcept {
-  return rows * panels * kPanel<T>;
+  return panels * StorageTraits<Storage>::panel_size(rows);
 }
 
 /// Position, in panel order, of column n of half `half` (0: gate, 1: up) of a paired matrix.
@@ -42,32 +44,36 @@ constexpr Index paired_position(Index half, Index n) noexcept {
   return n / kHalf<T> * kPanel<T> + half * kHalf<T> + n % kHalf<T>;
 }
 
-/// View of a packed matrix; T may be const. `data` is aligned to 64 bytes and holds packed_size(rows, panels)
-/// elements: the flat range on which elementwise optimisers work, since zero padding with zero gradients
-/// stays zero.
+/// View of a packed matrix; T, a storage, may be const. `data` is aligned to 64 bytes and holds
+/// packed_size(rows, panels) elements. Of a dense storage that is the flat range on which elementwise
+/// optimisers work, since zero padding with zero gradients stays zero.
 template <class T>
 struct PackedView {
-  using Value = std::remove_const_t<T>;
+  using Storage = std::remove_const_t<T>;
+  using Element = std::conditional_t<std::is_const_v<T>, const typename StorageTraits<Storage>::Element,
+                                     typename StorageTraits<Storage>::Element>;
 
-  T* data = nullptr;
+  Element* data = nullptr;
   Index rows = 0;    // K, the summed index
   Index panels = 0;  // of kPanel columns each
 
   constexpr PackedView() = default;
-  constexpr PackedView(T* data_, Index rows_, Index panels_) noexcept
+  constexpr PackedView(Element* data_, Index rows_, Index panels_) noexcept
       : data(data_), rows(rows_), panels(panels_) {}
   /// A view of const elements from one of mutable elements.
   template <class U>
-  requires(std::is_const_v<T>&& std::is_same_v<U, Value>) constexpr PackedView(
+  requires(std::is_const_v<T>&& std::is_same_v<U, Storage>) constexpr PackedView(
       const PackedView<U>& other) noexcept
       : PackedView(other.data, other.rows, other.panels) {}
 
-  constexpr Index size() const noexcept { return packed_size<Value>(rows, panels); }
-  constexpr T* panel(Index j) const noexcept { return data + j * rows * kPanel<Value>; }
+  constexpr Index size() const noexcept { return packed_size<Storage>(rows, panels); }
+  constexpr Element* panel(Index j) const noexcept {
+    return data + j * StorageTraits<Storage>::panel_size(rows);
+  }
   /// Element of row k at `position` in panel order.
-  constexpr T& at(Index k, Index position) const noexcept {
-    MOE_ASSERT(k >= 0 && k < rows && position >= 0 && position < panels * kPanel<Value>);
-    return panel(position / kPanel<Value>)[k * kPanel<Value> + position % kPanel<Value>];
+  constexpr T& at(Index k, Index position) const noexcept requires DenseStorage<Storage> {
+    MOE_ASSERT(k >= 0 && k < rows && position >= 0 && position < panels * kPanel<Storage>);
+    return panel(position / kPanel<Storage>)[k * kPanel<Storage> + position % kPanel<Storage>];
   }
 };
 
