@@ -31,7 +31,7 @@ inline constexpr Index kFewestRows = 64;
 inline constexpr Index kMostRows = 256;
 
 /// Rows from which on the next panel is prefetched. Fewer rows leave the memory no idle time to use.
-inline constexpr Index kPrefetchRows = 6;
+inline constexpr Index kPrefetchRows = 8;
 
 /// Transposed panels are built in slices of at most this many of their rows: 256 KiB, which stay in the
 /// second-level cache beside what is prefetched.
