@@ -49,6 +49,10 @@ inline constexpr Index kPanelCost = 8;
 /// A task of this cost takes about 5 microseconds, a hundred times what claiming it takes.
 inline constexpr Index kLeastCost = 8192;
 
+struct NoAnnounce {
+  constexpr void operator()(Index, Index) const noexcept {}
+};
+
 /// f(first row, rows, block, blocks) for even blocks of at most kMost rows.
 template <Index kMost, class F>
 MOE_ALWAYS_INLINE void for_each_row_block(Index rows, F f) noexcept {
@@ -75,10 +79,13 @@ constexpr Index grouped_scratch() noexcept {
 /// rows [P]: row p has TileKernel's cells for weight_of(g).rows numbers. weight_of(g) -> PackedView of const,
 /// a multiple of kPanels panels. epilogue(g, first, m, unit, tile), noexcept, gets the finished tiles
 /// [kPanels][TileKernel::kRows][kPanel] of panels unit * kPanels and on, rows first .. first + m - 1, exactly
-/// once, from any worker; it may overwrite them. tasks: scratch [task_list_size(groups)].
-template <class Arch, Index kPanels = 1, class Cell, class WeightOf, class Epilogue, Executor X>
+/// once, from any worker; it may overwrite them. announce(row, unit), noexcept, is called before the tile of
+/// that row is computed: the place to prefetch what the epilogue will write. tasks: scratch
+/// [task_list_size(groups)].
+template <class Arch, Index kPanels = 1, class Cell, class WeightOf, class Epilogue, Executor X,
+          class Announce = impl::NoAnnounce>
 void grouped_gemm(const Cell* const* rows, const Index* offsets, Index groups, WeightOf weight_of,
-                  Epilogue epilogue, Index* tasks, X& executor) noexcept {
+                  Epilogue epilogue, Index* tasks, X& executor, Announce announce = {}) noexcept {
   using View = std::invoke_result_t<WeightOf, Index>;
   using Kernel = TileKernel<Arch, typename View::Storage>;
   using T = typename Kernel::Real;
@@ -105,6 +112,7 @@ void grouped_gemm(const Cell* const* rows, const Index* offsets, Index groups, W
     for (Index unit = task.unit; unit < task.unit_end; ++unit) {
       impl::for_each_row_block<Kernel::kRows>(
           count, [&](Index first, Index m, Index block, Index blocks) noexcept {
+            for (Index i = 0; i < m; ++i) announce(first_row + first + i, unit);
             for (Index p = 0; p < kPanels; ++p) {
               const Index j = unit * kPanels + p;
               PanelFetch fetch;

@@ -21,6 +21,7 @@
 #include "moe/expert/prepared_rows.hpp"
 #include "moe/expert/slot_tasks.hpp"
 #include "moe/expert/two_layer_weights.hpp"
+#include "moe/kernel/prefetch.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/kernel/row_group.hpp"
 #include "moe/weights/storage.hpp"
@@ -261,7 +262,12 @@ class TwoLayerBank {
             copy_row(z, sink.row(first + i) + column, count);
           }
         },
-        scratch.tasks, executor);
+        scratch.tasks, executor,
+        [&](Index s, Index j) noexcept {
+          const Real* const z = sink.row(s) + j * kPanel<Real>;
+          prefetch_write(z);
+          prefetch_write(z + kHalf<Real>);
+        });
   }
 
   /// dpre of a row, panel by panel. Padding becomes 0, whatever x was: it must not reach dx, and its gradient
