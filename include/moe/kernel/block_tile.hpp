@@ -1,0 +1,30 @@
+// Micro-kernel of products with low-precision weights: a few prepared rows times one panel of blocks.
+#pragma once
+
+#include "moe/kernel/row_group.hpp"
+#include "moe/kernel/weight_block.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// Most rows of one tile.
+template <class Arch, class Storage>
+inline constexpr Index kBlockTileRows = impl::BlockShape<impl::BlockPath<Arch, Storage>, Storage>::kRows;
+
+/// tile[i][c] = sum over k of rows[i][k] * panel[k][c], for i < m and c < kPanel<float>.
+///
+/// Shapes: rows [m] pointers to `groups` groups each; panel [groups]; tile [m][kPanel<float>] aligned to 64
+/// bytes; 1 <= m <= kBlockTileRows<Arch, Storage>. BFloat16: one chain of float, k ascending, two k a step
+/// where the target has the instruction. Int8Groups, Int4Groups: per group the exact integer sum of code
+/// times code, then sum = fma(float(that) * row's scale, weight's scale, sum), groups ascending from +0. The
+/// bits of an element depend on its row and its column alone, never on m or on fetch: part `part` of `parts`
+/// of the panel at fetch.at, which has as many blocks (fetch.pitch is not used).
+template <class Arch, class Storage>
+inline void block_tile(const RowGroup<Arch, Storage>* const* rows, Index m, Index groups,
+                       const WeightBlock<Storage>* panel, float* tile,
+                       const PanelFetch& fetch = {}) noexcept {
+  MOE_ASSERT(m >= 1 && m <= (kBlockTileRows<Arch, Storage>));
+  MOE_ASSERT(groups >= 0);
+  impl::block_tile(rows, m, groups, panel, tile, fetch, impl::BlockPath<Arch, Storage>{});
+}
+
+MOE_NAMESPACE_END

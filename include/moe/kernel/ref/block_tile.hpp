@@ -1,0 +1,133 @@
+// Plain loops of prepare_row and block_tile, and the words their forms share.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <limits>
+
+#include "moe/kernel/arch.hpp"
+#include "moe/kernel/panel.hpp"
+#include "moe/kernel/ref/gemm_tile.hpp"
+#include "moe/kernel/weight_block.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+namespace impl {
+
+/// Which code serves a storage format on an instruction set, and which rows it reads: `Row`, and `kRows`, the
+/// most of them in one tile.
+template <class Path, class Storage>
+struct BlockShape;
+
+/// A group of a row as floats that the format can hold.
+struct FloatGroup {
+  float x[kBlockRows];
+};
+
+/// A group of a row in 8 bits: number = code * scale; start = -WeightBlock::kOffset * sum of the codes, which
+/// makes up for the offset of the stored weights.
+struct CodeGroup {
+  std::int8_t codes[kBlockRows];
+  float scale;
+  std::int32_t start;
+};
+
+/// Below this a group of a row counts as zeros: 127 / largest must not overflow.
+inline constexpr float kLeastRowNumber = 0x1p-118f;
+inline constexpr std::uint32_t kInfBits = 0x7F800000u;
+
+/// x + this has the integer nearest to x, ties to even, in its low bits, for |x| < 2^22.
+inline constexpr float kRoundToInteger = 0x1.8p23f;
+
+/// What 32 numbers are multiplied by to become codes, and what the codes are multiplied by: 127 / largest and
+/// largest / 127; 0 and NaN if one is not finite.
+struct RowScale {
+  float to_codes;
+  float from_codes;
+};
+inline RowScale row_scale(std::uint32_t magnitude) noexcept {
+  const float largest = std::bit_cast<float>(magnitude);
+  if (magnitude >= kInfBits) return {0, std::numeric_limits<float>::quiet_NaN()};
+  if (magnitude < std::bit_cast<std::uint32_t>(kLeastRowNumber)) return {0, 0};
+  return {127 / largest, largest / 127};
+}
+
+template <class Storage>
+struct BlockShape<reference_arch, Storage> {
+  using Row = CodeGroup;
+  static constexpr Index kRows = 4;
+};
+template <>
+struct BlockShape<reference_arch, BFloat16> {
+  using Row = FloatGroup;
+  static constexpr Index kRows = 4;
+};
+
+inline void prepare_group(const float* x, Index count, FloatGroup& group, BFloat16, reference_arch) noexcept {
+  for (Index k = 0; k < kBlockRows; ++k) group.x[k] = k < count ? BFloat16::from_float(x[k]).to_float() : 0;
+}
+
+template <class Storage>
+void prepare_group(const float* x, Index count, CodeGroup& group, Storage, reference_arch) noexcept {
+  std::uint32_t largest = 0;
+  for (Index k = 0; k < count; ++k) {
+    const std::uint32_t magnitude = std::bit_cast<std::uint32_t>(x[k]) & 0x7FFFFFFFu;
+    largest = largest < magnitude ? magnitude : largest;
+  }
+  const RowScale scale = row_scale(largest);
+  std::int32_t sum = 0;
+  for (Index k = 0; k < kBlockRows; ++k) {
+    const float x_k = k < count && scale.to_codes != 0 ? x[k] : 0.0f;
+    const float shifted = fma(x_k, scale.to_codes, kRoundToInteger);
+    const auto code = static_cast<std::int8_t>(shifted - kRoundToInteger);
+    group.codes[k] = code;
+    sum += code;
+  }
+  group.scale = scale.from_codes;
+  group.start = -WeightBlock<Storage>::kOffset * sum;
+}
+
+template <class Row, class Storage>
+void prepare_row(const float* x, Index count, Row* groups, Storage storage, reference_arch arch) noexcept {
+  for (Index k = 0; k < count; k += kBlockRows) {
+    prepare_group(x + k, count - k < kBlockRows ? count - k : kBlockRows, groups[k / kBlockRows], storage,
+                  arch);
+  }
+}
+
+inline void block_tile(const FloatGroup* const* rows, Index m, Index groups,
+                       const WeightBlock<BFloat16>* panel, float* tile, const PanelFetch&,
+                       reference_arch) noexcept {
+  for (Index i = 0; i < m; ++i) {
+    float* const sums = tile + i * kPanel<float>;
+    for (Index c = 0; c < kPanel<float>; ++c) {
+      float sum = 0;
+      for (Index k = 0; k < groups * kBlockRows; ++k) {
+        const float weight = panel[k / kBlockRows].at(k % kBlockRows, c).to_float();
+        sum = fma(rows[i][k / kBlockRows].x[k % kBlockRows], weight, sum);
+      }
+      sums[c] = sum;
+    }
+  }
+}
+
+template <class Storage>
+void block_tile(const CodeGroup* const* rows, Index m, Index groups, const WeightBlock<Storage>* panel,
+                float* tile, const PanelFetch&, reference_arch) noexcept {
+  for (Index i = 0; i < m; ++i) {
+    float* const sums = tile + i * kPanel<float>;
+    for (Index c = 0; c < kPanel<float>; ++c) {
+      float sum = 0;
+      for (Index g = 0; g < groups; ++g) {
+        std::int32_t dot = 0;
+        for (Index k = 0; k < kBlockRows; ++k) dot += rows[i][g].codes[k] * panel[g].code(k, c);
+        sum = fma(static_cast<float>(dot) * rows[i][g].scale, panel[g].scale(c).to_float(), sum);
+      }
+      sums[c] = sum;
+    }
+  }
+}
+
+}  // namespace impl
+
+MOE_NAMESPACE_END

@@ -1,0 +1,211 @@
+// block_tile in float vectors, and what all forms in vector registers share.
+//
+// Weights are widened to float in registers, once for all rows of the tile. Products of codes are integers,
+// and so are their sums, below 2^24: exact in float in any order.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <utility>
+
+#include "moe/kernel/arch.hpp"
+#include "moe/kernel/prefetch.hpp"
+#include "moe/kernel/ref/block_tile.hpp"
+#include "moe/kernel/simd/gemm_tile.hpp"
+#include "moe/kernel/simd/row_group.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+namespace impl {
+
+/// Prefetches of one pass over a panel: `lines` cache lines, then `bump` bytes on, kFetchSteps times a block.
+struct FetchCursor {
+  const char* at = nullptr;
+  Index lines = 0;
+  Index bump = 0;
+
+  MOE_ALWAYS_INLINE void step() noexcept {
+    for (Index l = 0; l < lines; ++l) prefetch_l2(at + l * 64);
+    at += bump;
+  }
+};
+
+inline constexpr Index kFetchSteps = 4;
+
+/// The share of pass `pass` of `passes` of this call.
+inline FetchCursor fetch_cursor(const PanelFetch& fetch, Index groups, Index block_bytes, Index pass,
+                                Index passes) noexcept {
+  if (fetch.at == nullptr || groups == 0) return {};
+  const Index share = ceil_div(groups * block_bytes, fetch.parts * passes);
+  const Index bump = ceil_div(share, groups * kFetchSteps);
+  return {static_cast<const char*>(fetch.at) + (fetch.part * passes + pass) * share, ceil_div(bump, 64),
+          bump};
+}
+
+/// f(std::integral_constant of m), 1 <= m <= number of indices.
+template <class F, std::size_t... I>
+MOE_ALWAYS_INLINE void with_row_count(Index m, const F& f, std::index_sequence<I...>) noexcept {
+  static_cast<void>((... || (m == Index{I} + 1 && (f(std::integral_constant<std::size_t, I + 1>{}), true))));
+}
+
+/// Scales of as many columns as Words has lanes, as bits of floats.
+template <class Words>
+MOE_ALWAYS_INLINE Words widen_scales(const BFloat16* scales) noexcept {
+  using Halves = typename Lanes<sizeof(Words) / 4>::Halves;
+  return __builtin_convertvector(load_vector<Halves>(scales), Words) << 16;
+}
+template <class Words>
+MOE_ALWAYS_INLINE Words widen_scales(const Float16* scales) noexcept {
+  using Halves = typename Lanes<sizeof(Words) / 4>::Halves;
+  using Floats = typename Lanes<sizeof(Words) / 4>::Floats;
+  const Words half = __builtin_convertvector(load_vector<Halves>(scales), Words);
+  const Words magnitude = half & 0x7FFF;
+  const Words normal = (magnitude << 13) + 0x38000000;
+  const Words tiny = std::bit_cast<Words>(std::bit_cast<Floats>(normal + 0x800000) - 0x1p-14f);
+  const Words finite = magnitude < 0x400 ? tiny : normal;
+  return (magnitude < 0x7C00 ? finite : normal | kInfBits) | ((half & 0x8000) << 16);
+}
+
+/// One or the other k of a pair, kLanes columns from `column` on.
+template <Index kLanes, int kOfTwo>
+MOE_ALWAYS_INLINE auto widen_pair(const WeightBlock<BFloat16>& block, Index pair, Index column) noexcept {
+  using Words = typename Lanes<kLanes>::Words;
+  const Words both = load_vector<Words>(&block.pairs[pair][column]);
+  return std::bit_cast<typename Lanes<kLanes>::Floats>(kOfTwo == 0 ? both << 16 : both & 0xFFFF0000);
+}
+
+template <class Arch, class Storage>
+requires SimdArch<Arch>
+struct BlockShape<Arch, Storage> {
+  using Row = FloatCodeGroup;
+  static constexpr int kRegisters = TileShape<Arch, float>::kRegisters;
+  static constexpr Index kRows = TileShape<Arch, float>::kRows;
+  static constexpr int vectors(int m) noexcept { return TileShape<Arch, float>::vectors(m); }
+};
+template <class Arch>
+requires SimdArch<Arch>
+struct BlockShape<Arch, BFloat16> : TileShape<Arch, float> {
+  using Row = FloatGroup;
+};
+
+template <class Arch, int kVectors, std::size_t... R, std::size_t... V, std::size_t... I>
+MOE_NOINLINE void block_pass(const FloatGroup* const* rows, Index groups, const WeightBlock<BFloat16>* panel,
+                             Index column, float* tile, FetchCursor fetch, std::index_sequence<R...>,
+                             std::index_sequence<V...>, std::index_sequence<I...>) noexcept {
+  using B = Batch<float, Arch>;
+  constexpr Index kLanes = static_cast<Index>(B::size);
+  const float* const row[] = {rows[R]->x...};
+  B sum[] = {((void)I, B(0))...};
+  for (Index g = 0; g < groups; ++g, ++panel) {
+    for (Index pair = 0; pair < kBlockRows / 2; ++pair) {
+      if (pair % (kBlockRows / 2 / kFetchSteps) == 0) fetch.step();
+      const Index k = g * kBlockRows + 2 * pair;
+      {
+        B weight[] = {std::bit_cast<B>(widen_pair<kLanes, 0>(*panel, pair, column + Index{V} * kLanes))...};
+        (hold_in_register(weight[V]), ...);
+        ((sum[I] = fma(B(row[I / kVectors][k]), weight[I % kVectors], sum[I])), ...);
+      }
+      {
+        B weight[] = {std::bit_cast<B>(widen_pair<kLanes, 1>(*panel, pair, column + Index{V} * kLanes))...};
+        (hold_in_register(weight[V]), ...);
+        ((sum[I] = fma(B(row[I / kVectors][k + 1]), weight[I % kVectors], sum[I])), ...);
+      }
+    }
+  }
+  (sum[I].store_aligned(tile + Index{I / kVectors} * kPanel<float> + column + Index{I % kVectors} * kLanes),
+   ...);
+}
+
+/// Lanes of stored codes k = 4 quad + kByte, as floats.
+template <Index kLanes, int kByte, class Scale>
+MOE_ALWAYS_INLINE auto widen_codes(const WeightBlock<Int8Groups<Scale>>& block, Index quad,
+                                   Index column) noexcept {
+  using L = Lanes<kLanes>;
+  const auto four = load_vector<typename L::Words>(&block.quads[quad][column]);
+  const typename L::Words code = kByte == 3 ? four >> 24 : (four >> (8 * kByte)) & 0xFF;
+  return __builtin_convertvector(std::bit_cast<typename L::Ints>(code), typename L::Floats);
+}
+template <Index kLanes, int kByte, class Scale>
+MOE_ALWAYS_INLINE auto widen_codes(const WeightBlock<Int4Groups<Scale>>& block, Index quad,
+                                   Index column) noexcept {
+  using L = Lanes<kLanes>;
+  const auto four = load_vector<typename L::Words>(&block.quads[quad / 2][column]);
+  const typename L::Words code = (four >> (8 * kByte + 4 * (quad % 2))) & 0xF;
+  return __builtin_convertvector(std::bit_cast<typename L::Ints>(code), typename L::Floats);
+}
+
+template <class Arch, int kVectors, int kByte, class Block, std::size_t... V, std::size_t... I>
+MOE_ALWAYS_INLINE void code_step(const FloatCodeGroup* const* row, Index g, const Block& block, Index quad,
+                                 Index column, Batch<float, Arch>* dot, std::index_sequence<V...>,
+                                 std::index_sequence<I...>) noexcept {
+  using B = Batch<float, Arch>;
+  constexpr Index kLanes = static_cast<Index>(B::size);
+  B weight[] = {std::bit_cast<B>(widen_codes<kLanes, kByte>(block, quad, column + Index{V} * kLanes))...};
+  (hold_in_register(weight[V]), ...);
+  ((dot[I] = fma(B(row[I / kVectors][g].codes[4 * quad + kByte]), weight[I % kVectors], dot[I])), ...);
+}
+
+/// The sums live in the tile: a group's integer sums take the registers.
+template <class Arch, int kVectors, class Storage, std::size_t... R, std::size_t... V, std::size_t... I>
+MOE_NOINLINE void block_pass(const FloatCodeGroup* const* rows, Index groups,
+                             const WeightBlock<Storage>* panel, Index column, float* tile, FetchCursor fetch,
+                             std::index_sequence<R...>, std::index_sequence<V...> vectors,
+                             std::index_sequence<I...> all) noexcept {
+  using B = Batch<float, Arch>;
+  using Words = typename Lanes<static_cast<Index>(B::size)>::Words;
+  constexpr Index kLanes = static_cast<Index>(B::size);
+  const FloatCodeGroup* const row[] = {rows[R]...};
+  float* const sums = tile + column;
+  (B(0).store_aligned(sums + Index{I / kVectors} * kPanel<float> + Index{I % kVectors} * kLanes), ...);
+  for (Index g = 0; g < groups; ++g, ++panel) {
+    B dot[] = {B(row[I / kVectors][g].start)...};
+    for (Index quad = 0; quad < kBlockRows / 4; ++quad) {
+      if (quad % (kBlockRows / 4 / kFetchSteps) == 0) fetch.step();
+      code_step<Arch, kVectors, 0>(row, g, *panel, quad, column, dot, vectors, all);
+      code_step<Arch, kVectors, 1>(row, g, *panel, quad, column, dot, vectors, all);
+      code_step<Arch, kVectors, 2>(row, g, *panel, quad, column, dot, vectors, all);
+      code_step<Arch, kVectors, 3>(row, g, *panel, quad, column, dot, vectors, all);
+    }
+    const B scale[] = {std::bit_cast<B>(widen_scales<Words>(panel->scales + column + Index{V} * kLanes))...};
+    const auto add = [&](B d, float row_scale, const B& weight_scale, float* sum) noexcept {
+      fma(B(d * B(row_scale)), weight_scale, B::load_aligned(sum)).store_aligned(sum);
+    };
+    (add(dot[I], row[I / kVectors][g].scale, scale[I % kVectors],
+         sums + Index{I / kVectors} * kPanel<float> + Index{I % kVectors} * kLanes),
+     ...);
+  }
+}
+
+/// Whole panels for m rows, in passes of as many columns as the registers hold. Path: as in BlockShape; Arch:
+/// whose vectors.
+template <class Path, class Arch, class Row, class Storage>
+void tile_of_blocks(const Row* const* rows, Index m, Index groups, const WeightBlock<Storage>* panel,
+                    float* tile, const PanelFetch& fetch) noexcept {
+  using Shape = BlockShape<Path, Storage>;
+  constexpr Index kLanes = static_cast<Index>(Batch<float, Arch>::size);
+  with_row_count(
+      m,
+      [&](auto count) noexcept {
+        constexpr std::size_t kRows = decltype(count)::value;
+        constexpr int kVectors = Shape::vectors(static_cast<int>(kRows));
+        constexpr Index kPasses = kPanel<float> / (kVectors * kLanes);
+        for (Index pass = 0; pass < kPasses; ++pass) {
+          block_pass<Arch, kVectors>(rows, groups, panel, pass * kVectors * kLanes, tile,
+                                     fetch_cursor(fetch, groups, sizeof(*panel), pass, kPasses),
+                                     std::make_index_sequence<kRows>{}, std::make_index_sequence<kVectors>{},
+                                     std::make_index_sequence<kRows * kVectors>{});
+        }
+      },
+      std::make_index_sequence<static_cast<std::size_t>(Shape::kRows)>{});
+}
+
+template <class Row, class Storage, class Arch>
+requires SimdArch<Arch>
+void block_tile(const Row* const* rows, Index m, Index groups, const WeightBlock<Storage>* panel, float* tile,
+                const PanelFetch& fetch, Arch) noexcept {
+  tile_of_blocks<Arch, Arch>(rows, m, groups, panel, tile, fetch);
+}
+
+}  // namespace impl
+
+MOE_NAMESPACE_END

@@ -1,0 +1,134 @@
+// prepare_row in vector registers, by the compilers' vector extension: integers and floats of as many lanes
+// as the architecture has floats. The last group of a row goes through a padded buffer and the same
+// operations.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+
+#include "moe/kernel/arch.hpp"
+#include "moe/kernel/ref/block_tile.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+namespace impl {
+
+/// kLanes numbers each.
+template <Index kLanes>
+struct Lanes {
+  typedef std::uint32_t Words [[gnu::vector_size(4 * kLanes)]];
+  typedef std::int32_t Ints [[gnu::vector_size(4 * kLanes)]];
+  typedef float Floats [[gnu::vector_size(4 * kLanes)]];
+  typedef std::uint16_t Halves [[gnu::vector_size(2 * kLanes)]];
+  typedef std::int8_t Bytes [[gnu::vector_size(kLanes)]];
+};
+
+template <class V>
+MOE_ALWAYS_INLINE V load_vector(const void* p) noexcept {
+  V v;
+  std::memcpy(&v, p, sizeof(V));
+  return v;
+}
+
+/// The largest lane, and the sum of all: halves folded onto each other.
+template <Index kLanes>
+MOE_ALWAYS_INLINE std::int32_t largest_lane(typename Lanes<kLanes>::Ints x) noexcept {
+  if constexpr (kLanes == 2) {
+    return x[0] < x[1] ? x[1] : x[0];
+  } else {
+    typename Lanes<kLanes / 2>::Ints half[2];
+    std::memcpy(half, &x, sizeof(x));
+    return largest_lane<kLanes / 2>(half[0] < half[1] ? half[1] : half[0]);
+  }
+}
+template <Index kLanes>
+MOE_ALWAYS_INLINE std::int32_t sum_of_lanes(typename Lanes<kLanes>::Ints x) noexcept {
+  if constexpr (kLanes == 2) {
+    return x[0] + x[1];
+  } else {
+    typename Lanes<kLanes / 2>::Ints half[2];
+    std::memcpy(half, &x, sizeof(x));
+    return sum_of_lanes<kLanes / 2>(half[0] + half[1]);
+  }
+}
+
+/// A group of a row in 8 bits for tiles that compute in float; start as in CodeGroup.
+struct FloatCodeGroup {
+  float codes[kBlockRows];
+  float scale;
+  float start;
+};
+
+/// codes[k .. k + kLanes) of a group.
+template <Index kLanes, class Ints>
+MOE_ALWAYS_INLINE void store_codes(const Ints& codes, CodeGroup& group, Index k) noexcept {
+  const auto bytes = __builtin_convertvector(codes, typename Lanes<kLanes>::Bytes);
+  std::memcpy(group.codes + k, &bytes, sizeof(bytes));
+}
+template <Index kLanes, class Ints>
+MOE_ALWAYS_INLINE void store_codes(const Ints& codes, FloatCodeGroup& group, Index k) noexcept {
+  const auto floats = __builtin_convertvector(codes, typename Lanes<kLanes>::Floats);
+  std::memcpy(group.codes + k, &floats, sizeof(floats));
+}
+
+template <class Arch, class Group, class Storage>
+MOE_ALWAYS_INLINE void prepare_whole_group(const float* x, Group& group, Storage) noexcept {
+  using B = Batch<float, Arch>;
+  constexpr Index kLanes = static_cast<Index>(B::size);
+  using Ints = typename Lanes<kLanes>::Ints;
+  Ints largest = {};
+  for (Index k = 0; k < kBlockRows; k += kLanes) {
+    const Ints magnitude = load_vector<Ints>(x + k) & 0x7FFFFFFF;
+    largest = largest < magnitude ? magnitude : largest;
+  }
+  const RowScale scale = row_scale(static_cast<std::uint32_t>(largest_lane<kLanes>(largest)));
+  Ints sum = {};
+  for (Index k = 0; k < kBlockRows; k += kLanes) {
+    const B shifted = fma(B::load_unaligned(x + k), B(scale.to_codes), B(kRoundToInteger));
+    const Ints codes = std::bit_cast<Ints>(shifted) - std::bit_cast<std::int32_t>(kRoundToInteger);
+    store_codes<kLanes>(codes, group, k);
+    sum += codes;
+  }
+  group.scale = scale.from_codes;
+  group.start =
+      static_cast<decltype(group.start)>(-WeightBlock<Storage>::kOffset * sum_of_lanes<kLanes>(sum));
+}
+
+/// The bits of floats rounded to bf16, in the upper halves of the words.
+template <class Words>
+MOE_ALWAYS_INLINE Words round_to_bf16(const Words& u) noexcept {
+  const Words rounded = u + 0x7FFF + ((u >> 16) & 1);
+  return ((u & 0x7FFFFFFF) > kInfBits ? u | 0x400000 : rounded) & 0xFFFF0000;
+}
+
+template <class Arch>
+MOE_ALWAYS_INLINE void prepare_whole_group(const float* x, FloatGroup& group, BFloat16) noexcept {
+  using Words = typename Lanes<static_cast<Index>(Batch<float, Arch>::size)>::Words;
+  for (Index k = 0; k < kBlockRows; k += static_cast<Index>(sizeof(Words) / 4)) {
+    const Words rounded = round_to_bf16(load_vector<Words>(x + k));
+    std::memcpy(group.x + k, &rounded, sizeof(rounded));
+  }
+}
+
+/// For any path of vectors; Arch: whose vectors.
+template <class Arch, class Group, class Storage>
+void prepare_groups(const float* x, Index count, Group* groups, Storage storage) noexcept {
+  Index k = 0;
+  for (; k + kBlockRows <= count; k += kBlockRows) prepare_whole_group<Arch>(x + k, *groups++, storage);
+  if (k < count) {
+    alignas(64) float padded[kBlockRows] = {};
+    std::memcpy(padded, x + k, static_cast<std::size_t>(count - k) * sizeof(float));
+    prepare_whole_group<Arch>(padded, *groups, storage);
+  }
+}
+
+template <class Group, class Storage, class Arch>
+requires SimdArch<Arch>
+void prepare_row(const float* x, Index count, Group* groups, Storage storage, Arch) noexcept {
+  prepare_groups<Arch>(x, count, groups, storage);
+}
+
+}  // namespace impl
+
+MOE_NAMESPACE_END
