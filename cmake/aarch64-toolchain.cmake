@@ -6,3 +6,4 @@ set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
 set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64 -L /usr/aarch64-linux-gnu)
 # Eigen, xsimd and Catch2 are headers, the same for every processor.
 set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+file(GLOB xsimd_DIR /usr/lib/*/cmake/xsimd)  # Debian keeps it among the files of the host's processor

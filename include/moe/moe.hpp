@@ -46,6 +46,7 @@
 #include "moe/expert/concept.hpp"
 #include "moe/expert/glu.hpp"
 #include "moe/expert/mlp.hpp"
+#include "moe/expert/quantise.hpp"
 #include "moe/expert/shared.hpp"
 #include "moe/expert/zero_computation.hpp"
 
@@ -59,3 +60,4 @@
 #include "moe/layer/moe_layer.hpp"
 #include "moe/layer/output_bias.hpp"
 #include "moe/weights/archive.hpp"
+#include "moe/weights/archive_writer.hpp"

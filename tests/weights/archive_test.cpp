@@ -8,9 +8,11 @@
 #include <string>
 #include <vector>
 
-#include "moe/expert/glu.hpp"
+#include "moe/expert/quantise.hpp"
+#include "moe/expert/shared.hpp"
 #include "moe/layer/moe_layer.hpp"
 #include "moe/router/deepseek.hpp"
+#include "moe/router/top_k.hpp"
 #include "moe/weights/archive_writer.hpp"
 #include "support/catch.hpp"
 
@@ -259,4 +261,40 @@ TEST_CASE("archive: parameters and selection bias of a real layer come back, and
   again.add_layer("model.layers.0.mlp", fresh);
   CHECK(std::vector<std::byte>(again.bytes().begin(), again.bytes().end()) ==
         std::vector<std::byte>(writer.bytes().begin(), writer.bytes().end()));
+}
+
+TEST_CASE("archive: weights of a block storage come back as they lie in memory, and only into their storage",
+          "[weights]") {
+  using Bank = moe::Glu<moe::Silu, moe::Int4Groups<>>;
+  const auto make = [](unsigned seed) {
+    auto router = moe::softmax_top_k<float>({.width = 33, .experts = 3, .k = 2});
+    router.scorer().initialise(seed);
+    Bank experts({3, 33, 20, true}), shared({1, 33, 17});
+    experts.initialise(seed);
+    shared.initialise(seed + 1);
+    return moe::MoeLayer<moe::SoftmaxTopK<float>, Bank, moe::Dropless, moe::SharedExperts<Bank>>(
+        std::move(router), std::move(experts), {}, moe::SharedExperts<Bank>(std::move(shared)));
+  };
+  auto saved = make(1), loaded = make(2);
+  std::vector<float> x(5 * 33), y(x.size()), z(x.size());
+  std::mt19937 random(3);
+  for (float& v : x) v = static_cast<float>(random() % 1000) / 500 - 1;
+  const auto forward = [&](auto& layer, std::vector<float>& to) {
+    moe::Workspace workspace;
+    moe::LayerOutput<float> out(moe::MatrixView<float>(to.data(), 5, 33));
+    layer.forward(moe::ConstMatrixView<float>(x.data(), 5, 33), out, workspace);
+  };
+  ArchiveWriter writer;
+  writer.add_layer("block", saved);
+  const Archive archive = Archive::from_bytes(writer.bytes());
+  CHECK(archive.contains("block.experts.gate_up.int4_groups_bfloat16"));
+  CHECK(archive.contains("block.shared_experts.down.int4_groups_bfloat16"));
+  archive.load_layer("block", loaded);
+  forward(saved, y);
+  forward(loaded, z);
+  CHECK(std::memcmp(y.data(), z.data(), y.size() * sizeof(float)) == 0);
+  auto wider = moe::quantise<moe::Int8Groups<>>(saved.experts());
+  moe::MoeLayer<moe::SoftmaxTopK<float>&, moe::Glu<moe::Silu, moe::Int8Groups<>>> other(saved.router(),
+                                                                                        wider);
+  CHECK_THROWS_AS(archive.load_layer("block", other), moe::format_error);
 }

@@ -74,3 +74,48 @@ TEST_CASE("what is too large for a scale, or not finite, is named", "[weights]")
   CHECK_THROWS_WITH(moe::require_roundable<moe::Int8Groups<>>("w", view),
                     Catch::Matchers::Contains("w: ") && Catch::Matchers::Contains("row 1, column 0"));
 }
+
+namespace {
+
+/// Codes of every value and scales of either sign, by place.
+template <class Storage>
+struct Groups {
+  static constexpr int kOffset = moe::WeightBlock<Storage>::kOffset;
+  int code(Index o, Index i) const noexcept {
+    return static_cast<int>((o * 37 + i * 11) % (2 * kOffset)) - kOffset;
+  }
+  moe::GroupScale<Storage> scale(Index o, Index group) const noexcept {
+    return moe::GroupScale<Storage>::from_float(static_cast<float>(o % 2 == 0 ? o + 1 : -o) +
+                                                static_cast<float>(group));
+  }
+};
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("codes and scales are packed as they are, zeros where there is no row", "[weights]",
+                   moe::Int8Groups<>, moe::Int8Groups<moe::Float16>, moe::Int4Groups<>,
+                   moe::Int4Groups<moe::Float16>) {
+  static_assert(!moe::GroupStorage<moe::BFloat16> && !moe::GroupStorage<float>);
+  constexpr Index kRows = 70, kColumns = 33;
+  const Groups<TestType> groups;
+  const Index panels = moe::plain_panels<float>(kColumns);
+  moe::Buffer<moe::WeightBlock<TestType>> memory(moe::packed_size<TestType>(kRows, panels));
+  const moe::PackedView<TestType> packed(memory.data(), kRows, panels);
+  moe::pack_groups(packed, [&](Index position) noexcept {
+    return moe::GroupRow<Groups<TestType>>{position < kColumns ? &groups : nullptr, position};
+  });
+  Index wrong = 0;
+  for (Index c = 0; c < panels * moe::kPanel<float>; ++c) {
+    for (Index k = 0; k < moe::ceil_div(kRows, moe::kBlockRows) * moe::kBlockRows; ++k) {
+      const auto& block = packed.panel(c / moe::kPanel<float>)[k / moe::kBlockRows];
+      const Index column = c % moe::kPanel<float>;
+      const bool any = c < kColumns;
+      wrong += block.code(k % moe::kBlockRows, column) == (any && k < kRows ? groups.code(c, k) : 0) ? 0 : 1;
+      wrong +=
+          block.scale(column).to_float() == (any ? groups.scale(c, k / moe::kBlockRows).to_float() : 0.0f)
+              ? 0
+              : 1;
+    }
+  }
+  CHECK(wrong == 0);
+}

@@ -155,11 +155,19 @@ class Composite {
   void visit_storage(Gradients* gradients, Visitor&& f) {
     for_each_bank([&](auto i) {
       const auto show = [&](const char* name, Real* values, Real* g, Index n) {
-        constexpr std::size_t kPrefix = sizeof("experts") - 1;  // every bank's names start so
-        f(ParameterName("experts.", first_id_[i], "-", first_id_[i + 1] - 1, name + kPrefix).c_str(), values,
-          g, n);
+        f(ranged(i, name).c_str(), values, g, n);
       };
       std::get<i>(bank_).visit_storage(part(gradients, i), show);
+    });
+  }
+  template <class Visitor>
+  void visit_packed(Visitor&& f) {
+    for_each_bank([&](auto i) {
+      auto& own = std::get<i>(bank_);
+      const auto show = [&](const char* name, std::byte* data, Index n) {
+        f(ranged(i, name).c_str(), data, n);
+      };
+      if constexpr (requires { own.visit_packed(show); }) own.visit_packed(show);
     });
   }
 
@@ -171,6 +179,12 @@ class Composite {
       (f(std::integral_constant<std::size_t, I>{}), ...);
     }
     (std::make_index_sequence<kBanks>{});
+  }
+
+  /// "experts.gate_up" of bank i as "experts.<first id>-<last id>.gate_up".
+  ParameterName ranged(std::size_t i, const char* name) const noexcept {
+    constexpr std::size_t kPrefix = sizeof("experts") - 1;  // every bank's names start so
+    return ParameterName("experts.", first_id_[i], "-", first_id_[i + 1] - 1, name + kPrefix);
   }
 
   Index count(std::size_t i) const noexcept { return first_id_[i + 1] - first_id_[i]; }

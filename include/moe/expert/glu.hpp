@@ -45,6 +45,10 @@ requires(Activation<Act> || Gate<Act>) class Glu : public TwoLayerBank<impl::Glu
   explicit Glu(const Options& options) requires Activation<Act> : Glu(options, Act{}) {}
   Glu(const Options& options, Act act) : Base(options, {std::move(act)}) {}
 
+  /// The same experts with weights of another storage, rounded: see quantise().
+  template <class From>
+  explicit Glu(const Glu<Act, From>& other) : Base(other) {}
+
   /// The weights of expert e as published: gate and up [F, D], down [D, F]; block storages round them. Throws
   /// config_error, shape_error or (block storages) numeric_error, naming the argument, before anything is
   /// written.
@@ -58,6 +62,15 @@ requires(Activation<Act> || Gate<Act>) class Glu : public TwoLayerBank<impl::Glu
     }
     const ConstMatrixView<Real> part[] = {gate, up};
     this->weights().load(e, part, down);
+  }
+
+  /// The same of codes and scales that the storage holds as they are: nothing is rounded. The caller answers
+  /// for their extents, and for scales that are finite. Throws config_error.
+  template <WeightGroups<Storage> Groups>
+  void load_groups(Index e, const Groups& gate, const Groups& up, const Groups& down) {
+    require_range("expert", e, 0, this->experts() - 1);
+    const Groups part[] = {gate, up};
+    this->weights().load_groups(e, part, down);
   }
 
   /// What the kernels multiply with, exactly: loading it again changes nothing.

@@ -42,6 +42,10 @@ class Mlp : public TwoLayerBank<impl::MlpUnit<Act>, Storage> {
   /// Zero weights. Throws config_error or size_error naming what is out of range.
   explicit Mlp(const Options& options, Act act = Act{}) : Base(options, {std::move(act)}) {}
 
+  /// The same experts with weights of another storage, rounded: see quantise().
+  template <class From>
+  explicit Mlp(const Mlp<Act, From>& other) : Base(other) {}
+
   /// The weights of expert e as published: fc1 [F, D], fc2 [D, F]; block storages round them. Throws
   /// config_error, shape_error or (block storages) numeric_error, naming the argument, before anything is
   /// written.
@@ -52,6 +56,14 @@ class Mlp : public TwoLayerBank<impl::MlpUnit<Act>, Storage> {
       require_roundable<Storage>("fc2", fc2);
     }
     this->weights().load(e, &fc1, fc2);
+  }
+
+  /// The same of codes and scales that the storage holds as they are: nothing is rounded. The caller answers
+  /// for their extents, and for scales that are finite. Throws config_error.
+  template <WeightGroups<Storage> Groups>
+  void load_groups(Index e, const Groups& fc1, const Groups& fc2) {
+    require_range("expert", e, 0, this->experts() - 1);
+    this->weights().load_groups(e, &fc1, fc2);
   }
 
   /// What the kernels multiply with, exactly: loading it again changes nothing.

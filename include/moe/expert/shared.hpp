@@ -147,6 +147,14 @@ class SharedExperts {
                       gate_view(gradients == nullptr ? nullptr : gradients->gate.data(), d)});
   }
   template <class Visitor>
+  void visit_packed(Visitor& f) {
+    if constexpr (requires { bank_.visit_packed(f); }) {
+      bank_.visit_packed([&](const char* name, std::byte* data, Index n) {
+        f(ParameterName("shared_", name).c_str(), data, n);
+      });
+    }
+  }
+  template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor& f) {
     auto renamed = [&](const char* name, Real* values, Real* g, Index n) {
       f(ParameterName("shared_", name).c_str(), values, g, n);

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include "moe/core/buffer.hpp"
@@ -34,6 +35,7 @@ class TwoLayerBank {
  public:
   using Real = typename StorageTraits<Storage>::Real;
   using Options = TwoLayerOptions;
+  using StorageType = Storage;
   using Weights = TwoLayerWeights<typename Unit::Layout, Storage>;
   /// Of a block storage too in float, packed as the weights of a float bank are.
   using Gradients = TwoLayerWeights<typename Unit::Layout, Real>;
@@ -153,13 +155,28 @@ class TwoLayerBank {
   void visit_storage(Gradients* gradients, Visitor&& f) {
     weights_.visit_storage(gradients, f);
   }
+  /// f(name, std::byte* data, bytes) for the weights of a block storage, as they lie in memory.
+  template <class Visitor>
+  void visit_packed(Visitor&& f) {
+    weights_.visit_packed(f);
+  }
 
  protected:
   TwoLayerBank(const Options& options, Unit unit) : weights_(options), unit_(std::move(unit)) {}
+  template <class From>
+  explicit TwoLayerBank(const TwoLayerBank<Unit, From>& other)
+      : weights_(other.weights_.shape()), unit_(other.unit_) {
+    static_assert(std::is_same_v<Real, typename StorageTraits<From>::Real>,
+                  "moe: banks of float and double do not convert into each other");
+    weights_.assign(other.weights_);
+  }
   Weights& weights() noexcept { return weights_; }
   const Weights& weights() const noexcept { return weights_; }
 
  private:
+  template <class, class>
+  friend class TwoLayerBank;
+
   using Kernel = TileKernel<native_arch, Storage>;
   using Cell = typename Kernel::Cell;
   static constexpr Index kColumns = Weights::kColumns;

@@ -134,6 +134,19 @@ class TwoLayerWeights {
     }
   }
 
+  /// The same of codes and scales, which are not rounded again.
+  template <WeightGroups<Storage> Groups>
+  void load_groups(Index e, const Groups* part, const Groups& second_matrix) noexcept {
+    pack_groups(first(e), [&](Index position) noexcept {
+      const Index column = hidden_of(position);
+      const Groups* const from = &part[position % kPanel<Real> / kColumns];
+      return GroupRow<Groups>{column < hidden() ? from : nullptr, column};
+    });
+    pack_groups(second(e), [&](Index position) noexcept {
+      return GroupRow<Groups>{position < width() ? &second_matrix : nullptr, position};
+    });
+  }
+
   /// The inverse: what the kernels multiply with.
   void unpack(Index e, const MatrixView<Real>* part, const MatrixView<Real>& second_matrix) const noexcept {
     if constexpr (BlockStorage<Storage>) {
@@ -145,6 +158,31 @@ class TwoLayerWeights {
       for (Index p = 0; p < kParts; ++p) unpack_part(first(e), p, part[p]);
       unpack_plain(second(e), second_matrix);
     }
+  }
+
+  /// The weights of another storage, expert by expert, rounded; biases as they are. Allocates one expert's
+  /// matrices. Throws numeric_error naming the matrix for numbers that cannot be rounded.
+  template <class From>
+  void assign(const TwoLayerWeights<Layout, From>& other) {
+    MOE_ASSERT(shape_ == other.shape());
+    const Index size = width() * hidden();
+    Buffer<Real> numbers(checked_product("an expert's matrices", size, kParts + 1));
+    const MatrixView<Real> second_matrix(numbers.data() + kParts * size, width(), hidden());
+    MatrixView<Real> part[kParts];
+    ConstMatrixView<Real> read[kParts];
+    for (Index p = 0; p < kParts; ++p) {
+      read[p] = part[p] = MatrixView<Real>(numbers.data() + p * size, hidden(), width());
+    }
+    for (Index e = 0; e < experts(); ++e) {
+      other.unpack(e, part, second_matrix);
+      if constexpr (BlockStorage<Storage>) {
+        for (Index p = 0; p < kParts; ++p) require_roundable<Storage>(Layout::kPart[p], read[p]);
+        require_roundable<Storage>(Layout::kSecond, second_matrix);
+      }
+      load(e, read, second_matrix);
+    }
+    first_bias_.copy_from(other.first_bias_.data(), other.first_bias_.size());
+    second_bias_.copy_from(other.second_bias_.data(), other.second_bias_.size());
   }
 
   /// Matrices uniform in +-1 / sqrt(inputs), biases 0. The draw of an element depends on (seed, matrix,
@@ -192,6 +230,19 @@ class TwoLayerWeights {
         show(e, Layout::kSecond, ".weight", [&](auto& w) { return w.second_view(e); });
       }
       if (has_bias()) show(e, Layout::kSecond, ".bias", [&](auto& w) { return w.second_bias_view(e); });
+    }
+  }
+
+  /// f(name, std::byte* data, bytes) for the blocks of each layer; nothing of a dense storage.
+  template <class Visitor>
+  void visit_packed(Visitor&& f) {
+    if constexpr (BlockStorage<Storage>) {
+      const auto show = [&](const char* name, Buffer<Element>& blocks) {
+        f(ParameterName(name, ".", StorageTraits<Storage>::kName).c_str(),
+          reinterpret_cast<std::byte*>(blocks.data()), blocks.size() * Index{sizeof(Element)});
+      };
+      show(Layout::kFirstStorage, first_);
+      show(Layout::kSecondStorage, second_);
     }
   }
 

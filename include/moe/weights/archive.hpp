@@ -3,6 +3,7 @@
 
 #include <bit>
 #include <cerrno>
+#include <cstddef>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -71,6 +72,9 @@ class Archive {
       using Real = std::remove_const_t<std::remove_pointer_t<decltype(p.value.data)>>;
       check(impl::EntryName(prefix, p.name), impl::element_code<Real>(), p.value.rows, p.value.cols);
     });
+    visit_packed(layer, [&](const char* name, const std::byte*, Index n) {
+      check(impl::EntryName(prefix, name), impl::element_code<std::byte>(), 1, n);
+    });
     layer.visit_state([&](const char* name, const double*, Index n) {
       const impl::EntryName full(prefix, name);
       check(full, impl::element_code<double>(), 1, n);
@@ -98,6 +102,10 @@ class Archive {
       assign(impl::EntryName(prefix, name), ParameterView<double>{values, 1, n});
     });
     layer.visit_parameters([&](const auto& p) { assign(impl::EntryName(prefix, p.name), p.value); });
+    visit_packed(layer, [&](const char* name, std::byte* data, Index n) {
+      const impl::ArchiveEntry& e = entries_[find(impl::EntryName(prefix, name))];
+      if (n > 0) std::memcpy(data, bytes_.data() + e.data, static_cast<std::size_t>(n));
+    });
   }
 
   /// Throws format_error unless the entry is there, of this type and shape.
@@ -111,6 +119,11 @@ class Archive {
  private:
   explicit Archive(Buffer<std::byte>&& bytes) : bytes_(std::move(bytes)) {
     impl::ArchiveScan(bytes_.data(), bytes_.size(), entries_);
+  }
+
+  template <class Layer, class F>
+  static void visit_packed(Layer& layer, const F& f) {
+    if constexpr (requires { layer.visit_packed(f); }) layer.visit_packed(f);
   }
 
   impl::EntryName name_of(Index i) const noexcept {

@@ -4,13 +4,14 @@
 //   u64       number of entries; of each entry:
 //     u32       bytes of its name, 1 to 255
 //     name      printable ASCII without spaces, unique
-//     u32       element type: 1 = f32, 2 = f64 (IEEE 754)
+//     u32       element type: 1 = f32, 2 = f64 (IEEE 754), 3 = bytes of a block storage, in one row
 //     u64, u64  rows (out), columns (in)
 //     data      row-major [out, in]
 // Nothing follows the last entry. The layout is the published one, whatever the kernels' packing.
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -35,17 +36,17 @@ inline constexpr Index kMostNameBytes = 255;
 inline constexpr Index kLeastEntryBytes = 4 + 1 + 4 + 8 + 8;
 
 /// Code of an element type in the format; 0 is none.
-template <class Real>
+template <class T>
 constexpr std::uint32_t element_code() noexcept {
-  static_assert(std::is_same_v<Real, float> || std::is_same_v<Real, double>,
-                "moe: archives hold float and double");
-  return std::is_same_v<Real, float> ? 1 : 2;
+  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double> || std::is_same_v<T, std::byte>,
+                "moe: archives hold float, double and packed blocks");
+  return std::is_same_v<T, float> ? 1 : std::is_same_v<T, double> ? 2 : 3;
 }
 constexpr Index element_bytes(std::uint32_t code) noexcept {
-  return code == 1 ? 4 : code == 2 ? 8 : 0;
+  return code == 1 ? 4 : code == 2 ? 8 : code == 3 ? 1 : 0;
 }
 constexpr const char* element_name(std::uint32_t code) noexcept {
-  return code == 1 ? "f32" : "f64";
+  return code == 1 ? "f32" : code == 2 ? "f64" : "bytes";
 }
 
 template <class U>
@@ -195,8 +196,8 @@ class ArchiveScan {
     require(number, name.c_str(), 4 + 8 + 8);
     e.type = take<std::uint32_t>();
     if (element_bytes(e.type) == 0) {
-      fail<format_error>("archive: entry ", number, " ", name.c_str(), ": expected element type 1 or 2, got ",
-                         e.type);
+      fail<format_error>("archive: entry ", number, " ", name.c_str(),
+                         ": expected element type 1, 2 or 3, got ", e.type);
     }
     const auto rows = take<std::uint64_t>(), cols = take<std::uint64_t>();
     const auto most = static_cast<std::uint64_t>(left() / element_bytes(e.type));

@@ -24,9 +24,15 @@ class ArchiveWriter {
     impl::store_little(bytes_.data() + 12, count_);
   }
 
-  /// Every parameter and every piece of router state of `layer`, as "prefix.name"; state is f64 [1, n].
+  /// Every parameter and every piece of router state of `layer`, as "prefix.name"; state is f64 [1, n], the
+  /// weights of a block storage are bytes [1, n].
   template <class Layer>
   void add_layer(const char* prefix, Layer& layer) {
+    if constexpr (requires { layer.visit_packed([](const char*, std::byte*, Index) {}); }) {
+      layer.visit_packed([&](const char* name, const std::byte* data, Index n) {
+        add_bytes(impl::EntryName(prefix, name), data, n);
+      });
+    }
     layer.visit_parameters([&](const auto& p) { add(impl::EntryName(prefix, p.name), p.value); });
     layer.visit_state([&](const char* name, const double* values, Index n) {
       add(impl::EntryName(prefix, name), ParameterView<const double>{values, 1, n});
@@ -91,20 +97,30 @@ class ArchiveWriter {
   void add(const impl::EntryName& name, const ParameterView<T>& values) {
     using Real = std::remove_const_t<T>;
     using Word = typename impl::Bits<Real>::type;
-    const Index elements = checked_product("archive entry", values.rows, values.cols, Index{sizeof(Real)});
-    std::byte* to = grow(4 + name.length() + 4 + 8 + 8 + elements);
-    impl::store_little(to, static_cast<std::uint32_t>(name.length()));
-    std::memcpy(to += 4, name.c_str(), static_cast<std::size_t>(name.length()));
-    impl::store_little(to += name.length(), impl::element_code<Real>());
-    impl::store_little(to += 4, static_cast<std::uint64_t>(values.rows));
-    impl::store_little(to += 8, static_cast<std::uint64_t>(values.cols));
-    to += 8;
+    std::byte* to = add_header(name, impl::element_code<Real>(), values.rows, values.cols);
     for (Index o = 0; o < values.rows; ++o) {
       for (Index i = 0; i < values.cols; ++i, to += sizeof(Real)) {
         impl::store_little(to, std::bit_cast<Word>(values(o, i)));
       }
     }
+  }
+
+  void add_bytes(const impl::EntryName& name, const std::byte* data, Index n) {
+    std::byte* const to = add_header(name, impl::element_code<std::byte>(), 1, n);
+    if (n > 0) std::memcpy(to, data, static_cast<std::size_t>(n));
+  }
+
+  /// Begins an entry; returns where its data go.
+  std::byte* add_header(const impl::EntryName& name, std::uint32_t type, Index rows, Index cols) {
+    const Index data = checked_product("archive entry", rows, cols, impl::element_bytes(type));
+    std::byte* to = grow(4 + name.length() + 4 + 8 + 8 + data);
+    impl::store_little(to, static_cast<std::uint32_t>(name.length()));
+    std::memcpy(to += 4, name.c_str(), static_cast<std::size_t>(name.length()));
+    impl::store_little(to += name.length(), type);
+    impl::store_little(to += 4, static_cast<std::uint64_t>(rows));
+    impl::store_little(to += 8, static_cast<std::uint64_t>(cols));
     impl::store_little(bytes_.data() + 12, ++count_);
+    return to + 8;
   }
 
   /// Room for `bytes` more; returns where they begin.

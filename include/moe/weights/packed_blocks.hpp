@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
+#include <utility>
 
 #include "moe/core/check.hpp"
 #include "moe/core/types.hpp"
@@ -59,6 +61,49 @@ void pack_panel(const PackedView<Storage>& packed, Index j, Column column) noexc
 template <BlockStorage Storage, class Column>
 void pack_blocks(const PackedView<Storage>& packed, Column column) noexcept {
   for (Index j = 0; j < packed.panels; ++j) pack_panel(packed, j, column);
+}
+
+/// Block storages of codes with a scale for every kBlockRows of a column: Int8Groups, Int4Groups.
+template <class Storage>
+concept GroupStorage = BlockStorage<Storage> && requires(const WeightBlock<Storage>& block) {
+  block.scale(Index{});
+};
+template <GroupStorage Storage>
+using GroupScale = decltype(std::declval<const WeightBlock<Storage>&>().scale(Index{}));
+
+/// A matrix [out, in] of numbers code(o, i) * scale(o, i / kBlockRows) that a storage can hold as they are.
+template <class G, class Storage>
+concept WeightGroups = GroupStorage<Storage> && requires(const G& groups, Index o, Index i) {
+  { groups.code(o, i) }
+  noexcept->std::same_as<int>;
+  { groups.scale(o, i) }
+  noexcept->std::same_as<GroupScale<Storage>>;
+};
+
+/// Row o of `groups`; none where that is null.
+template <class Groups>
+struct GroupRow {
+  const Groups* groups;
+  Index o;
+};
+
+/// Copies codes and scales without rounding. row(position) -> GroupRow: what the column at `position` in
+/// panel order holds; none: zeros.
+template <GroupStorage Storage, class Row>
+void pack_groups(const PackedView<Storage>& packed, Row row) noexcept {
+  for (Index j = 0; j < packed.panels; ++j) {
+    WeightBlock<Storage>* block = packed.panel(j);
+    for (Index k = 0; k < packed.rows; k += kBlockRows, ++block) {
+      for (Index c = 0; c < kPanel<float>; ++c) {
+        const auto from = row(j * kPanel<float> + c);
+        const bool any = from.groups != nullptr;
+        block->set_scale(c, any ? from.groups->scale(from.o, k / kBlockRows) : GroupScale<Storage>{});
+        for (Index i = 0; i < kBlockRows; ++i) {
+          block->set_code(i, c, any && k + i < packed.rows ? from.groups->code(from.o, k + i) : 0);
+        }
+      }
+    }
+  }
 }
 
 /// The inverse, of the rounded numbers exactly. column(position) -> float*: where the K numbers of that

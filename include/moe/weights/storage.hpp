@@ -21,6 +21,7 @@ concept BlockStorage = !DenseStorage<Storage> && requires {
 
 /// `Real`: the type of rows, results and gradients of a bank whose weights are stored as `Storage`; at least
 /// float. `Element`: what a packed matrix is an array of. `panel_size`: elements of a panel of `rows` rows.
+/// `kName`: of a block storage in archives.
 template <class Storage>
 struct StorageTraits;
 
@@ -31,10 +32,26 @@ struct StorageTraits<Storage> {
   static constexpr Index panel_size(Index rows) noexcept { return rows * kPanel<Storage>; }
 };
 
+namespace impl {
+template <class Storage>
+inline constexpr const char* kStorageName = nullptr;
+template <>
+inline constexpr const char* kStorageName<BFloat16> = "bfloat16";
+template <>
+inline constexpr const char* kStorageName<Int8Groups<BFloat16>> = "int8_groups_bfloat16";
+template <>
+inline constexpr const char* kStorageName<Int8Groups<Float16>> = "int8_groups_float16";
+template <>
+inline constexpr const char* kStorageName<Int4Groups<BFloat16>> = "int4_groups_bfloat16";
+template <>
+inline constexpr const char* kStorageName<Int4Groups<Float16>> = "int4_groups_float16";
+}  // namespace impl
+
 template <BlockStorage Storage>
 struct StorageTraits<Storage> {
   using Real = float;
   using Element = WeightBlock<Storage>;
+  static constexpr const char* kName = impl::kStorageName<Storage>;
   static constexpr Index panel_size(Index rows) noexcept { return ceil_div(rows, kBlockRows); }
 };
 
