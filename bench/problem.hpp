@@ -1,34 +1,32 @@
-// A layer of a given shape with random tokens, its exact costs, and a check of its result.
+// Layers of a given shape and storage with random weights, the batches they read, and the check of a result.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <map>
+#include <limits>
 #include <memory>
+#include <numeric>
 #include <random>
+#include <set>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
+#include "cache.hpp"
 #include "moe/core/pool_executor.hpp"
 #include "moe/expert/glu.hpp"
 #include "moe/kernel/activation.hpp"
 #include "moe/layer/moe_layer.hpp"
 #include "moe/router/top_k.hpp"
-#include "support/bounded.hpp"
+#include "reference.hpp"
+#include "storages.hpp"
+#include "suite.hpp"
 
 namespace bench {
 
-using moe::Index;
-
-struct Shape {
-  std::string name;
-  Index D, F, E, K;
-};
-
 /// How tokens spread over experts: by the random router alone, by Zipf's law (s = 1.2), or all to the same K
-/// experts.
+/// experts. Every token has K experts in all three: the number of pairs is the same.
 enum class Skew { uniform, zipf, same };
 
 inline const char* name_of(Skew skew) {
@@ -47,133 +45,175 @@ std::vector<Real> skew_mask(Skew skew, const Shape& shape) {
   return mask;
 }
 
-/// Layers of one shape and type. Weights alone exceed the last-level cache several times, and every call sees
-/// other tokens, so experts come from memory.
+/// The router's answer for a batch, kept.
 template <class Real>
+class Routing {
+ public:
+  template <class Router>
+  Routing(const Router& router, const moe::LayerInput<Real>& input) {
+    const moe::CallShape shape{input.x.rows, 1, {}};
+    const Index pairs = router.max_pairs(shape);
+    moe::RouterInput<Real> in;
+    in.x = input.x;
+    in.logit_mask = input.logit_mask;
+    moe::SerialExecutor serial;
+    const auto call = [&](moe::Arena arena) {
+      table_ = moe::RouteTable<Real>::carve(arena, input.x.rows, router.experts(), pairs);
+      if (arena.measuring()) {
+        router.measure(arena, shape, 1);
+      } else {
+        router.route(in, table_, arena, serial);
+      }
+      return arena.bytes();
+    };
+    call(memory_.arena(call(moe::Arena())));
+  }
+
+  const moe::RouteTable<Real>& table() const { return table_; }
+  Index touched() const {
+    return static_cast<Index>(std::set<moe::ExpertId>(table_.expert, table_.expert + table_.pairs()).size());
+  }
+
+ private:
+  moe::Workspace memory_;
+  moe::RouteTable<Real> table_;
+};
+
+/// Layers whose weights together exceed the last-level cache many times: calls take them in turn, so that
+/// experts come from memory.
+template <class Storage>
 class Problem {
  public:
-  using Layer = moe::MoeLayer<moe::SoftmaxTopK<Real>, moe::Glu<moe::Silu, Real>>;
+  using Bank = moe::Glu<moe::Silu, Storage>;
+  using Real = typename Bank::Real;
+  using Layer = moe::MoeLayer<moe::SoftmaxTopK<Real>, Bank>;
 
   explicit Problem(const Shape& shape) : shape_(shape) {
-    const Index bytes = 3 * shape.D * shape.F * shape.E * Index{sizeof(Real)};
-    const Index sets = std::clamp<Index>(moe::ceil_div(Index{256} << 20, bytes), 1, 8);
     moe::PoolExecutor pool(static_cast<Index>(std::max(1u, std::thread::hardware_concurrency())));
-    for (Index s = 0; s < sets; ++s) {
+    const Index count = sets(shape);
+    for (Index s = 0; s < count; ++s) {
       auto router = moe::softmax_top_k<Real>({.width = shape.D,
                                               .experts = shape.E,
                                               .k = shape.K,
                                               .load_balance = 0,
                                               .weights = {.normalise = moe::Normalise::sum}});
       router.scorer().initialise(static_cast<std::uint64_t>(s) + 1);
-      moe::Glu<moe::Silu, Real> experts({.experts = shape.E, .width = shape.D, .hidden = shape.F});
+      Bank experts({.experts = shape.E, .width = shape.D, .hidden = shape.F});
       experts.initialise(static_cast<std::uint64_t>(s) + 100, pool);
       layers_.push_back(std::make_unique<Layer>(std::move(router), std::move(experts)));
     }
   }
 
+  /// Of one layer's experts, about.
+  static Index bytes(const Shape& shape) {
+    return static_cast<Index>(3.0 * StorageInfo<Storage>::kBytes *
+                              static_cast<double>(shape.D * shape.F * shape.E));
+  }
+  /// 512 MiB in all, or 8.
+  static Index sets(const Shape& shape) {
+    return std::clamp<Index>(moe::ceil_div(Index{512} << 20, std::max<Index>(bytes(shape), 1)), 1, 8);
+  }
+
   const Shape& shape() const { return shape_; }
+  std::size_t size() const { return layers_.size(); }
   Layer& layer(std::size_t call) { return *layers_[call % layers_.size()]; }
 
-  /// Compares some rows of y with plain loops in double; the text of the first difference, empty if none.
+  /// What one call with this routing must do.
+  Cost cost(const Routing<Real>& routing) {
+    const auto T = static_cast<double>(routing.table().tokens), D = static_cast<double>(shape_.D);
+    const auto pairs = static_cast<double>(routing.table().pairs());
+    const auto router = D * static_cast<double>(shape_.E);
+    const double expert_bytes =
+        static_cast<double>(layer(0).experts().bytes()) / static_cast<double>(shape_.E);
+    return {
+        .expert_flops = 6 * D * static_cast<double>(shape_.F) * pairs,
+        .router_flops = 2 * router * T,
+        .bytes = static_cast<double>(routing.touched()) * expert_bytes + sizeof(Real) * (router + 2 * T * D)};
+  }
+
+  /// Expert e's weights of a layer as published, exactly as stored.
+  static ExpertWeights weights(Layer& layer, Index e) {
+    const Index D = layer.experts().width(), F = layer.experts().hidden();
+    std::vector<Real> gate(static_cast<std::size_t>(D * F)), up(gate.size()), down(gate.size());
+    const moe::MatrixView<Real> gate_view(gate.data(), F, D), up_view(up.data(), F, D),
+        down_view(down.data(), D, F);
+    if constexpr (requires { layer.experts().unpack(e, gate_view, up_view, down_view); }) {
+      layer.experts().unpack(e, gate_view, up_view, down_view);
+    } else {
+      const std::string prefix = "experts." + std::to_string(e) + ".";
+      auto read = [&](const moe::Parameter<Real>& p) {
+        if (p.name == prefix + "gate_proj.weight") p.value.copy_to(gate_view);
+        if (p.name == prefix + "up_proj.weight") p.value.copy_to(up_view);
+        if (p.name == prefix + "down_proj.weight") p.value.copy_to(down_view);
+      };
+      layer.experts().visit_parameters(nullptr, read);
+    }
+    return {{gate.begin(), gate.end()}, {up.begin(), up.end()}, {down.begin(), down.end()}};
+  }
+
+  /// Compares the first and the last row of y with plain loops in double; the text of the first difference,
+  /// empty if none.
   std::string check(Layer& layer, const moe::ConstMatrixView<Real>& x, const moe::MatrixView<Real>& y,
-                    const moe::RouteTable<Real>& routes) {
-    test::unit_roundoff = std::numeric_limits<Real>::epsilon() / 2;
-    for (const Index t : {Index{0}, x.rows / 2, x.rows - 1}) {
-      test::Row in = row_of(x.row(t)), sum;
-      std::vector<test::Row> terms(static_cast<std::size_t>(shape_.D)), weights = terms;
+                    const moe::RouteTable<Real>& routes,
+                    RowFormat format = StorageInfo<Storage>::kRows) const {
+    for (const Index t : std::set<Index>{0, x.rows - 1}) {
+      RowReference reference(shape_, {x.row(t), x.row(t) + shape_.D}, format,
+                             static_cast<double>(std::numeric_limits<Real>::epsilon()) / 2);
       for (Index p = routes.offsets[t]; p < routes.offsets[t + 1]; ++p) {
-        const test::Row z = expert(layer, routes.expert[p], in);
-        for (std::size_t j = 0; j < z.size(); ++j) {
-          terms[j].push_back(z[j]);
-          weights[j].emplace_back(static_cast<double>(routes.weight[p]));
-        }
+        reference.add(weights(layer, routes.expert[p]), static_cast<double>(routes.weight[p]));
       }
-      for (Index j = 0; j < shape_.D; ++j) {
-        const test::Bounded want =
-            test::dot(terms[static_cast<std::size_t>(j)], weights[static_cast<std::size_t>(j)]);
-        if (!(std::abs(static_cast<double>(y(t, j)) - want.v) <= 2 * want.e)) {
-          char text[160];
-          std::snprintf(text, sizeof text, "row %td, column %td: expected %g +- %g, got %g", t, j, want.v,
-                        2 * want.e, static_cast<double>(y(t, j)));
-          return text;
-        }
-      }
+      const std::string difference = reference.difference({y.row(t), y.row(t) + shape_.D});
+      if (!difference.empty()) return "row " + std::to_string(t) + ", " + difference;
     }
     return {};
   }
 
  private:
-  test::Row row_of(const Real* x) const {
-    test::Row row;
-    for (Index j = 0; j < shape_.D; ++j) row.emplace_back(static_cast<double>(x[j]));
-    return row;
-  }
-
-  test::Row expert(Layer& layer, Index e, const test::Row& x) const {
-    test::Row gate, up, z;
-    const std::string prefix = "experts." + std::to_string(e) + ".";
-    const auto apply = [&](const moe::ParameterView<Real>& w, const test::Row& in, test::Row& out) {
-      for (Index o = 0; o < w.rows; ++o) {
-        test::Row row;
-        for (Index i = 0; i < w.cols; ++i) row.emplace_back(static_cast<double>(w(o, i)));
-        out.push_back(test::dot(row, in));
-      }
-    };
-    auto first = [&](const moe::Parameter<Real>& p) {
-      if (p.name == prefix + "gate_proj.weight") apply(p.value, x, gate);
-      if (p.name == prefix + "up_proj.weight") apply(p.value, x, up);
-    };
-    layer.experts().visit_parameters(nullptr, first);
-    for (std::size_t i = 0; i < gate.size(); ++i) gate[i] = test::activate(test::Act::silu, gate[i]) * up[i];
-    auto second = [&](const moe::Parameter<Real>& p) {
-      if (p.name == prefix + "down_proj.weight") apply(p.value, gate, z);
-    };
-    layer.experts().visit_parameters(nullptr, second);
-    return z;
-  }
-
   Shape shape_;
   std::vector<std::unique_ptr<Layer>> layers_;
 };
 
-/// The problem of the last shape asked for: one at a time is in memory.
-template <class Real>
-Problem<Real>& problem(const Shape& shape) {
-  static std::unique_ptr<Problem<Real>> last;
-  if (!last || last->shape().name != shape.name) {
-    last.reset();
-    last = std::make_unique<Problem<Real>>(shape);
-  }
-  return *last;
+template <class Storage>
+std::shared_ptr<Problem<Storage>> problem(const Shape& shape) {
+  using P = Problem<Storage>;
+  return Cache::global().get<P>(std::string("weights ") + StorageInfo<Storage>::kName + shape.name,
+                                static_cast<std::size_t>(P::bytes(shape) * P::sets(shape)),
+                                [&] { return std::make_shared<P>(shape); });
 }
 
-/// Several batches of T standard normal rows.
+/// Batches of T standard normal rows.
 template <class Real>
-std::vector<std::vector<Real>> batches(Index count, Index tokens, Index width) {
-  std::mt19937_64 random(7);
-  std::normal_distribution<float> normal;
-  std::vector<std::vector<Real>> all(static_cast<std::size_t>(count));
-  for (auto& batch : all) {
-    batch.resize(static_cast<std::size_t>(tokens * width));
-    for (Real& v : batch) v = static_cast<Real>(normal(random));
-  }
-  return all;
+using Batches = std::vector<std::vector<Real>>;
+
+template <class Real>
+std::shared_ptr<Batches<Real>> batches(Index count, Index tokens, Index width) {
+  const std::string name = "rows " + std::to_string(sizeof(Real)) + " " + std::to_string(count) + " " +
+                           std::to_string(tokens) + " " + std::to_string(width);
+  return Cache::global().get<Batches<Real>>(
+      name, static_cast<std::size_t>(count * tokens * width) * sizeof(Real), [&] {
+        std::mt19937_64 random(7);
+        std::normal_distribution<float> normal;
+        auto all = std::make_shared<Batches<Real>>(static_cast<std::size_t>(count));
+        for (auto& batch : *all) {
+          batch.resize(static_cast<std::size_t>(tokens * width));
+          for (Real& v : batch) v = static_cast<Real>(normal(random));
+        }
+        return all;
+      });
 }
 
-/// What a call must do: arithmetic, and bytes of the distinct weights it touches, of x and of y.
-struct Cost {
-  double flops = 0;
-  double bytes = 0;
-};
+/// Batches after which calls repeat: a multiple of the problem's layers, and so many that with one token a
+/// call enough different experts are asked for.
+template <class Storage>
+Index rotation(const Problem<Storage>& p, Index tokens) {
+  const Index least = tokens <= 8 ? 48 : tokens <= 64 ? 8 : 2;
+  return moe::round_up(least, static_cast<Index>(p.size()));
+}
 
-template <class Real>
-Cost cost_of(const Shape& shape, Index tokens, const moe::RouteStats& stats) {
-  double touched = 0;
-  for (const Index n : stats.load) touched += n > 0 ? 1 : 0;
-  const double weights = 3.0 * static_cast<double>(shape.D * shape.F);
-  const double router = static_cast<double>(shape.D * shape.E);
-  return {2 * weights * static_cast<double>(stats.pairs()) + 2 * router * static_cast<double>(tokens),
-          sizeof(Real) * (weights * touched + router + 2.0 * static_cast<double>(tokens * shape.D))};
+/// True the first time a benchmark of this name asks: results are verified once.
+inline bool to_verify(const std::string& name) {
+  static std::set<std::string> verified;
+  return verified.insert(name).second;
 }
 
 }  // namespace bench

@@ -39,27 +39,38 @@ struct NaiveTwoLayer {
   std::string prefix;  // "experts.3."
   bool gated;
   Act act;
+  Format format = Format::dense;  // rounds rows in front of both products, as if it were the identity
 
   struct Values {
     Row gate, up, hidden, z;
   };
 
+  Bounded affine_at(const std::string& matrix, const Row& x, std::size_t o) const {
+    const auto bias = parameter.find(prefix + matrix + ".bias");
+    const Bounded y = dot(parameter.at(prefix + matrix + ".weight")[o], x);
+    return bias == parameter.end() ? y : y + bias->second[o][0];
+  }
   Row affine(const std::string& matrix, const Row& x) const {
     Row y;
-    const auto bias = parameter.find(prefix + matrix + ".bias");
-    for (const Row& w : parameter.at(prefix + matrix + ".weight")) y.push_back(dot(w, x));
-    for (std::size_t o = 0; bias != parameter.end() && o < y.size(); ++o) y[o] = y[o] + bias->second[o][0];
+    const std::size_t outputs = parameter.at(prefix + matrix + ".weight").size();
+    for (std::size_t o = 0; o < outputs; ++o) y.push_back(affine_at(matrix, x, o));
     return y;
   }
-  Values forward(const Row& x) const {
+  /// In front of the second layer.
+  Values first_layer(const Row& row) const {
     Values v;
+    const Row x = rounded_row(row, format);
     v.gate = affine(gated ? "gate_proj" : "fc1", x);
     for (const Bounded& g : v.gate) v.hidden.push_back(activate(act, g));
     if (gated) {
       v.up = affine("up_proj", x);
       for (std::size_t f = 0; f < v.up.size(); ++f) v.hidden[f] = v.hidden[f] * v.up[f];
     }
-    v.z = affine(gated ? "down_proj" : "fc2", v.hidden);
+    return v;
+  }
+  Values forward(const Row& x) const {
+    Values v = first_layer(x);
+    v.z = affine(gated ? "down_proj" : "fc2", rounded_row(v.hidden, format));
     return v;
   }
 
@@ -115,9 +126,11 @@ inline bool within(double computed, const Bounded& expected) {
   return std::abs(computed - expected.v) <= 2 * expected.e;
 }
 
-/// z, dweight, dx and every gradient of the bank against the naive expert.
-template <class Bank>
-void check_against_naive(Bank& bank, const BankBatch<typename Bank::Real>& batch, bool gated, Act act) {
+/// z, dweight, dx and every gradient of the bank against the naive expert. `names`: a bank that shows all
+/// parameters of gradients like those of `bank`.
+template <class Bank, class Names>
+void check_against_naive(const Bank& bank, const BankBatch<typename Bank::Real>& batch, bool gated, Act act,
+                         const NamedParameters& parameter, Names& names, Format format) {
   using Real = typename Bank::Real;
   unit_roundoff = std::numeric_limits<Real>::epsilon() / 2;
   moe::SerialExecutor serial;
@@ -126,11 +139,10 @@ void check_against_naive(Bank& bank, const BankBatch<typename Bank::Real>& batch
   const std::vector<Real> z = run_forward(bank, batch, &tape, serial);
   const BankBackward<Real> back = run_backward(bank, batch, tape, &gradients, true, serial);
 
-  const NamedParameters parameter = parameters_of(bank);
   std::map<std::string, NaiveTwoLayer::Factors> sums;
   Index wrong_z = 0, wrong_dx = 0, wrong_dweight = 0;
   for (Index e = 0; e < batch.experts(); ++e) {
-    const NaiveTwoLayer naive{parameter, "experts." + std::to_string(e) + ".", gated, act};
+    const NaiveTwoLayer naive{parameter, "experts." + std::to_string(e) + ".", gated, act, format};
     const auto expert = static_cast<std::size_t>(e);
     const auto first = static_cast<std::size_t>(batch.offsets[expert]);
     const auto last = static_cast<std::size_t>(batch.offsets[expert + 1]);
@@ -154,7 +166,7 @@ void check_against_naive(Bank& bank, const BankBatch<typename Bank::Real>& batch
   CHECK(wrong_dweight == 0);
 
   std::size_t seen = 0;
-  bank.visit_parameters(&gradients, [&](const moe::Parameter<Real>& p) {
+  names.visit_parameters(&gradients, [&](const moe::Parameter<Real>& p) {
     INFO(p.name);
     const NaiveTwoLayer::Factors& factor = sums[p.name];  // none: an expert without rows, gradient exactly 0
     Index wrong = 0;
@@ -172,6 +184,11 @@ void check_against_naive(Bank& bank, const BankBatch<typename Bank::Real>& batch
     ++seen;
   });
   CHECK(seen == parameter.size());
+}
+
+template <class Bank>
+void check_against_naive(Bank& bank, const BankBatch<typename Bank::Real>& batch, bool gated, Act act) {
+  check_against_naive(bank, batch, gated, act, parameters_of(bank), bank, Format::dense);
 }
 
 }  // namespace test

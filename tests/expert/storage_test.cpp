@@ -82,6 +82,7 @@ test::NamedParameters parameters_with_weights(Bank& bank) {
   };
   const auto add = [&](const std::string& name, const std::vector<float>& values, Index rows, Index cols) {
     std::vector<Row>& to = all[name];
+    to.clear();  // a float bank shows its weights as well
     for (Index o = 0; o < rows; ++o) {
       to.emplace_back();
       for (Index i = 0; i < cols; ++i) {
@@ -99,53 +100,93 @@ test::NamedParameters parameters_with_weights(Bank& bank) {
   return all;
 }
 
-/// Rows as they are rounded before a product: by half a step more wrong than they were. bf16 has 8 bits of
-/// precision; 8-bit codes of a group of 32 have steps of largest / 127.
 template <class Storage>
-Row rounded_row(Row row) {
-  for (std::size_t g = 0; g < row.size(); g += 32) {
-    const std::size_t end = std::min(row.size(), g + 32);
-    double largest = 0;
-    for (std::size_t i = g; i < end; ++i) largest = std::max(largest, std::abs(row[i].v) + row[i].e);
-    for (std::size_t i = g; i < end; ++i) {
-      const double size =
-          std::is_same_v<Storage, moe::BFloat16> ? 0x1p-8 * (std::abs(row[i].v) + row[i].e) : largest / 127;
-      row[i].e += size / 2 * (1 + 0x1p-20) + 0x1p-120;
-    }
+constexpr test::Format kFormat = test::Format::dense;
+template <>
+constexpr test::Format kFormat<moe::BFloat16> = test::Format::bf16;
+template <class Scale>
+constexpr test::Format kFormat<moe::Int8Groups<Scale>> = test::Format::int8;
+template <class Scale>
+constexpr test::Format kFormat<moe::Int4Groups<Scale>> = test::Format::int4;
+
+template <class Bank>
+struct Kind;
+template <class S>
+struct Kind<Gated<S>> {
+  using Storage = S;
+  static constexpr bool kGated = true;
+  static constexpr test::Act kAct = test::Act::silu;
+};
+template <class S>
+struct Kind<Plain<S>> {
+  using Storage = S;
+  static constexpr bool kGated = false;
+  static constexpr test::Act kAct = test::Act::relu;
+};
+
+/// z [P, D] from rows an odd number of floats apart, the first at an odd address of floats; so are the
+/// results.
+template <class Bank>
+std::vector<float> run_misaligned(const Bank& bank, const test::BankBatch<float>& batch) {
+  const Index d = batch.width, slots = batch.slots(), gap = d % 2 == 0 ? 5 : 6;
+  std::vector<float> x(static_cast<std::size_t>(slots * (d + gap) + 1), NAN);
+  std::vector<float> y(x.size(), 12345.0f);
+  std::vector<const float*> row, result;
+  for (Index s = 0; s < slots; ++s) {
+    float* const at = x.data() + 1 + s * (d + gap);
+    std::copy_n(batch.x.data() + s * d, d, at);
+    row.push_back(at);
+    result.push_back(y.data() + 1 + s * (d + gap));
   }
-  return row;
+  moe::SerialExecutor serial;
+  test::ExactArena arena(
+      test::measured_bytes(bank, [&](const Bank& b, moe::Arena& a) { b.measure(a, slots, 1); }));
+  const moe::RowBatch<float> in{row.data(), batch.token.data(), batch.offsets.data(), batch.experts()};
+  bank.forward(in, {y.data() + 1, d + gap, result.data()}, arena.get(), serial);
+  Index touched = y[0] == 12345.0f ? 0 : 1;
+  for (Index i = 0; i < slots * (d + gap); ++i) {
+    touched += i % (d + gap) >= d && y[static_cast<std::size_t>(i + 1)] != 12345.0f ? 1 : 0;
+  }
+  CHECK(touched == 0);
+  return test::collect_rows(result, d);
 }
 
-template <class Storage>
-void forward_is_within_the_formats_step(Index width, Index hidden, bool bias) {
-  INFO("D " << width << " F " << hidden << " bias " << bias);
-  auto bank = random_bank<Gated<Storage>>(3, width, hidden, bias, 11);
-  const auto batch = test::random_batch<float>(width, {1, 0, 21}, 7);
+/// `rows`: of each expert; of all results, about 40 rows and 150 columns are looked at.
+template <class Bank>
+void forward_is_within_the_formats_step(Index width, Index hidden, bool bias,
+                                        const std::vector<Index>& rows = {1, 0, 21}) {
+  using K = Kind<Bank>;
+  constexpr test::Format format = kFormat<typename K::Storage>;
+  INFO("D " << width << " F " << hidden << " bias " << bias << " gated " << K::kGated);
+  auto bank = random_bank<Bank>(static_cast<Index>(rows.size()), width, hidden, bias, 11);
+  const auto batch = test::random_batch<float>(width, rows, 7);
   test::unit_roundoff = 0x1p-24;
-  const std::vector<float> z = test::run_forward(bank, batch);
+  const std::vector<float> z = run_misaligned(bank, batch);
+  CHECK(test::same_bits(z, test::run_forward(bank, batch)));
   const test::NamedParameters parameter = parameters_with_weights(bank);
-  Index wrong = 0;
+  const Index row_step = 1 + (width * hidden > 20000 ? batch.slots() / 3 : batch.slots() / 40);
+  const Index column_step = 1 + width / 150;
+  Index wrong = 0, e = 0;
   double off = 0, size = 0;
-  for (Index s = 0; s < batch.slots(); ++s) {
-    const test::NaiveTwoLayer naive{parameter, s == 0 ? "experts.0." : "experts.2.", true, test::Act::silu};
+  for (Index s = 0; s < batch.slots(); s += row_step) {
+    while (batch.offsets[static_cast<std::size_t>(e + 1)] <= s) ++e;
+    const test::NaiveTwoLayer naive{parameter, "experts." + std::to_string(e) + ".", K::kGated, K::kAct,
+                                    format};
     Row x;
     for (Index j = 0; j < width; ++j)
       x.emplace_back(static_cast<double>(batch.x[static_cast<std::size_t>(s * width + j)]));
-    x = rounded_row<Storage>(x);
-    const Row gate = naive.affine("gate_proj", x), up = naive.affine("up_proj", x);
-    Row h;
-    for (std::size_t f = 0; f < gate.size(); ++f)
-      h.push_back(test::activate(test::Act::silu, gate[f]) * up[f]);
-    const Row want = naive.affine("down_proj", rounded_row<Storage>(h));
-    for (Index j = 0; j < width; ++j) {
-      const Bounded& w = want[static_cast<std::size_t>(j)];
-      wrong += test::within(static_cast<double>(z[static_cast<std::size_t>(s * width + j)]), w) ? 0 : 1;
-      off += std::abs(static_cast<double>(z[static_cast<std::size_t>(s * width + j)]) - w.v);
+    const Row h = test::rounded_row(naive.first_layer(x).hidden, format);
+    for (Index j = s % column_step; j < width; j += column_step) {
+      const Bounded w = naive.affine_at(K::kGated ? "down_proj" : "fc2", h, static_cast<std::size_t>(j));
+      const double got = static_cast<double>(z[static_cast<std::size_t>(s * width + j)]);
+      wrong += std::abs(got - w.v) <= w.e ? 0 : 1;
+      off += std::abs(got - w.v);
       size += std::abs(w.v);
     }
   }
   CHECK(wrong == 0);
   CHECK(off < size / 16);  // steps of 1/127 and finer that do not conspire stay far below the bound
+  CHECK(size > 0);
 }
 
 }  // namespace
@@ -154,8 +195,31 @@ TEMPLATE_TEST_CASE("a bank of a block storage multiplies with what it unpacks, w
                    "[expert][smoke]", moe::BFloat16, moe::Int8Groups<>, moe::Int4Groups<moe::Float16>) {
   for (const Index width : {1, 17, 33, 64}) {
     for (const Index hidden : {3, 31, 33, 100}) {
-      forward_is_within_the_formats_step<TestType>(width, hidden, (width + hidden) % 2 == 0);
+      forward_is_within_the_formats_step<Gated<TestType>>(width, hidden, (width + hidden) % 2 == 0);
     }
+  }
+}
+
+TEMPLATE_TEST_CASE("banks of odd and of large sizes, at any address, with 0, 1 and many rows of an expert",
+                   "[expert]", float, moe::BFloat16, moe::Int8Groups<>, moe::Int4Groups<>) {
+  const std::pair<Index, Index> sizes[] = {{1, 1},     {1, 100},  {3, 17},    {17, 1},   {31, 33},  {100, 31},
+                                           {33, 1000}, {1000, 3}, {1000, 17}, {2880, 1}, {31, 2880}};
+  for (const auto& [width, hidden] : sizes) {
+    forward_is_within_the_formats_step<Gated<TestType>>(width, hidden, hidden % 2 == 0, {0, 1, 70, 0, 9});
+    forward_is_within_the_formats_step<Plain<TestType>>(width, hidden, hidden % 2 != 0, {1, 0, 35});
+  }
+  forward_is_within_the_formats_step<Plain<TestType>>(2880, 100, true, {1, 0, 19});
+}
+
+TEMPLATE_TEST_CASE("odd sizes backwards: rounded weights, within the step of the rows", "[expert]",
+                   moe::BFloat16, moe::Int8Groups<>, moe::Int4Groups<>) {
+  const std::pair<Index, Index> sizes[] = {{1, 33}, {33, 3}, {31, 17}, {17, 100}, {100, 1}, {33, 31}};
+  for (const auto& [width, hidden] : sizes) {
+    INFO("D " << width << " F " << hidden);
+    auto bank = random_bank<Gated<TestType>>(3, width, hidden, hidden % 2 == 0, 12);
+    Gated<float> names({3, width, hidden, hidden % 2 == 0});  // shows all gradients
+    test::check_against_naive(bank, test::random_batch<float>(width, {1, 0, 18}, 8), true, test::Act::silu,
+                              parameters_with_weights(bank), names, kFormat<TestType>);
   }
 }
 

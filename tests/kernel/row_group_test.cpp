@@ -108,6 +108,8 @@ void check_odd_groups() {
     std::vector<float> x = plain;
     x[static_cast<std::size_t>(at)] = value;
     auto groups = prepared<Arch, Storage>(x);
+    const auto plain_loop = prepared<reference_arch, Storage>(x);
+    for (Index k = 0; k < kBlockRows; ++k) CHECK(number_of(groups[1], k) == number_of(plain_loop[1], k));
     CHECK(std::memcmp(&groups[0], &expected[0], sizeof(groups[0])) == 0);
     CHECK(std::memcmp(&groups[2], &expected[2], sizeof(groups[2])) == 0);
     return groups[1];

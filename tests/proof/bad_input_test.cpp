@@ -64,6 +64,26 @@ struct Call {
   }
 };
 
+/// Every matrix with a number that `Storage` cannot round: refused by name, and no weight has changed.
+template <class Storage>
+void check_refused_weights(float bad, const std::string& limit, const std::string& shown) {
+  INFO("storage of up to " << limit << ", number " << shown);
+  moe::Glu<moe::Silu, Storage> bank({.experts = 2, .width = 6, .hidden = 5});
+  bank.initialise(1);
+  Rows kept[] = {Rows(5, 6), Rows(5, 6), Rows(6, 5)}, after[] = {Rows(5, 6), Rows(5, 6), Rows(6, 5)};
+  bank.unpack(1, kept[0], kept[1], kept[2]);
+  const char* const names[] = {"gate", "up", "down"};
+  for (const Index m : {0, 1, 2}) {
+    Rows w[] = {Rows::Random(5, 6), Rows::Random(5, 6), Rows::Random(6, 5)};
+    w[m](3, 4) = bad;
+    CHECK(test::message_of<moe::numeric_error>([&] { bank.load(1, w[0], w[1], w[2]); }) ==
+          std::string("moe: ") + names[m] + ": expected numbers of magnitude up to " + limit +
+              " to round, got " + shown + " in row 3, column 4");
+    bank.unpack(1, after[0], after[1], after[2]);
+    for (const Index i : {0, 1, 2}) CHECK(after[i] == kept[i]);
+  }
+}
+
 }  // namespace
 
 TEST_CASE("bad input: widths and shapes", "[proof][smoke]") {
@@ -311,4 +331,15 @@ TEST_CASE("bad input: sizes whose product overflows", "[proof][smoke]") {
   CHECK_THROWS_AS(moe::ConstMatrixView<float>(&number, kHuge, kHuge), moe::size_error);
   const Layer layer(router(), experts());
   CHECK_THROWS_AS(layer.workspace_bytes({.tokens = PTRDIFF_MAX / 4}), moe::size_error);
+}
+
+TEST_CASE("bad input: weights that a block storage cannot round", "[proof][smoke]") {
+  for (const auto& [bad, shown] :
+       {std::pair(kNan, "nan"), std::pair(kInf, "inf"), std::pair(-kInf, "-inf")}) {
+    check_refused_weights<moe::BFloat16>(bad, "3.38953e+38", shown);
+    check_refused_weights<moe::Int8Groups<>>(bad, "3.38953e+38", shown);
+    check_refused_weights<moe::Int4Groups<>>(bad, "3.38953e+38", shown);
+  }
+  check_refused_weights<moe::Int8Groups<moe::Float16>>(1e7f, "8.31901e+06", "1e+07");
+  check_refused_weights<moe::Int4Groups<moe::Float16>>(-1e6f, "458528", "-1e+06");
 }

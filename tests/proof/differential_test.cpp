@@ -1,4 +1,5 @@
 // Thousands of random layers and batches against the naive layer, within a bound on the rounding errors.
+#include <array>
 #include <cmath>
 
 #include "moe/core/pool_executor.hpp"
@@ -9,20 +10,26 @@ namespace {
 
 using namespace test;
 
+constexpr int kFormats = 4;
+
+/// Layers of one format of the experts' weights.
 struct Outcome {
   int compared = 0, ambiguous = 0;
-  double tightest = 1e300;  // smallest bound relative to the value it bounds
+  double tightest = 1e300;   // smallest bound relative to the value it bounds
+  double off = 0, size = 0;  // sums of |computed - expected| and of |expected|
 };
+using Outcomes = std::array<Outcome, kFormats>;  // by Format
 
 template <class Real>
-Outcome compare_many(std::uint64_t seed, int configurations) {
-  Outcome outcome;
+Outcomes compare_many(std::uint64_t seed, int configurations) {
+  Outcomes outcomes;
   moe::PoolExecutor pool(3);
   moe::SerialExecutor serial;
   unit_roundoff = std::numeric_limits<Real>::epsilon() / 2;
   for (int i = 0; i < configurations; ++i) {
     Draw draw(seed + static_cast<std::uint64_t>(i));
-    const LayerSpec spec = random_spec(draw);
+    const LayerSpec spec = random_spec(draw, std::is_same_v<Real, float>);
+    Outcome& outcome = outcomes[static_cast<std::size_t>(spec.naive.format)];
     const auto layer = make_layer<Real>(spec);
     NaiveLayer naive = naive_of(spec, *layer);
     Batch<Real> batch = random_batch<Real>(draw, spec, draw.one_in(20) ? 0 : draw.between(1, 20));
@@ -46,27 +53,43 @@ Outcome compare_many(std::uint64_t seed, int configurations) {
                                           << ", column " << j << ": expected " << w.v << " +- " << w.e
                                           << ", got " << got);
         }
+        outcome.off += std::abs(got - w.v);
+        outcome.size += std::abs(w.v);
         if (w.v != 0) outcome.tightest = std::min(outcome.tightest, w.e / std::abs(w.v));
       }
     }
   }
-  return outcome;
+  return outcomes;
 }
 
 }  // namespace
 
 TEST_CASE("random layers agree with the naive layer in float", "[proof]") {
-  const Outcome outcome = compare_many<float>(1000, 4000);
-  CHECK(outcome.compared >= 3800);  // ties within the rounding errors are few
-  CHECK(outcome.tightest < 1e-5);   // the bound means something
+  const Outcomes outcomes = compare_many<float>(1000, 5000);
+  int compared = 0;
+  for (const Outcome& format : outcomes) compared += format.compared;
+  CHECK(compared >= 4750);  // ties within the rounding errors are few
+  const Outcome& dense = outcomes[static_cast<std::size_t>(Format::dense)];
+  CHECK(dense.compared >= 3000);
+  CHECK(dense.tightest < 1e-5);  // the bound means something
+  for (const Format format : {Format::bf16, Format::int8, Format::int4}) {
+    const Outcome& rounded = outcomes[static_cast<std::size_t>(format)];
+    INFO("format " << static_cast<int>(format) << " off " << rounded.off / rounded.size);
+    CHECK(rounded.compared >= 450);
+    // Half a step is at most 1/254 of a group's largest number, 1/256 of any in bf16; steps do not conspire.
+    CHECK(rounded.off < rounded.size / 64);
+    CHECK(rounded.off > rounded.size / 65536);  // rows were rounded
+  }
 }
 
 TEST_CASE("random layers agree with the naive layer in double", "[proof]") {
-  const Outcome outcome = compare_many<double>(900000, 1500);
-  CHECK(outcome.compared >= 1400);
-  CHECK(outcome.tightest < 1e-13);
+  const Outcome dense = compare_many<double>(900000, 1500)[static_cast<std::size_t>(Format::dense)];
+  CHECK(dense.compared >= 1400);
+  CHECK(dense.tightest < 1e-13);
 }
 
 TEST_CASE("random layers agree with the naive layer, a few", "[smoke]") {
-  CHECK(compare_many<float>(77, 60).compared >= 50);
+  int compared = 0;
+  for (const Outcome& format : compare_many<float>(77, 60)) compared += format.compared;
+  CHECK(compared >= 50);
 }

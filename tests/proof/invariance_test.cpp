@@ -58,6 +58,30 @@ std::vector<LayerSpec> independent_specs() {
   return specs;
 }
 
+/// Experts of the block storages: whole groups of 32 and a part of one in both products.
+std::vector<LayerSpec> block_specs() {
+  using R = NaiveRouter;
+  std::vector<LayerSpec> specs;
+  for (const Format format : {Format::bf16, Format::int8, Format::int4}) {
+    for (const bool gated : {true, false}) {
+      LayerSpec spec;
+      spec.width = gated ? 70 : 33;
+      spec.hidden = gated ? 49 : 100;
+      spec.expert_bias = spec.router_bias = true;
+      spec.naive.format = format;
+      spec.naive.glu = gated;
+      spec.naive.act = gated ? Act::silu : Act::relu_squared;
+      spec.naive.ffn = spec.naive.router.experts = spec.outputs = 8;
+      spec.naive.router.k = 3;
+      spec.naive.router.divide = R::Divide::sum;
+      if (gated) spec.naive.ffn = 6, spec.naive.constants = 1;  // and a zero expert
+      spec.seed = specs.size() + 205;
+      specs.push_back(spec);
+    }
+  }
+  return specs;
+}
+
 template <class Real>
 struct Result {
   std::vector<Real> y, dx, dw;
@@ -110,11 +134,11 @@ void put(const Batch<Real>& a, Index from, Batch<Real>& b, Index to) {
 }
 
 template <class Real>
-void check_rows_alone(const std::vector<int>& sizes, int needles) {
+void check_rows_alone(const std::vector<LayerSpec>& specs, const std::vector<int>& sizes, int needles) {
   moe::SerialExecutor serial;
   moe::PoolExecutor pool(3);
   std::mt19937_64 random(11);
-  for (const LayerSpec& spec : independent_specs()) {
+  for (const LayerSpec& spec : specs) {
     const auto layer = make_layer<Real>(spec);
     REQUIRE(layer->coupling(true) == moe::Coupling::row_independent);
     for (int needle = 0; needle < needles; ++needle) {
@@ -129,7 +153,7 @@ void check_rows_alone(const std::vector<int>& sizes, int needles) {
         std::copy(dy_row.begin(), dy_row.end(), dy.begin() + at * spec.width);
         const Result<Real> got =
             run(*layer, batch, dy, random() % 2 == 0 ? AnyExecutor(serial) : AnyExecutor(pool));
-        INFO("layer " << spec.seed - 5 << ", batch of " << size << ", row " << at);
+        INFO("layer of seed " << spec.seed << ", batch of " << size << ", row " << at);
         const std::size_t d = static_cast<std::size_t>(spec.width);
         CHECK(same_bits(got.y.data() + at * spec.width, want.y.data(), d));
         CHECK(same_bits(got.dx.data() + at * spec.width, want.dx.data(), d));
@@ -152,7 +176,7 @@ void check_executors(LayerSpec spec, Index tokens) {
   const Result<Real> want = run(*layer, batch, dy, AnyExecutor(serial), 0.7);
   const auto check = [&](AnyExecutor executor, const char* name) {
     const Result<Real> got = run(*layer, batch, dy, executor, 0.7);
-    INFO("layer " << spec.seed - 5 << ", " << name << " of " << executor.concurrency());
+    INFO("layer of seed " << spec.seed << ", " << name << " of " << executor.concurrency());
     CHECK(same_bits(got.y.data(), want.y.data(), want.y.size()));
     CHECK(same_bits(got.dx.data(), want.dx.data(), want.dx.size()));
     REQUIRE(got.dw.size() == want.dw.size());
@@ -189,18 +213,24 @@ std::vector<LayerSpec> with_coupled() {
 }  // namespace
 
 TEST_CASE("a row's bits do not depend on the batch it is in, float", "[proof]") {
-  check_rows_alone<float>({2, 3, 7, 8, 9, 16, 17, 31, 33, 64, 257, 1024}, 3);
+  check_rows_alone<float>(independent_specs(), {2, 3, 7, 8, 9, 16, 17, 31, 33, 64, 257, 1024}, 3);
 }
 
 TEST_CASE("a row's bits do not depend on the batch it is in, double", "[proof]") {
-  check_rows_alone<double>({2, 3, 7, 8, 9, 16, 17, 31, 33, 64, 257, 1024}, 1);
+  check_rows_alone<double>(independent_specs(), {2, 3, 7, 8, 9, 16, 17, 31, 33, 64, 257, 1024}, 1);
+}
+
+TEST_CASE("a row's bits do not depend on the batch it is in, block storages", "[proof]") {
+  check_rows_alone<float>(block_specs(), {2, 3, 7, 8, 9, 16, 17, 31, 33, 64, 257}, 3);
 }
 
 TEST_CASE("a row's bits do not depend on the batch it is in, a few", "[smoke]") {
-  check_rows_alone<float>({2, 9, 33}, 1);
+  check_rows_alone<float>(independent_specs(), {2, 9, 33}, 1);
+  check_rows_alone<float>(block_specs(), {9, 33}, 1);
 }
 
 TEST_CASE("results, gradients and losses do not depend on executor and threads", "[proof]") {
   for (const LayerSpec& spec : with_coupled()) check_executors<float>(spec, 150);
+  for (const LayerSpec& spec : block_specs()) check_executors<float>(spec, 90);
   check_executors<double>(with_coupled().front(), 70);
 }

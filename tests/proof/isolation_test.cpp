@@ -12,13 +12,15 @@ namespace {
 using namespace test;
 using R = NaiveRouter;
 
-/// Layers that couple tokens, and one that does not.
-std::vector<LayerSpec> specs() {
+/// Layers that couple tokens, and two that do not; the last lets rows that are not finite reach the experts.
+/// Block storages at sizes with a whole group of 32 and a part of one.
+std::vector<LayerSpec> specs(Format format = Format::dense) {
   std::vector<LayerSpec> all;
   const auto add = [&](auto change) {
     LayerSpec spec;
-    spec.width = 9;
-    spec.hidden = 11;
+    spec.width = format == Format::dense ? 9 : 41;
+    spec.hidden = format == Format::dense ? 11 : 35;
+    spec.naive.format = format;
     spec.naive.ffn = spec.naive.router.experts = spec.outputs = 4;
     spec.naive.router.k = 2;
     spec.non_finite = moe::NonFinite::isolate_row;
@@ -38,6 +40,10 @@ std::vector<LayerSpec> specs() {
     n.output_bias = true;
   });
   add([](NaiveLayer&, R& r) { r.divide = R::Divide::sum; });
+  add([](NaiveLayer&, R& r) {
+    r.routing = R::Routing::hash;
+    r.hash = {{0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1}, {3, 2, 0, 1, 3, 0, 2, 3, 1, 2, 0}};
+  });
   return all;
 }
 
@@ -93,8 +99,8 @@ std::vector<float> victim_bits(TestLayer<float>& layer, Batch<float>& batch, con
   return bits;
 }
 
-void attack(int trials, std::uint64_t seed) {
-  const std::vector<LayerSpec> all = specs();
+void attack(Format format, int trials, std::uint64_t seed) {
+  const std::vector<LayerSpec> all = specs(format);
   for (int trial = 0; trial < trials; ++trial) {
     Draw draw(seed + static_cast<std::uint64_t>(trial));
     const LayerSpec& spec = all[static_cast<std::size_t>(draw.below(static_cast<int>(all.size())))];
@@ -110,7 +116,8 @@ void attack(int trials, std::uint64_t seed) {
       fill_attack(draw, static_cast<Attack>(kind), batch, before, before + own);
       const std::vector<float> got = victim_bits(*layer, batch, dy, training, before, before + own);
       if (std::memcmp(got.data(), want.data(), want.size() * sizeof(float)) != 0) {
-        FAIL("trial with seed " << seed + static_cast<std::uint64_t>(trial) << ", attack " << kind);
+        FAIL("format " << static_cast<int>(format) << ", trial with seed "
+                       << seed + static_cast<std::uint64_t>(trial) << ", attack " << kind);
       }
     }
   }
@@ -131,11 +138,16 @@ std::vector<float> last_row(TestLayer<float>& layer, Batch<float>& batch, bool o
 }  // namespace
 
 TEST_CASE("nothing in another segment changes a request's bits", "[proof]") {
-  attack(1500, 500);
+  attack(Format::dense, 1500, 500);
+}
+
+TEST_CASE("nothing in another segment changes a request's bits, block storages", "[proof]") {
+  for (const Format format : {Format::bf16, Format::int8, Format::int4}) attack(format, 350, 7000);
 }
 
 TEST_CASE("nothing in another segment changes a request's bits, a few", "[smoke]") {
-  attack(40, 9);
+  attack(Format::dense, 40, 9);
+  for (const Format format : {Format::bf16, Format::int8, Format::int4}) attack(format, 14, 9);
 }
 
 // Hayes et al. 2402.05526: with a capacity counted over the whole batch, the attacker's rows take the places

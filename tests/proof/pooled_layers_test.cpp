@@ -31,7 +31,7 @@ TEST_CASE("random layers train to the same bits on a pool", "[threads]") {
   moe::PoolExecutor pool(4);
   for (std::uint64_t seed = 0; seed < 24; ++seed) {
     Draw draw(seed + 70);
-    const LayerSpec spec = random_spec(draw);
+    const LayerSpec spec = random_spec(draw, true);
     const auto layer = make_layer<float>(spec);
     Batch<float> batch = random_batch<float>(draw, spec, 40);
     const std::vector<float> want = train(*layer, batch, AnyExecutor(serial));

@@ -84,6 +84,29 @@ TEST_CASE("softmax and activations of float are within their bounds", "[support]
   }
 }
 
+TEST_CASE("rounded rows are half a step more wrong than they were", "[support]") {
+  const Row row{Bounded(1 + 0x1p-8), Bounded(-3, 0.5)};
+  CHECK(rounded_row(row, Format::dense)[0].e == 0);
+  // bf16 has 1 and 1 + 2^-7 and nothing between.
+  const Row bf16 = rounded_row(row, Format::bf16);
+  CHECK(bf16[0].v == row[0].v);
+  CHECK(bf16[0].e >= 0x1p-8);
+  CHECK(bf16[0].e < 0x1.03p-8);
+  CHECK(bf16[1].e >= 0.5 + 0x1p-8 * 3.5);
+  // 8-bit codes: half a step of the largest of the 32, errors included.
+  Row codes(40, Bounded(1));
+  codes[5] = Bounded(-126, 1);
+  for (const Format format : {Format::int8, Format::int4}) {
+    const Row got = rounded_row(codes, format);
+    CHECK(got[31].e >= 0.5);
+    CHECK(got[31].e < 0.501);
+    CHECK(got[5].e >= 1.5);
+    CHECK(got[32].e >= 0.5 / 127);
+    CHECK(got[32].e < 0.501 / 127);
+  }
+  CHECK(rounded_row(Row(1), Format::int8)[0].e > 0);
+}
+
 TEST_CASE("orders that rounding could turn are called ambiguous", "[support]") {
   bool ambiguous = false;
   CHECK(before(Bounded(2, 0.1), 5, Bounded(1, 0.1), 0, ambiguous));

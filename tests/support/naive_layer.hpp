@@ -20,6 +20,7 @@ struct NaiveLayer {
   int ffn = 1, constants = 0, copies = 0;  // expert ids in this order, then zero experts
   int shared = 0;
   Act act = Act::silu;
+  Format format = Format::dense;  // of the routed experts
   bool glu = true, shared_gate = false, output_bias = false, latent = false;
   std::map<std::string, std::vector<Row>> parameter;  // [out][in]
 
@@ -31,19 +32,21 @@ struct NaiveLayer {
     return y;
   }
 
-  Row feed_forward(const std::string& name, const Row& x) const {
+  /// Rows are rounded in front of both products; weights are what the bank unpacks.
+  Row feed_forward(const std::string& name, const Row& row, Format rounding) const {
+    const Row x = rounded_row(row, rounding);
     Row h = linear(name + (glu ? "gate_proj" : "fc1"), x);
     for (Bounded& b : h) b = activate(act, b);
     if (glu) {
       const Row up = linear(name + "up_proj", x);
       for (std::size_t i = 0; i < h.size(); ++i) h[i] = h[i] * up[i];
     }
-    return linear(name + (glu ? "down_proj" : "fc2"), h);
+    return linear(name + (glu ? "down_proj" : "fc2"), rounded_row(h, rounding));
   }
 
   Row expert(int e, const Row& x) const {
     const std::string name = "experts." + std::to_string(e) + ".";
-    if (e < ffn) return feed_forward(name, x);
+    if (e < ffn) return feed_forward(name, x, format);
     if (e < ffn + constants) {
       const Row mix = softmax(linear(name + "constant_gate", x));
       Row y;
@@ -113,7 +116,7 @@ struct NaiveLayer {
     for (std::size_t j = 0; j < y.size() && output_bias; ++j) y[j] = y[j] + parameter.at("output.bias")[j][0];
     const Bounded gate = shared_gate ? sigmoid(linear("shared_expert_gate", x)[0]) : Bounded(1);
     for (int e = 0; e < shared; ++e) {
-      const Row z = feed_forward("shared_experts." + std::to_string(e) + ".", x);
+      const Row z = feed_forward("shared_experts." + std::to_string(e) + ".", x, Format::dense);
       for (std::size_t j = 0; j < y.size(); ++j) y[j] = y[j] + gate * z[j];
     }
     return y;

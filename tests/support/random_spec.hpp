@@ -58,7 +58,16 @@ inline void draw_token_choice(Draw& draw, LayerSpec& spec) {
   spec.router_bias = draw.one_in(3);
 }
 
-inline LayerSpec random_spec(Draw& draw) {
+/// A block storage of the routed experts, at sizes around its groups of 32 and panels of 32.
+inline void draw_block_format(Draw& draw, LayerSpec& spec) {
+  spec.naive.format = draw.pick({Format::bf16, Format::int8, Format::int4});
+  spec.width = draw.pick({1, 3, 17, 31, 33, 64, 100});
+  spec.hidden = draw.pick({1, 3, 17, 31, 33, 64, 100});
+  spec.latent_width = draw.pick({1, 17, 33, 64});
+}
+
+/// `block_formats`: in a third of the layers; float layers know them.
+inline LayerSpec random_spec(Draw& draw, bool block_formats) {
   using R = NaiveRouter;
   LayerSpec spec;
   NaiveLayer& n = spec.naive;
@@ -66,6 +75,7 @@ inline LayerSpec random_spec(Draw& draw) {
   spec.width = draw.pick({1, 2, 3, 5, 8, 16, 17, 31, 33});
   spec.hidden = draw.pick({1, 2, 3, 7, 16, 19, 33});
   spec.latent_width = draw.pick({1, 4, 17});
+  if (block_formats && draw.one_in(3)) draw_block_format(draw, spec);
   spec.expert_bias = draw.one_in(2);
   n.glu = draw.one_in(2);
   n.act = draw.pick({Act::relu, Act::relu_squared, Act::silu, Act::gelu_erf, Act::gelu_tanh});

@@ -20,7 +20,8 @@ namespace test {
 /// Token-choice routers that the naive layer does not know.
 enum class Named { none, noisy, gshard };
 
-/// `naive` says which parts and holds no parameters yet; the rest are sizes and training options.
+/// `naive` says which parts and holds no parameters yet; the rest are sizes and training options. Block
+/// formats are in float only.
 struct LayerSpec {
   NaiveLayer naive;
   int width = 4, hidden = 5, latent_width = 3, vocabulary = 11;
@@ -39,6 +40,8 @@ class TestLayer {
  public:
   using Visit = std::function<void(const std::string&, moe::ParameterView<Real>, moe::ParameterView<Real>)>;
 
+  using VisitRounded = std::function<void(const std::string&, ConstMatrixView<Real>)>;
+
   virtual ~TestLayer() = default;
   virtual moe::Coupling coupling(bool training) const = 0;
   virtual Index workspace_bytes(const moe::CallShape& shape, moe::Mode mode, Index concurrency) const = 0;
@@ -52,6 +55,8 @@ class TestLayer {
                         moe::Workspace& ws, AnyExecutor executor) = 0;
   /// Every parameter, with the gradient of the last backward.
   virtual void visit(const Visit& visit) = 0;
+  /// The matrices that the kernels multiply with and visit() does not show, because they are rounded.
+  virtual void visit_rounded(const VisitRounded& visit) const = 0;
   virtual void visit_state(const std::function<void(const std::string&, double*, Index)>& visit) = 0;
   virtual const moe::RouteTable<Real>& routes() const = 0;
   virtual const moe::DispatchPlan<Real>& plan() const = 0;
@@ -67,13 +72,17 @@ extern template std::unique_ptr<TestLayer<double>> make_layer<double>(const Laye
 template <class Real>
 NaiveLayer naive_of(const LayerSpec& spec, TestLayer<Real>& layer) {
   NaiveLayer naive = spec.naive;
-  layer.visit([&](const std::string& name, moe::ParameterView<Real> value, moe::ParameterView<Real>) {
+  const auto add = [&](const std::string& name, const auto& value) {
     std::vector<Row>& rows = naive.parameter[name];
     for (Index o = 0; o < value.rows; ++o) {
       rows.emplace_back();
       for (Index i = 0; i < value.cols; ++i) rows.back().emplace_back(static_cast<double>(value(o, i)));
     }
+  };
+  layer.visit([&](const std::string& name, moe::ParameterView<Real> value, moe::ParameterView<Real>) {
+    add(name, value);
   });
+  layer.visit_rounded(add);
   return naive;
 }
 

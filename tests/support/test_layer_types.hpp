@@ -13,6 +13,7 @@
 #include "moe/router/selection_bias.hpp"
 #include "moe/router/sequence_balance.hpp"
 #include "moe/router/z_loss.hpp"
+#include "support/block_banks.hpp"
 #include "support/test_layer.hpp"
 
 namespace test {
@@ -24,14 +25,22 @@ template <class Real>
 using RowRouter =
     AnyRouter<TokenRouter<Real>, moe::HashRouter<Real>, moe::NoisyTopK<Real>, moe::GShardRouter<Real>>;
 template <class Real>
-using FeedForward = moe::Glu<moe::AnyActivation, Real>;
+struct BankChoice {
+  using Type = AnyBank<Ungated<Real>, Gated<Real>, GatedAndCheap<Real>>;
+};
+template <>
+struct BankChoice<float> {
+  using Type = AnyBank<Ungated<float>, Gated<float>, GatedAndCheap<float>, Ungated<moe::BFloat16>,
+                       Gated<moe::BFloat16>, GatedAndCheap<moe::BFloat16>, Ungated<moe::Int8Groups<>>,
+                       Gated<moe::Int8Groups<>>, GatedAndCheap<moe::Int8Groups<>>, Ungated<moe::Int4Groups<>>,
+                       Gated<moe::Int4Groups<>>, GatedAndCheap<moe::Int4Groups<>>>;
+};
 template <class Real>
-using Experts = AnyBank<moe::Mlp<moe::AnyActivation, Real>, FeedForward<Real>,
-                        moe::Composite<FeedForward<Real>, moe::ZeroComputation<Real>>>;
+using Experts = typename BankChoice<Real>::Type;
 
-/// Shared experts are of the bank's kind: with FFN experts without a gate, an Mlp.
+/// Shared experts are of the bank's kind, in dense weights: with FFN experts without a gate, an Mlp.
 template <class Real>
-using SharedBank = AnyBank<moe::Mlp<moe::AnyActivation, Real>, FeedForward<Real>>;
+using SharedBank = AnyBank<Ungated<Real>, Gated<Real>>;
 
 template <class Real, class Router, class Capacity>
 class LayerHolder final : public TestLayer<Real> {
@@ -64,6 +73,9 @@ class LayerHolder final : public TestLayer<Real> {
   void visit(const typename TestLayer<Real>::Visit& visit) override {
     layer_.visit_parameters(gradients_,
                             [&](const moe::Parameter<Real>& p) { visit(p.name, p.value, p.gradient); });
+  }
+  void visit_rounded(const typename TestLayer<Real>::VisitRounded& visit) const override {
+    layer_.experts().visit([&](const auto& bank) { visit_matrices(bank, visit); });
   }
   void visit_state(const std::function<void(const std::string&, double*, Index)>& visit) override {
     layer_.visit_state([&](const char* name, double* values, Index n) { visit(name, values, n); });
@@ -127,19 +139,29 @@ TokenRouter<Real> token_router(const LayerSpec& spec) {
           spec.non_finite};
 }
 
-template <class Real>
-Experts<Real> experts_of(const LayerSpec& spec) {
+template <class Storage, class Real>
+Experts<Real> experts_stored_as(const LayerSpec& spec) {
   const NaiveLayer& n = spec.naive;
   const Index width = n.latent ? spec.latent_width : spec.width;
   const moe::TwoLayerOptions options{n.ffn, width, spec.hidden, spec.expert_bias};
   const int cheap = spec.experts() - n.ffn;
   if (cheap > 0) {
-    return moe::Composite(
-        FeedForward<Real>(options, activation_of(n.act)),
+    return GatedAndCheap<Storage>(
+        rounded_random(Gated<Storage>(options, activation_of(n.act)), spec.seed),
         moe::ZeroComputation<Real>({width, cheap - n.constants - n.copies, n.copies, n.constants}));
   }
-  if (n.glu) return FeedForward<Real>(options, activation_of(n.act));
-  return moe::Mlp<moe::AnyActivation, Real>(options, activation_of(n.act));
+  if (n.glu) return rounded_random(Gated<Storage>(options, activation_of(n.act)), spec.seed);
+  return rounded_random(Ungated<Storage>(options, activation_of(n.act)), spec.seed);
+}
+
+template <class Real>
+Experts<Real> experts_of(const LayerSpec& spec) {
+  if constexpr (std::is_same_v<Real, float>) {
+    if (spec.naive.format == Format::bf16) return experts_stored_as<moe::BFloat16, float>(spec);
+    if (spec.naive.format == Format::int8) return experts_stored_as<moe::Int8Groups<>, float>(spec);
+    if (spec.naive.format == Format::int4) return experts_stored_as<moe::Int4Groups<>, float>(spec);
+  }
+  return experts_stored_as<Real, Real>(spec);
 }
 
 template <class Real>
@@ -148,11 +170,9 @@ AnyShared<SharedBank<Real>> shared_of(const LayerSpec& spec) {
   if (n.shared == 0) return moe::NoShared{};
   const moe::TwoLayerOptions options{n.shared, spec.width, spec.hidden, spec.expert_bias};
   if (n.glu) {
-    return moe::SharedExperts<SharedBank<Real>>(FeedForward<Real>(options, activation_of(n.act)),
-                                                n.shared_gate);
+    return moe::SharedExperts<SharedBank<Real>>(Gated<Real>(options, activation_of(n.act)), n.shared_gate);
   }
-  return moe::SharedExperts<SharedBank<Real>>(
-      moe::Mlp<moe::AnyActivation, Real>(options, activation_of(n.act)), n.shared_gate);
+  return moe::SharedExperts<SharedBank<Real>>(Ungated<Real>(options, activation_of(n.act)), n.shared_gate);
 }
 
 template <class Real>

@@ -30,9 +30,6 @@ inline constexpr Index kChunkBytes = Index{1} << 20;
 inline constexpr Index kFewestRows = 64;
 inline constexpr Index kMostRows = 256;
 
-/// Rows from which on the next panel is prefetched. Fewer rows leave the memory no idle time to use.
-inline constexpr Index kPrefetchRows = 8;
-
 /// Transposed panels are built in slices of at most this many of their rows: 256 KiB, which stay in the
 /// second-level cache beside what is prefetched.
 inline constexpr Index kSlice = 2048;
@@ -116,7 +113,7 @@ void grouped_gemm(const Cell* const* rows, const Index* offsets, Index groups, W
             for (Index p = 0; p < kPanels; ++p) {
               const Index j = unit * kPanels + p;
               PanelFetch fetch;
-              if (count >= impl::kPrefetchRows && j + kPanels < end) {
+              if (count >= Kernel::kPrefetchRows && j + kPanels < end) {
                 fetch = {weight.panel(j + kPanels), Kernel::kPanelPitch, block, blocks};
               }
               Kernel::multiply(rows + first_row + first, m, weight, j, tile + p * Kernel::kRows * kPanel<T>,
@@ -204,7 +201,7 @@ void grouped_gemm_transposed(const T* const* rows, Index depth, const Index* off
       const Index first_n = slice.first * kPanel<T>;
       const Index end_n = std::min(slice.end * kPanel<T>, width);
       const bool begins = s % slices == 0, ends = (s + 1) % slices == 0;
-      const bool fetches = DenseStorage<typename View::Storage> && count >= impl::kPrefetchRows;
+      const bool fetches = DenseStorage<typename View::Storage> && count >= Kernel::kPrefetchRows;
       impl::transpose_slice<Kernel>(weight, slice, fetches && s != first_slice, panel);
       impl::for_each_row_block<kTileRows<Arch, T>>(count, [&](Index first, Index m, Index block,
                                                               Index blocks) noexcept {

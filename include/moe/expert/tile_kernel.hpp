@@ -25,6 +25,8 @@ struct TileKernel<Arch, Storage> {
   static constexpr bool kRounds = false;
   /// Most rows of a tile.
   static constexpr Index kRows = kTileRows<Arch, Storage>;
+  /// Rows from which on the next panel is prefetched. Fewer leave the memory no idle time to use.
+  static constexpr Index kPrefetchRows = 8;
   /// Bytes of kPanel rows of a panel.
   static constexpr Index kPanelPitch = kPanel<Real> * kPanel<Real> * static_cast<Index>(sizeof(Real));
 
@@ -50,6 +52,10 @@ struct TileKernel<Arch, Storage> {
   using Cell = RowGroup<Arch, Storage>;
   static constexpr bool kRounds = true;
   static constexpr Index kRows = kBlockTileRows<Arch, Storage>;
+  /// The smaller the weights, the fewer rows keep the processor busy until they have arrived.
+  static constexpr Index kPrefetchRows = sizeof(WeightBlock<Storage>) > 1536  ? 17
+                                         : sizeof(WeightBlock<Storage>) > 768 ? 4
+                                                                              : 2;
   static constexpr Index kPanelPitch = static_cast<Index>(sizeof(WeightBlock<Storage>));
 
   /// Not a multiple of 4 KiB: see row_stride.

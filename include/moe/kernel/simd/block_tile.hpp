@@ -78,7 +78,6 @@ template <class Arch, class Storage>
 requires SimdArch<Arch>
 struct BlockShape<Arch, Storage> {
   using Row = FloatCodeGroup;
-  static constexpr int kRegisters = TileShape<Arch, float>::kRegisters;
   static constexpr Index kRows = TileShape<Arch, float>::kRows;
   static constexpr int vectors(int m) noexcept { return TileShape<Arch, float>::vectors(m); }
 };

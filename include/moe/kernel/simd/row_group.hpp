@@ -76,6 +76,7 @@ template <class Arch, class Group, class Storage>
 MOE_ALWAYS_INLINE void prepare_whole_group(const float* x, Group& group, Storage) noexcept {
   using B = Batch<float, Arch>;
   constexpr Index kLanes = static_cast<Index>(B::size);
+  using Words = typename Lanes<kLanes>::Words;
   using Ints = typename Lanes<kLanes>::Ints;
   Ints largest = {};
   for (Index k = 0; k < kBlockRows; k += kLanes) {
@@ -83,9 +84,11 @@ MOE_ALWAYS_INLINE void prepare_whole_group(const float* x, Group& group, Storage
     largest = largest < magnitude ? magnitude : largest;
   }
   const RowScale scale = row_scale(static_cast<std::uint32_t>(largest_lane<kLanes>(largest)));
+  const std::uint32_t keep = scale.to_codes == 0 ? 0 : 0xFFFFFFFF;  // else NaN would reach the codes
   Ints sum = {};
   for (Index k = 0; k < kBlockRows; k += kLanes) {
-    const B shifted = fma(B::load_unaligned(x + k), B(scale.to_codes), B(kRoundToInteger));
+    const B number = std::bit_cast<B>(load_vector<Words>(x + k) & keep);
+    const B shifted = fma(number, B(scale.to_codes), B(kRoundToInteger));
     const Ints codes = std::bit_cast<Ints>(shifted) - std::bit_cast<std::int32_t>(kRoundToInteger);
     store_codes<kLanes>(codes, group, k);
     sum += codes;

@@ -1,8 +1,5 @@
-// Stages 1 and 2 alone, for every router of the library.
-#pragma once
-
-#include <benchmark/benchmark.h>
-
+// Stages 1 and 2 alone, for every router of the library:
+//   route/<router>/<shape>/tokens:<T>/threads:1
 #include <memory>
 
 #include "moe/plan/dispatch_plan.hpp"
@@ -17,16 +14,17 @@
 #include "problem.hpp"
 
 namespace bench {
+namespace {
 
 /// Route and plan T random rows; nanoseconds per token are what counts. Verified: as many pairs as the plan
 /// has.
 template <class Router>
 void route(benchmark::State& state, const std::shared_ptr<Router>& router, Index tokens, Index width) {
-  const auto rows = batches<float>(1, tokens, std::max<Index>(width, 1));
+  const auto rows = batches<float>(1, tokens, width);
   std::vector<moe::TokenId> ids;
   for (Index t = 0; t < tokens; ++t) ids.push_back(static_cast<moe::TokenId>(t * 37 % 1000));
   moe::RouterInput<float> in;
-  in.x = moe::ConstMatrixView<float>(rows[0].data(), tokens, std::max<Index>(width, 1));
+  in.x = moe::ConstMatrixView<float>(rows->front().data(), tokens, width);
   in.token_id = ids.data();
   in.segments = moe::Segments::uniform(tokens);
   moe::SerialExecutor serial;
@@ -60,18 +58,14 @@ void route(benchmark::State& state, const std::shared_ptr<Router>& router, Index
   state.SetItemsProcessed(state.iterations() * tokens);
 }
 
-inline void add_routes(const Shape& shape, Index tokens) {
+void add_shape(const Shape& shape, Index tokens) {
   const auto add = [&](const char* name, auto router) {
     using Router = decltype(router);
     auto shared = std::make_shared<Router>(std::move(router));
     if constexpr (requires { shared->scorer().initialise(3); }) shared->scorer().initialise(3);
     const Index width = shape.D;
-    benchmark::RegisterBenchmark(
-        (std::string("route/") + name + "/" + shape.name + "/tokens:" + std::to_string(tokens) + "/threads:1")
-            .c_str(),
-        [shared, tokens, width](benchmark::State& state) { route<Router>(state, shared, tokens, width); })
-        ->UseRealTime()
-        ->Unit(benchmark::kMicrosecond);
+    bench::add(std::string("route/") + name + "/" + cell_name(shape, tokens, 1),
+               [=](benchmark::State& state) { route<Router>(state, shared, tokens, width); });
   };
   const Index D = shape.D, E = shape.E, K = shape.K;
   add("softmax_top_k", moe::softmax_top_k<float>({.width = D, .experts = E, .k = K}));
@@ -89,6 +83,14 @@ inline void add_routes(const Shape& shape, Index tokens) {
   add("expert_choice",
       moe::ExpertChoice<float>({.width = D, .experts = E, .capacity_factor = static_cast<double>(K)}));
   add("hash", moe::HashRouter<float>(moe::HashTable::random(1000, E, 1)));
+}
+
+}  // namespace
+
+void add_routes(const Suite& suite) {
+  for (const Shape& shape : suite.shapes) {
+    for (const Index tokens : {1, 64, 512}) add_shape(shape, tokens);
+  }
 }
 
 }  // namespace bench

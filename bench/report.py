@@ -1,0 +1,271 @@
+#!/usr/bin/env python3
+"""JSON of a run of moe_bench -> a Markdown table and an SVG.
+
+    moe_bench --benchmark_repetitions=7 --benchmark_enable_random_interleaving=true \\
+              --benchmark_out=run.json --benchmark_out_format=json
+    bench/report.py run.json [more.json ...] --table run.md --picture run.svg [--threads 1]
+
+A cell's figure is the median of its repetitions, of all files together. The picture: fraction of the roofline over T,
+one panel for each storage (row) and shape (column), peers beside ours. Python's standard library only.
+"""
+import argparse
+import collections
+import html
+import json
+import re
+import statistics
+import sys
+
+TOKENS = [1, 8, 64, 512, 2048]
+STORAGES = ["float", "double", "bf16", "int8", "int4"]
+OURS = "moe"
+COLOURS = {OURS: "#c0392b", "onednn": "#2471a3", "openblas_loop": "#7d6608", "eigen_loop": "#7f8c8d"}
+OTHER_COLOURS = ["#1e8449", "#6c3483", "#d35400", "#17202a"]
+
+Cell = collections.namedtuple("Cell", "kind who storage shape tokens threads skew")
+
+
+def parse_name(name):
+    """The cell of a benchmark's name, or None for benchmarks that have no place in the table."""
+    pattern = (r"(forward|train|train_step|peer/(?P<who>[^/]+))/(?P<storage>[^/]+)/(?P<shape>[^/]+)"
+               r"/tokens:(?P<tokens>\d+)/threads:(?P<threads>\d+)(?:/skew:(?P<skew>\w+))?(?:/|$)")
+    match = re.match(pattern, name)
+    if not match:
+        return None
+    kind = match[1].split("/")[0]
+    return Cell("forward" if kind == "peer" else kind, match["who"] or OURS, match["storage"], match["shape"],
+                int(match["tokens"]), int(match["threads"]), match["skew"] or "uniform")
+
+
+class Runs:
+    """All repetitions of the files: samples of each counter by cell; `other` by name for what is no cell."""
+
+    def __init__(self, paths):
+        self.context = {}
+        self.cells = collections.defaultdict(lambda: collections.defaultdict(list))
+        self.other = collections.defaultdict(lambda: collections.defaultdict(list))
+        for path in paths:
+            with open(path, encoding="utf-8") as file:
+                run = json.load(file)
+            self.context = self.context or run["context"]
+            for entry in run["benchmarks"]:
+                if entry.get("run_type") == "aggregate":
+                    continue
+                if entry.get("error_occurred"):
+                    sys.exit(f"{path}: {entry['name']}: {entry.get('error_message')}")
+                name = entry.get("run_name", entry["name"])
+                samples = self.cells[cell] if (cell := parse_name(name)) else self.other[name]
+                for key, value in entry.items():
+                    if isinstance(value, float):
+                        samples[key].append(value)
+
+    def median(self, cell, counter):
+        """None where the cell or its counter is missing."""
+        samples = self.cells[cell].get(counter) if cell in self.cells else None
+        return statistics.median(samples) if samples else None
+
+    def spread(self, cell, counter):
+        samples = self.cells[cell][counter]
+        return (max(samples) - min(samples)) / statistics.median(samples) if len(samples) > 1 else None
+
+    def values(self, field):
+        found = {getattr(cell, field) for cell in self.cells}
+        order = {"storage": STORAGES, "tokens": TOKENS}.get(field, [])
+        return sorted(found, key=lambda v: (order.index(v) if v in order else len(order), v))
+
+    def processor(self):
+        context = self.context
+        return f"{context.get('processor', 'unknown processor')}, moe {context.get('moe', 'of unknown version')}"
+
+
+def markdown(rows):
+    """Rows of strings, the first one the head."""
+    head, *body = rows
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in body]) + "\n"
+
+
+def figure(value, text):
+    return "" if value is None else text.format(value)
+
+
+def forward_table(runs, threads):
+    """One line for each storage and shape: fraction of the roofline, (GFLOP/s), best peer beside it."""
+    rows = [["storage", "shape"] + [f"T = {t}" for t in runs.values("tokens")]]
+    for storage in runs.values("storage"):
+        for shape in runs.values("shape"):
+            row = []
+            for tokens in runs.values("tokens"):
+                ours = Cell("forward", OURS, storage, shape, tokens, threads, "uniform")
+                peers = [(runs.median(cell, "flops_per_s"), cell.who) for cell in runs.cells
+                         if cell.who != OURS and cell == ours._replace(who=cell.who)]
+                text = figure(runs.median(ours, "roofline"), "**{:.2f}**")
+                text += figure(runs.median(ours, "flops_per_s") and runs.median(ours, "flops_per_s") * 1e-9, " ({:.0f})")
+                if peers:
+                    best, who = max(peers)
+                    text += f"; {who} {best * 1e-9:.0f}"
+                row.append(text)
+            if any(row):
+                rows.append([storage, shape] + row)
+    return markdown(rows) if len(rows) > 1 else ""
+
+
+def other_tables(runs):
+    """Skew, training, stages, schedules, executor: what has a counter of its own."""
+    text = ""
+    counters = {"of_uniform": "Throughput under skew over uniform, equal number of pairs",
+                "fma_fraction": "Training: flops of the three passes over the peak",
+                "optimiser_share": "Share of the optimiser in a training step"}
+    for counter, title in counters.items():
+        rows = [["benchmark", counter]]
+        for cell in sorted(runs.cells):
+            value = runs.median(cell, counter)
+            if value is not None:
+                skew = "" if cell.skew == "uniform" else f", {cell.skew}"
+                rows.append([f"{cell.kind} {cell.storage} {cell.shape}, T = {cell.tokens}, "
+                             f"{cell.threads} thread(s){skew}", f"{value:.3f}"])
+        if len(rows) > 1:
+            text += f"\n### {title}\n\n" + markdown(rows)
+    rows = [["benchmark", "counter", "value"]]
+    for name, samples in sorted(runs.other.items()):
+        for counter in ("overhead_share", "makespan_over_ideal", "median_ns"):
+            if counter in samples:
+                rows.append([re.sub(r"/(iterations:\d+|manual_time|real_time)", "", name), counter,
+                             f"{statistics.median(samples[counter]):.4g}"])
+    if len(rows) > 1:
+        text += "\n### Stages, schedules, executor\n\n" + markdown(rows)
+    return text
+
+
+def limits_line(runs):
+    return "; ".join(f"{key}: {value}" for key, value in sorted(runs.context.items()) if key.startswith("limits"))
+
+
+def spread_line(runs):
+    spreads = [s for cell in runs.cells if (s := runs.spread(cell, "real_time")) is not None]
+    count = max((len(samples["real_time"]) for samples in runs.cells.values()), default=0)
+    if not spreads:
+        return "One run of each.\n"
+    return (f"Medians of {count}; (max - min) / median of a cell's times: {statistics.median(spreads):.2f} in the "
+            f"middle, {max(spreads):.2f} at most.\n")
+
+
+def table(runs):
+    text = f"{runs.processor()}, {runs.context.get('date', '')[:10]}. {limits_line(runs)}. {spread_line(runs)}"
+    for threads in runs.values("threads"):
+        body = forward_table(runs, threads)
+        if body:
+            text += (f"\n### Forward, {threads} thread(s): **fraction of the roofline** (GFLOP/s); best peer's "
+                     f"GFLOP/s\n\n{body}")
+    return text + other_tables(runs)
+
+
+class Picture:
+    """Panels of 210 x 150 with a logarithmic axis of T and a linear one of the fraction."""
+    WIDTH, HEIGHT, LEFT, TOP, GAP = 210, 150, 70, 76, 34
+
+    def __init__(self, columns, rows, title, subtitle):
+        self.columns, self.rows = columns, rows
+        self.width = self.LEFT + columns * (self.WIDTH + self.GAP) + 10
+        self.height = self.TOP + rows * (self.HEIGHT + self.GAP + 18) + 10
+        self.parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{self.width}" height="{self.height}" '
+                      f'viewBox="0 0 {self.width} {self.height}" font-family="sans-serif" font-size="11">',
+                      f'<rect width="{self.width}" height="{self.height}" fill="white"/>']
+        self.text(self.LEFT, 20, title, size=15)
+        self.text(self.LEFT, 37, subtitle, colour="#555555")
+
+    def text(self, x, y, words, size=11, anchor="start", colour="#222222"):
+        self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}" fill="{colour}">'
+                          f"{html.escape(words)}</text>")
+
+    def line(self, points, colour, width=1.0, dash=""):
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        style = f' stroke-dasharray="{dash}"' if dash else ""
+        self.parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}"{style}/>')
+
+    def legend(self, names, colour_of):
+        x = self.LEFT
+        for name in names:
+            self.line([(x, 54), (x + 18, 54)], colour_of(name), 2.5 if name == OURS else 1.5)
+            self.text(x + 22, 58, name)
+            x += 34 + 7 * len(name)
+
+    def panel(self, column, row, title, tokens, series, colour_of):
+        """series: name -> {T: fraction}."""
+        left = self.LEFT + column * (self.WIDTH + self.GAP)
+        top = self.TOP + row * (self.HEIGHT + self.GAP + 18) + 14
+        step = self.WIDTH / max(1, len(tokens) - 1)
+        most = 1.2
+
+        def at(t, fraction):
+            return left + tokens.index(t) * step, top + self.HEIGHT * (1 - min(fraction, most) / most)
+
+        self.text(left, top - 5, title, size=12)
+        for tick in (0, 0.2, 0.4, 0.6, 0.8, 1.0):
+            y = top + self.HEIGHT * (1 - tick / most)
+            self.line([(left, y), (left + self.WIDTH, y)], "#999999" if tick == 1 else "#dddddd")
+            if column == 0:
+                self.text(left - 6, y + 4, f"{tick:.1f}", anchor="end")
+        for t in tokens:
+            self.text(at(t, 0)[0], top + self.HEIGHT + 14, str(t), anchor="middle")
+        for name, values in sorted(series.items(), key=lambda item: item[0] == OURS):
+            ours = name == OURS
+            points = [at(t, values[t]) for t in tokens if t in values]
+            self.line(points, colour_of(name), 2.5 if ours else 1.5, "" if ours else "5 3")
+            for x, y in points:
+                self.parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{3 if ours else 2}" fill="{colour_of(name)}"/>')
+
+    def finish(self):
+        return "\n".join(self.parts + ["</svg>"]) + "\n"
+
+
+def picture(runs, threads):
+    cells = [cell for cell in runs.cells if cell.kind == "forward" and cell.threads == threads and
+             cell.skew == "uniform" and runs.median(cell, "roofline") is not None]
+    storages = [s for s in runs.values("storage") if any(cell.storage == s for cell in cells)]
+    shapes = [s for s in runs.values("shape") if any(cell.shape == s for cell in cells)]
+    tokens = [t for t in runs.values("tokens") if any(cell.tokens == t for cell in cells)]
+    names = sorted({cell.who for cell in cells}, key=lambda name: (name != OURS, name))
+    others = [name for name in names if name not in COLOURS]
+
+    def colour_of(name):
+        return COLOURS.get(name) or OTHER_COLOURS[others.index(name) % len(OTHER_COLOURS)]
+
+    drawing = Picture(len(shapes), len(storages), f"Fraction of the roofline over T, {threads} thread(s)",
+                      runs.processor())
+    drawing.legend(names, colour_of)
+    for row, storage in enumerate(storages):
+        for column, shape in enumerate(shapes):
+            series = collections.defaultdict(dict)
+            for cell in cells:
+                if cell.storage == storage and cell.shape == shape:
+                    series[cell.who][cell.tokens] = runs.median(cell, "roofline")
+            drawing.panel(column, row, f"{storage}, {shape}", tokens, series, colour_of)
+    return drawing.finish()
+
+
+def write(path, text):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("json", nargs="+")
+    parser.add_argument("--table", help="write the Markdown here instead of to standard output")
+    parser.add_argument("--picture", help="write the SVG here")
+    parser.add_argument("--threads", type=int, help="of the picture; default: the most there are")
+    options = parser.parse_args()
+    runs = Runs(options.json)
+    if not runs.cells:
+        sys.exit("no cell of the grid in these files")
+    if options.table:
+        write(options.table, table(runs))
+    else:
+        print(table(runs), end="")
+    if options.picture:
+        write(options.picture, picture(runs, options.threads or max(runs.values("threads"))))
+
+
+if __name__ == "__main__":
+    main()
