@@ -34,6 +34,7 @@ void add_stages(const Suite& suite);
 void add_routes(const Suite& suite);
 void add_schedule(const Suite& suite);
 void add_executor(const Suite& suite);
+void add_accuracy();
 
 /// "<shape>/tokens:<T>/threads:<N>"
 inline std::string cell_name(const Shape& shape, Index tokens, Index threads) {
