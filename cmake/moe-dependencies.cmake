@@ -37,3 +37,10 @@ macro(moe_find_dependencies)
     endif()
   endif()
 endmacro()
+
+# What the component io needs besides. Afterwards nlohmann_json::nlohmann_json exists where it is installed.
+macro(moe_find_io_dependencies)
+  if(NOT TARGET nlohmann_json::nlohmann_json)
+    find_package(nlohmann_json 3.9 QUIET CONFIG)
+  endif()
+endmacro()

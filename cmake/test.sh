@@ -4,6 +4,6 @@ set -eu
 moe_root=$(cd "$(dirname "$0")/.." && pwd)
 . "$moe_root/cmake/setup.sh"
 
-moe_install_tools catch2 pkg-config binutils
+moe_install_tools catch2 pkg-config binutils nlohmann-json3-dev
 moe_build test
 moe_test test "$@"

@@ -1,0 +1,131 @@
+// Matrices whose elements mean something together with scales only, as they lie in checkpoints: 8-bit numbers
+// under a grid of scales, MXFP4, 4-bit groups. Each decodes a piece of one stored row to float.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <variant>
+
+#include "moe/core/types.hpp"
+#include "moe/io/dtype.hpp"
+
+MOE_NAMESPACE_BEGIN
+namespace io {
+
+/// Numbers by themselves, [rows, cols].
+struct PlainMatrix {
+  DType dtype;
+  const std::byte* values;
+  Index cols;
+
+  /// to[last - first] = elements [first, last) of row o.
+  void decode(Index o, Index first, Index last, float* to) const noexcept {
+    decode_floats(dtype, values, o * cols + first, last - first, to);
+  }
+};
+
+/// 8-bit numbers [rows, cols], each times the scale of its block: value(o, i) * scale(o / block_rows,
+/// i / block_cols). Blocks at the edges are partial. (DeepSeek-V3's "weight_scale_inv" multiplies, in spite
+/// of its name.)
+struct ScaledMatrix {
+  DType dtype;
+  const std::byte* values;
+  Index cols;
+  DType scale_dtype;
+  const std::byte* scales;  // [.., ceil(cols / block_cols)]
+  Index block_rows;
+  Index block_cols;
+
+  void decode(Index o, Index first, Index last, float* to) const noexcept {
+    decode_floats(dtype, values, o * cols + first, last - first, to);
+    const Index scale_row = o / block_rows * ceil_div(cols, block_cols);
+    for (Index i = first; i < last;) {
+      const Index block = i / block_cols, end = std::min(last, (block + 1) * block_cols);
+      float scale;
+      decode_floats(scale_dtype, scales, scale_row + block, 1, &scale);
+      for (; i < end; ++i) to[i - first] *= scale;
+    }
+  }
+};
+
+/// MXFP4 in the order of safetensors: two e2m1 numbers a byte, the one of even index in the low half; 32 of a
+/// row share a scale 2^(s - 127), where s = 255 makes them NaN. cols is a multiple of 32.
+struct Mxfp4Matrix {
+  static constexpr Index kGroup = 32;
+  const std::byte* values;  // [rows, cols / 2]
+  const std::byte* scales;  // [rows, cols / 32]
+  Index cols;
+
+  void decode(Index o, Index first, Index last, float* to) const noexcept {
+    decode_floats(DType::F4, values, o * cols + first, last - first, to);
+    for (Index i = first; i < last;) {
+      const Index group = i / kGroup, end = std::min(last, (group + 1) * kGroup);
+      float scale;
+      decode_floats(DType::F8_E8M0, scales, o * (cols / kGroup) + group, 1, &scale);
+      for (; i < end; ++i) to[i - first] *= scale;
+    }
+  }
+};
+
+/// compressed-tensors' "pack-quantized" of 4 bits, symmetric: words of 8 numbers along a row, lowest bits
+/// first, stored as q + 8; value = q * scale of its group. (In little-endian bytes: even index, low half.)
+struct Int4Matrix {
+  const std::byte* values;  // [rows, ceil(cols / 8)] words
+  Index cols;
+  DType scale_dtype;
+  const std::byte* scales;  // [rows, ceil(cols / group)]
+  Index group;
+
+  int code(Index o, Index i) const noexcept {
+    const unsigned byte = std::to_integer<unsigned>(values[o * ceil_div(cols, Index{8}) * 4 + i / 2]);
+    return static_cast<int>(i % 2 == 0 ? byte & 15 : byte >> 4) - 8;
+  }
+  float scale(Index o, Index g) const noexcept {
+    float s;
+    decode_floats(scale_dtype, scales, o * ceil_div(cols, group) + g, 1, &s);
+    return s;
+  }
+  void decode(Index o, Index first, Index last, float* to) const noexcept {
+    for (Index i = first; i < last;) {
+      const Index g = i / group, end = std::min(last, (g + 1) * group);
+      const float s = scale(o, g);
+      for (; i < end; ++i) to[i - first] = static_cast<float>(code(o, i)) * s;
+    }
+  }
+};
+
+/// Codes and scales of a matrix [out, in] as they lie in a file, of formats that the library's own storages
+/// (Int8Groups, Int4Groups) can hold without rounding: 32 numbers of a row to a scale.
+struct CodeGroups {
+  static constexpr Index kGroup = 32;
+  Index out, in;
+  int bits;           // 8: two's complement, or 4: code + 8
+  DType scale_dtype;  // F16 or BF16
+  const std::byte* codes;
+  Index code_row;    // bytes from a row to the next
+  Index code_group;  // and from a group to the next
+  bool split;        // 4 bits: j and j + 16 share a byte (GGUF), not 2j and 2j + 1
+  const std::byte* scales;
+  Index scale_row, scale_group;             // likewise
+  Index first_output = 0, output_step = 1;  // row o stands in stored row first_output + o * output_step
+
+  int code(Index o, Index i) const noexcept {
+    const Index j = i % kGroup;
+    const std::byte* const group =
+        codes + (first_output + o * output_step) * code_row + i / kGroup * code_group;
+    if (bits == 8) return static_cast<std::int8_t>(group[j]);
+    const unsigned byte = std::to_integer<unsigned>(group[split ? j % 16 : j / 2]);
+    const bool high = split ? j >= 16 : j % 2 == 1;
+    return static_cast<int>(high ? byte >> 4 : byte & 15) - 8;
+  }
+  std::uint16_t scale_bits(Index o, Index group) const noexcept {
+    return moe::impl::load_little<std::uint16_t>(scales + (first_output + o * output_step) * scale_row +
+                                                 group * scale_group);
+  }
+};
+
+/// One of them.
+using StoredMatrix = std::variant<PlainMatrix, ScaledMatrix, Mxfp4Matrix, Int4Matrix>;
+
+}  // namespace io
+MOE_NAMESPACE_END
