@@ -4,6 +4,7 @@
 
 // Values and contracts
 #include "moe/config.hpp"
+#include "moe/core/any_executor.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/eigen_executor.hpp"
 #include "moe/core/executor.hpp"
@@ -29,6 +30,7 @@
 #include "moe/router/relu.hpp"
 #include "moe/router/switch.hpp"
 #include "moe/router/token_choice.hpp"
+#include "moe/router/token_choice_options.hpp"
 #include "moe/router/top_k.hpp"
 
 // 2 plan
@@ -59,5 +61,6 @@
 #include "moe/layer/latent_frame.hpp"
 #include "moe/layer/moe_layer.hpp"
 #include "moe/layer/output_bias.hpp"
+#include "moe/layer/scaled_frame.hpp"
 #include "moe/weights/archive.hpp"
 #include "moe/weights/archive_writer.hpp"

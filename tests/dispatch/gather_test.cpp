@@ -43,4 +43,28 @@ TEST_CASE("no slots, no pointers", "[dispatch]") {
   CHECK(untouched == nullptr);
 }
 
+TEST_CASE("weights on the input scale a copy of every slot's row", "[dispatch]") {
+  std::mt19937 random(31);
+  const auto choices = test::random_choices<float>(random, 9, 4, 3);
+  const test::OwnedTable<float> owner(choices, 4);
+  const test::OwnedPlan<float> owned(owner.table, moe::Dropless{});
+  const Index slots = owned.plan.slots(), stride = moe::row_stride<float>(5);
+  std::vector<float> x(9 * 5);
+  std::normal_distribution<float> normal;
+  for (float& v : x) v = normal(random);
+  const moe::ConstMatrixView<float> rows(x.data(), 9, 5);
+  std::vector<const float*> plain(static_cast<std::size_t>(slots)), row(plain.size());
+  std::vector<float> scaled(static_cast<std::size_t>(slots * stride));
+  moe::gather_row_pointers(owned.plan, rows, plain.data());
+  moe::gather_row_pointers(owned.plan, rows, row.data());
+  moe::SerialExecutor serial;
+  moe::scale_gathered_rows(owned.plan, 5, row.data(), scaled.data(), serial);
+  REQUIRE(slots > 0);
+  for (Index s = 0; s < slots; ++s) {
+    const auto i = static_cast<std::size_t>(s);
+    CHECK(row[i] == scaled.data() + s * stride);
+    for (int j = 0; j < 5; ++j) CHECK(row[i][j] == owned.plan.weight[s] * plain[i][j]);
+  }
+}
+
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "moe/kernel/activation.hpp"
 #include "support/catch.hpp"
 #include "support/close.hpp"
 
@@ -56,6 +57,52 @@ TEST_CASE("partial derivatives of a clamped gate are its slopes, and 0 beyond th
   CHECK(gate.partials(1.0, -3.0).of_up == Silu::value(1.0));
 }
 
+TEST_CASE("SiTU is its formula, bounded, and its partial derivatives are its slopes", "[kernel]") {
+  const moe::SituGate gate{4, 25};
+  constexpr double kStep = 1e-4;
+  for (double g = -30; g <= 30; g += 0.77) {
+    for (double u = -90; u <= 90; u += 7.3) {
+      const double want = 4 * std::tanh(g / 4) / (1 + std::exp(-g)) * 25 * std::tanh(u / 25);
+      // Two tanh, a sigmoid and five products: 40 u; arguments of tanh rounded once more.
+      CHECK(test::within(gate.value(g, u), want, 64 * 0x1p-53 * std::fabs(want) + 1e-300));
+      CHECK(std::fabs(gate.value(g, u)) <= 100);
+      const auto p = gate.partials(g, u);
+      const double of_gate = (gate.value(g + kStep, u) - gate.value(g - kStep, u)) / (2 * kStep);
+      const double of_up = (gate.value(g, u + kStep) - gate.value(g, u - kStep)) / (2 * kStep);
+      // h^2/6 times the third derivative (below 25), and 2^-53 / h times the value (below 100), ten times.
+      CHECK(test::within(p.of_gate, of_gate, 1e-7));
+      CHECK(test::within(p.of_up, of_up, 1e-7));
+    }
+  }
+}
+
+TEST_CASE("a gate chosen at run time is the static one", "[kernel]") {
+  using Kind = moe::AnyGate::Kind;
+  const moe::AnyActivation silu{moe::ActivationKind::silu}, quick{moe::ActivationKind::quick_gelu};
+  const auto check = [](const moe::AnyGate& any, const auto& gate) {
+    float g[21], u[21], a[21], b[21], dg[21], du[21], dg_any[21], du_any[21];
+    for (int i = 0; i < 21; ++i) {
+      g[i] = static_cast<float>(i) - 10;
+      u[i] = 7 - static_cast<float>(i);
+    }
+    moe::gated_row(gate, g, u, a, 21);
+    moe::gated_row(any, g, u, b, 21);
+    moe::gated_backward_row(gate, g, u, u, dg, du, 21);
+    moe::gated_backward_row(any, g, u, u, dg_any, du_any, 21);
+    for (int i = 0; i < 21; ++i) {
+      CHECK(a[i] == b[i]);
+      CHECK(dg[i] == dg_any[i]);
+      CHECK(du[i] == du_any[i]);
+    }
+    CHECK(any.value(1.5, -2.0) == gate.value(1.5, -2.0));
+    CHECK(any.partials(1.5, -2.0).of_up == gate.partials(1.5, -2.0).of_up);
+  };
+  check({.kind = Kind::product, .act = silu}, ProductGate<Silu>{});
+  check({.kind = Kind::clamped, .act = quick, .limit = 7, .offset = 1}, ClampedGate<QuickGelu>{7, 1});
+  check({.kind = Kind::situ, .limit = 25, .beta = 4}, moe::SituGate{4, 25});
+}
+
+static_assert(moe::Gate<moe::SituGate> && moe::Gate<moe::AnyGate>);
 static_assert(moe::Gate<ProductGate<Silu>> && moe::Gate<ClampedGate<moe::AnyActivation>> && !moe::Gate<Silu>);
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "moe/layer/latent_frame.hpp"
 
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <random>
@@ -30,7 +31,8 @@ struct SquareLayer {
   Frame frame;
   std::vector<double> x, dy;
 
-  SquareLayer(Index d, Index l) : width(d), latent(l), frame(d, l) {
+  SquareLayer(Index d, Index l, bool norm = false)
+      : width(d), latent(l), frame(d, l, {.enabled = norm, .eps = 0.3}) {
     std::mt19937_64 random(static_cast<unsigned>(100 * d + l));
     std::uniform_real_distribution<double> uniform(-1, 1);
     frame.visit_parameters(nullptr, [&](const moe::Parameter<double>& p) {
@@ -139,19 +141,51 @@ TEST_CASE("a latent frame projects rows in and their sum out", "[layer][smoke]")
   }
 }
 
+TEST_CASE("a latent norm divides the sum by its root mean square", "[layer]") {
+  SquareLayer plain(6, 4), normed(6, 4, true);
+  normed.frame.visit_parameters(nullptr, [&](const moe::Parameter<double>& p) {
+    const std::string name = p.name;
+    if (name == "latent_norm.weight") {
+      for (Index l = 0; l < 4; ++l) p.value(l, 0) = 1 + static_cast<double>(l);
+      return;
+    }
+    plain.frame.visit_parameters(nullptr, [&](const moe::Parameter<double>& q) {
+      if (name != q.name) return;
+      for (Index i = 0; i < p.value.size(); ++i) {
+        p.value(i / p.value.cols, i % p.value.cols) = q.value(i / p.value.cols, i % p.value.cols);
+      }
+    });
+  });
+  normed.x = plain.x;
+  Frame::Tape tape, normed_tape;
+  moe::SerialExecutor serial;
+  plain.forward(&tape, serial);
+  normed.forward(&normed_tape, serial);
+  CHECK(tape.y_normed.empty());
+  for (Index t = 0; t < kTokens; ++t) {
+    double squares = 0;
+    for (Index l = 0; l < 4; ++l) squares += tape.y_inner[4 * t + l] * tape.y_inner[4 * t + l];
+    for (Index l = 0; l < 4; ++l) {
+      const double want =
+          tape.y_inner[4 * t + l] / std::sqrt(squares / 4 + 0.3) * (1 + static_cast<double>(l));
+      CHECK(std::abs(normed_tape.y_normed[4 * t + l] - want) <= 16 * 0x1p-52 * std::abs(want));
+    }
+  }
+}
+
 TEST_CASE("gradients of a latent frame agree with central differences, whatever inactive rows hold",
           "[layer]") {
   moe::SerialExecutor serial;
   for (const Index width : {3, 17}) {
-    for (const Index latent : {1, 5}) {
-      SquareLayer layer(width, latent);
+    for (const Index latent : {1, 5, -5}) {
+      SquareLayer layer(width, std::abs(latent), latent < 0);
       Frame::Tape tape;
       Frame::Gradients gradients = layer.frame.make_gradients();
       layer.forward(&tape, serial);
       const std::vector<double> dx = layer.backward(tape, &gradients, true, serial);
       const auto f = [&] { return layer.objective(); };
       // |Win x|^2 <= D^2, and each of the objective's terms has fewer than 256 roundings.
-      const double terms = static_cast<double>(kTokens * width * latent * width * width);
+      const double terms = static_cast<double>(kTokens * width * layer.latent * width * width);
       const double noise = 0x1p-53 * 256 * terms;
       layer.frame.visit_parameters(&gradients, [&](const moe::Parameter<double>& p) {
         INFO(p.name);
@@ -176,7 +210,8 @@ TEST_CASE("gradients of a latent frame agree with central differences, whatever 
 }
 
 TEST_CASE("a latent frame gives the same bits with a tape, for any executor, with parts frozen", "[layer]") {
-  SquareLayer layer(33, 19);
+  const bool norm = GENERATE(false, true);
+  SquareLayer layer(33, 19, norm);
   moe::SerialExecutor serial;
   Frame::Tape tape;
   const std::vector<double> y = layer.forward(nullptr, serial);
@@ -241,4 +276,5 @@ TEST_CASE("a latent frame starts by seed, with different matrices, and refuses w
   }
   CHECK_THROWS_AS(Frame(0, 1), moe::config_error);
   CHECK_THROWS_AS(Frame(1, 0), moe::config_error);
+  CHECK_THROWS_AS(Frame(1, 1, {.enabled = true, .eps = -1}), moe::config_error);
 }

@@ -162,6 +162,19 @@ TEST_CASE("FixedCapacity beyond the tokens drops nothing", "[plan]") {
   }
 }
 
+TEST_CASE("FixedCapacity with choices: C = K floor(factor ceil(T / E)), as in Tutel", "[plan]") {
+  for (Index tokens = 1; tokens < 30; ++tokens) {
+    for (Index k = 1; k <= 3; ++k) {
+      for (int eighths = 1; eighths < 20; ++eighths) {
+        const Index experts = 4, per_expert = (tokens + experts - 1) / experts;
+        const FixedCapacity policy(Options{.factor = static_cast<double>(eighths) / 8, .choices = k});
+        const Index want = k * (eighths * per_expert / 8);
+        CHECK(policy.of(tokens * k, experts) == (want < 1 ? 1 : want));
+      }
+    }
+  }
+}
+
 TEST_CASE("FixedCapacity: C = ceil(factor * P / E), at least the minimum", "[plan]") {
   for (Index eighths = 1; eighths < 40; eighths += 3) {
     for (Index pairs = 0; pairs < 60; ++pairs) {

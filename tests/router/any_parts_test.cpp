@@ -44,7 +44,13 @@ void check_selection(Part part) {
   std::vector<float> choice = row(4), same = choice;
   std::vector<moe::ExpertId> a(kN, -1), b(kN, -1);
   CHECK(part.most(0, kN) == any.most(0, kN));
-  CHECK(part.select(choice.data(), kN, 0, a.data()) == any.select(same.data(), kN, 0, b.data()));
+  Index count = 0;
+  if constexpr (moe::TokenSelection<Part>) {
+    count = part.select(choice.data(), kN, 0, 2, a.data());
+  } else {
+    count = part.select(choice.data(), kN, 0, a.data());
+  }
+  CHECK(count == any.select(same.data(), kN, 0, 2, b.data()));
   CHECK(a == b);
 }
 
@@ -73,11 +79,16 @@ TEST_CASE("run-time parts run the static parts", "[router][smoke]") {
   check_score(moe::SigmoidScore{});
   check_score(moe::ReluScore{});
   check_score(moe::IdentityScore{});
+  check_score(moe::SqrtSoftplusScore{});
   check_selection(moe::TopKSelection(3));
   check_selection(
       moe::GroupLimitedSelection({.k = 2, .groups = 4, .kept = 2, .score = moe::GroupScore::top_two_sum}));
   check_selection(moe::PositiveSelection{});
+  const std::vector<moe::ExpertId> table{3, 4, 5, 6, 7, 8};
+  check_selection(moe::TableSelection(moe::HashTable::own(table, 3, kN, 2)));
   check_weighting(moe::GatherWeighting({.normalise = moe::Normalise::sum, .scale = 2}));
   check_weighting(moe::SoftmaxWeighting{});
+  check_weighting(moe::SigmoidWeighting{});
+  check_weighting(moe::SparseMixerWeighting(kN, 0.3));
   check_weighting(moe::LeadingWeighting(8, true));
 }

@@ -40,6 +40,11 @@ std::vector<double> naive_score(const moe::ReluScore&, const std::vector<double>
   for (const double l : logit) s.push_back(l > 0 ? l : 0);
   return s;
 }
+std::vector<double> naive_score(const moe::SqrtSoftplusScore&, const std::vector<double>& logit) {
+  std::vector<double> s;
+  for (const double l : logit) s.push_back(std::sqrt(std::log1p(std::exp(l))));
+  return s;
+}
 template <class F>
 std::vector<double> naive_probability(const F& f, const std::vector<double>& logit) {
   if constexpr (std::is_same_v<F, moe::IdentityScore>) return naive_score(moe::Softmax{}, logit);
@@ -109,7 +114,7 @@ void check_gradient(const F& f, std::vector<double> logit) {
 }  // namespace
 
 TEMPLATE_TEST_CASE("score functions match their definitions", "[score]", moe::Softmax, moe::IdentityScore,
-                   moe::SigmoidScore, moe::ReluScore) {
+                   moe::SigmoidScore, moe::ReluScore, moe::SqrtSoftplusScore) {
   STATIC_REQUIRE(moe::ScoreFunction<TestType>);
   const TestType f{};
   for (const Index n : {1, 2, 3, 8, 17, 40}) {
@@ -125,7 +130,7 @@ TEMPLATE_TEST_CASE("score functions match their definitions", "[score]", moe::So
 }
 
 TEMPLATE_TEST_CASE("score functions match central differences", "[score]", moe::Softmax, moe::IdentityScore,
-                   moe::SigmoidScore, moe::ReluScore) {
+                   moe::SigmoidScore, moe::ReluScore, moe::SqrtSoftplusScore) {
   for (const Index n : {1, 2, 9, 33}) {
     INFO("n = " << n);
     std::vector<double> logit = random_row(n, 100 + static_cast<std::uint64_t>(n));
@@ -136,7 +141,7 @@ TEMPLATE_TEST_CASE("score functions match central differences", "[score]", moe::
 }
 
 TEMPLATE_TEST_CASE("masked outputs have probability 0 and gradient 0", "[score]", moe::Softmax,
-                   moe::IdentityScore, moe::SigmoidScore, moe::ReluScore) {
+                   moe::IdentityScore, moe::SigmoidScore, moe::ReluScore, moe::SqrtSoftplusScore) {
   const TestType f{};
   const Index n = 11;
   std::vector<double> logit = random_row(n, 5);
@@ -176,4 +181,19 @@ TEST_CASE("relu scores that are all 0 have no probabilities and pass no gradient
   std::vector<double> dscore(3, 0);
   f.probability_backward(score.data(), p.data(), d.data(), dscore.data(), 3);
   CHECK(dscore == std::vector<double>(3, 0));
+}
+
+TEST_CASE("square roots of softplus neither overflow nor lose small scores", "[score]") {
+  const moe::SqrtSoftplusScore f{};
+  const std::vector<double> logit{-700, -40, 40, 1e6}, ones(4, 1);
+  const std::vector<double> score = score_of(f, logit);
+  // ln(1 + e^x) is e^x below -36 and x above 36, to double precision.
+  CHECK(std::abs(score[0] / std::exp(-350.0) - 1) <= 1e-12);  // e^-350 itself: 350 roundings
+  CHECK(std::abs(score[1] / std::exp(-20.0) - 1) <= 1e-14);
+  CHECK(std::abs(score[2] / std::sqrt(40.0) - 1) <= 1e-15);
+  CHECK(score[3] == 1000);
+  std::vector<double> dlogit(4, 0);
+  f.backward(logit.data(), score.data(), ones.data(), dlogit.data(), 4);
+  CHECK(std::abs(dlogit[1] / (score[1] / 2) - 1) <= 1e-14);
+  CHECK(std::abs(dlogit[3] / 0.0005 - 1) <= 1e-15);
 }

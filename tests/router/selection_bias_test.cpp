@@ -240,3 +240,14 @@ TEST_CASE("small steps descend the balancing dual", "[selection_bias]") {
   }
   CHECK(falls > 5);
 }
+
+TEST_CASE("a bias that is not enabled has neither values nor state", "[selection_bias]") {
+  moe::SelectionBias bias({.outputs = 3, .speed = 1, .enabled = false});
+  CHECK(bias.selection_bias() == nullptr);
+  bias.on_step_end(moe::RouteStats{});  // not looked at: no experts
+  int states = 0;
+  auto count = [&](const char*, double*, moe::Index) { ++states; };
+  bias.visit_state(count);
+  CHECK(states == 0);
+  CHECK_THROWS_AS(bias.set_bias(std::vector<double>(3, 1)), moe::config_error);
+}

@@ -81,6 +81,39 @@ TEST_CASE("gathered weights: every normalisation by hand", "[weighting]") {
               {0.3125, 0.125, 0.0625});
 }
 
+TEST_CASE("p-norms divide by more than the sum of scores", "[weighting]") {
+  const Row score{-0.3, 9, 9, 0, 0.4};  // kept: 0.4, -0.3, 0
+  check_close(weights(GatherWeighting({.normalise = Normalise::p_norm}), kIds, score),
+              {4 / 7.0, -3 / 7.0, 0});
+  check_close(weights(GatherWeighting({.normalise = Normalise::p_norm, .p = 2}), kIds, score),
+              {0.8, -0.6, 0});
+  check_close(weights(GatherWeighting({.normalise = Normalise::p_norm, .scale = 3, .p = 2}), {4}, score),
+              {3});
+  const Row smooth{-0.3, 9, 9, 0.2, 0.4};
+  for (const double p : {1.0, 2.0, 3.5}) {
+    check_gradient(GatherWeighting({.normalise = Normalise::p_norm, .scale = -2, .p = p}), kIds, smooth);
+  }
+}
+
+TEST_CASE("normalised weights may go without the scale", "[weighting]") {
+  const Row score{0.2, 0.6};
+  const GatherWeighting w(
+      {.normalise = Normalise::sum, .scale = 16, .only_if_many = true, .scale_normalised = false});
+  check_close(weights(w, {1, 0}, score), {0.75, 0.25});
+  check_close(weights(w, {1}, score), {9.6});  // not normalised, hence scaled
+  check_close(weights(GatherWeighting({.scale = 16, .scale_normalised = false}), {1, 0}, score), {9.6, 3.2});
+  check_gradient(GatherWeighting({.normalise = Normalise::sum, .scale = 16, .scale_normalised = false}), kIds,
+                 {0.2, 0.9, 0.8, 0.1, 0.5});
+}
+
+TEST_CASE("sigmoids of the chosen", "[weighting]") {
+  STATIC_REQUIRE(moe::Weighting<moe::SigmoidWeighting>);
+  const moe::SigmoidWeighting w;
+  check_close(weights(w, kIds, Row{0, 9, 9, std::log(3.0), -std::log(4.0)}), {0.2, 0.5, 0.75});
+  check_close(weights(w, {0, 1}, Row{1000, -1000}), {1, 0});
+  check_gradient(w, kIds, {0.2, 0.9, 0.8, -2.1, 1.5});
+}
+
 TEST_CASE("a single choice may stay as it is", "[weighting]") {
   const Row score{0.2, 0.6};
   check_close(weights(GatherWeighting({.normalise = Normalise::sum}), {1}, score), {1});
@@ -113,8 +146,8 @@ TEST_CASE("gathered weights match central differences", "[weighting]") {
 
 TEST_CASE("scores that are all 0 give weights 0, whatever divides them", "[weighting]") {
   const Row score(5, 0), dweight{1, 2, 3};
-  for (const Normalise n :
-       {Normalise::none, Normalise::sum, Normalise::sum_plus_eps, Normalise::max_with_eps}) {
+  for (const Normalise n : {Normalise::none, Normalise::sum, Normalise::sum_plus_eps, Normalise::max_with_eps,
+                            Normalise::p_norm}) {
     const GatherWeighting w({.normalise = n, .eps = 0});
     CHECK(weights(w, kIds, score) == Row(3, 0));
     Row dscore(5, 0);
@@ -135,6 +168,8 @@ TEST_CASE("gathered weights refuse options that are not numbers of use", "[weigh
   for (const double bad : {-1.0, nan, infinity}) {
     CHECK_THROWS_AS(GatherWeighting({.eps = bad}), moe::config_error);
   }
+  for (const double bad : {0.5, nan, infinity})
+    CHECK_THROWS_AS(GatherWeighting({.p = bad}), moe::config_error);
   for (const double bad : {-infinity, nan, infinity}) {
     CHECK_THROWS_AS(GatherWeighting({.scale = bad}), moe::config_error);
   }

@@ -53,7 +53,7 @@ struct TileKernel<Arch, Storage> {
   static constexpr bool kRounds = true;
   static constexpr Index kRows = kBlockTileRows<Arch, Storage>;
   /// The smaller the weights, the fewer rows keep the processor busy until they have arrived.
-  static constexpr Index kPrefetchRows = sizeof(WeightBlock<Storage>) > 1536  ? 17
+  static constexpr Index kPrefetchRows = sizeof(WeightBlock<Storage>) > 1536  ? 8
                                          : sizeof(WeightBlock<Storage>) > 768 ? 4
                                                                               : 2;
   static constexpr Index kPanelPitch = static_cast<Index>(sizeof(WeightBlock<Storage>));

@@ -40,6 +40,11 @@ MOE_ALWAYS_INLINE void with_static_policy(const ClampedGate<AnyActivation>& gate
   });
 }
 
+template <class F>
+MOE_ALWAYS_INLINE void with_static_policy(const AnyGate& any, const F& f) noexcept {
+  any.visit([&](const auto& gate) noexcept { with_static_policy(gate, f); });
+}
+
 }  // namespace impl
 
 /// y[j] = act(x[j]).

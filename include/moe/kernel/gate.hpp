@@ -65,4 +65,61 @@ struct ClampedGate {
   }
 };
 
+/// beta tanh(g / beta) sigmoid(g) * limit tanh(u / limit), the SiTU of Kimi K3 (beta 4, limit 25): both
+/// halves saturate smoothly.
+struct SituGate {
+  double beta;
+  double limit;
+
+  template <class V>
+  V value(const V& g, const V& u) const noexcept {
+    return bounded(g, beta) * (math::sigmoid_pair(g).of_x * bounded(u, limit));
+  }
+  template <class V>
+  GatePartials<V> partials(const V& g, const V& u) const noexcept {
+    const auto s = math::sigmoid_pair(g);
+    const V soft = bounded(g, beta), up = bounded(u, limit);
+    // (soft s)' = soft' s + soft s (1 - s).
+    const V of_gate = s.of_x * moe::fma(soft, s.of_minus_x, slope(g, beta));
+    return {of_gate * up, V(soft * s.of_x) * slope(u, limit)};
+  }
+
+ private:
+  /// c tanh(x / c) and its derivative.
+  template <class V>
+  static V bounded(const V& x, double c) noexcept {
+    return math::constant<V>(c) * Tanh::value(V(x * math::constant<V>(1 / c)));
+  }
+  template <class V>
+  static V slope(const V& x, double c) noexcept {
+    return Tanh::derivative(V(x * math::constant<V>(1 / c)));
+  }
+};
+
+/// A gate chosen at run time; row kernels look at `kind` once a row and run the code of that gate.
+struct AnyGate {
+  enum class Kind : std::uint8_t { product, clamped, situ };
+  Kind kind = Kind::product;
+  AnyActivation act{};  // product, clamped
+  double limit = 0;     // clamped, situ
+  double offset = 0;    // clamped
+  double beta = 0;      // situ
+
+  /// f(the gate's own type, its activation still open).
+  template <class F>
+  decltype(auto) visit(const F& f) const noexcept {
+    if (kind == Kind::clamped) return f(ClampedGate<AnyActivation>{limit, offset, act});
+    if (kind == Kind::situ) return f(SituGate{beta, limit});
+    return f(ProductGate<AnyActivation>{act});
+  }
+  template <class V>
+  V value(const V& g, const V& u) const noexcept {
+    return visit([&](const auto& gate) noexcept { return gate.value(g, u); });
+  }
+  template <class V>
+  GatePartials<V> partials(const V& g, const V& u) const noexcept {
+    return visit([&](const auto& gate) noexcept { return gate.partials(g, u); });
+  }
+};
+
 MOE_NAMESPACE_END

@@ -13,6 +13,7 @@
 //   normal_cdf(x)         Phi(x)                                                (13 + 2 x^2) u
 //   normal_density(x)     e^(-x^2/2)/sqrt(2pi)                                  (5 + x^2 / 2) u
 //   log_positive(x)       ln(x)                scalars only                     as the C library
+//   square_root(x)        sqrt(x)              scalars only                     1 u
 #pragma once
 
 #include <concepts>

@@ -241,7 +241,8 @@ class MoeLayer {
     arena.rewind(mark);
     for (Index s = 0; on_input && s < plan.slots(); ++s) {  // the slot read w x
       const Real* const row = scratch.dx_row[s];
-      scratch.dweight_slot[s] = row == nullptr ? 0 : dot(row, x_inner.row(Index{plan.token[s]}), x_inner.cols);
+      scratch.dweight_slot[s] =
+          row == nullptr ? 0 : dot(row, x_inner.row(Index{plan.token[s]}), x_inner.cols);
     }
     if (dx_inner) {
       combine_rows(plan, scratch.dx_row, on_input ? plan.weight : nullptr, dx_inner, arena, executor);
@@ -286,6 +287,14 @@ class MoeLayer {
   template <class Visitor>
   void visit_storage(Gradients& gradients, Visitor&& f) {
     visit_parts(&gradients, [&](auto& part, auto* own) { part.visit_storage(own, f); });
+  }
+  /// f(name, std::byte* data, bytes) for weights of a block storage, as they lie in memory: what
+  /// visit_parameters cannot show.
+  template <class Visitor>
+  void visit_packed(Visitor&& f) {
+    visit_parts(nullptr, [&](auto& part, auto*) {
+      if constexpr (requires { part.visit_packed(f); }) part.visit_packed(f);
+    });
   }
   /// f(name, double* values, n) for everything that is saved but not trained by gradient.
   template <class Visitor>

@@ -116,7 +116,8 @@ inline Index whole_places(double places, Index minimum) noexcept {
 }  // namespace impl
 
 /// At most C tokens per expert and segment: C = `tokens_per_expert` if given, else ceil(factor * P / E) with
-/// the P pairs of the segment, at least `minimum`. A capacity beyond the segment's tokens drops nothing.
+/// the P pairs of the segment, or with `choices` K = P / T the K floor(factor ceil(T / E)) of Tutel; at least
+/// `minimum`. A capacity beyond the segment's tokens drops nothing.
 class FixedCapacity {
  public:
   static constexpr Coupling coupling = Coupling::per_segment;
@@ -126,6 +127,7 @@ class FixedCapacity {
     double factor = 0;
     Index minimum = 1;
     CapacityOrder order = CapacityOrder::first_choices_first;
+    Index choices = 0;
   };
 
   /// Throws config_error unless exactly one of tokens_per_expert and factor is given and positive.
@@ -142,10 +144,16 @@ class FixedCapacity {
                          options.tokens_per_expert, " and ", options.factor);
     }
     require_range("minimum capacity", options.minimum, 1, PTRDIFF_MAX);
+    require_range("choices of a capacity", options.choices, 0, INT32_MAX);
   }
 
   Index of(Index segment_pairs, Index experts) const noexcept {
     if (options_.tokens_per_expert > 0) return options_.tokens_per_expert;
+    if (options_.choices > 0) {
+      const Index tokens = ceil_div(segment_pairs, options_.choices);
+      const double places = std::floor(options_.factor * static_cast<double>(ceil_div(tokens, experts)));
+      return impl::whole_places(places * static_cast<double>(options_.choices), options_.minimum);
+    }
     return impl::whole_places(
         options_.factor * static_cast<double>(segment_pairs) / static_cast<double>(experts),
         options_.minimum);

@@ -9,6 +9,8 @@
 #include "moe/router/linear_scorer.hpp"
 #include "moe/router/score.hpp"
 #include "moe/router/selection.hpp"
+#include "moe/router/sparse_mixer.hpp"
+#include "moe/router/table_selection.hpp"
 #include "moe/router/token_choice.hpp"
 #include "moe/router/weighting.hpp"
 
@@ -16,10 +18,11 @@ MOE_NAMESPACE_BEGIN
 
 /// A score function of this library.
 class AnyScore {
+  using Parts = std::variant<Softmax, SigmoidScore, ReluScore, IdentityScore, SqrtSoftplusScore>;
+
  public:
   template <class F>
-  requires std::is_constructible_v<std::variant<Softmax, SigmoidScore, ReluScore, IdentityScore>, F> AnyScore(
-      F part)
+  requires std::is_constructible_v<Parts, F> AnyScore(F part)
       : part_(part) {}  // NOLINT(google-explicit-constructor)
 
   template <class Real>
@@ -44,35 +47,51 @@ class AnyScore {
   }
 
  private:
-  std::variant<Softmax, SigmoidScore, ReluScore, IdentityScore> part_;
+  Parts part_;
 };
 
 /// A selection of this library.
 class AnySelection {
+  using Parts = std::variant<TopKSelection, GroupLimitedSelection, PositiveSelection, TableSelection>;
+
  public:
   template <class Part>
-  requires std::is_constructible_v<std::variant<TopKSelection, GroupLimitedSelection, PositiveSelection>,
-                                   Part>
-  AnySelection(Part part) : part_(std::move(part)) {}  // NOLINT(google-explicit-constructor)
+  requires std::is_constructible_v<Parts, Part> AnySelection(Part part)
+      : part_(std::move(part)) {}  // NOLINT(google-explicit-constructor)
 
   Index most(Index k, Index n) const {
     return std::visit([&](const auto& part) { return part.most(k, n); }, part_);
   }
   template <class Real>
-  Index select(Real* choice, Index n, Index k, ExpertId* out) const noexcept {
-    return std::visit([&](const auto& part) { return part.select(choice, n, k, out); }, part_);
+  Index select(Real* choice, Index n, Index k, TokenId token, ExpertId* out) const noexcept {
+    return std::visit(
+        [&](const auto& part) {
+          if constexpr (TokenSelection<std::decay_t<decltype(part)>>) {
+            return part.select(choice, n, k, token, out);
+          } else {
+            return part.select(choice, n, k, out);
+          }
+        },
+        part_);
+  }
+  template <class Real>
+  void check_tokens(const RouterInput<Real>& in) const {
+    if (const auto* const table = std::get_if<TableSelection>(&part_)) table->check_tokens(in);
   }
 
  private:
-  std::variant<TopKSelection, GroupLimitedSelection, PositiveSelection> part_;
+  Parts part_;
 };
 
 /// A weighting of this library.
 class AnyWeighting {
+  using Parts = std::variant<GatherWeighting, SoftmaxWeighting, SigmoidWeighting, LeadingWeighting,
+                             SparseMixerWeighting>;
+
  public:
   template <class Part>
-  requires std::is_constructible_v<std::variant<GatherWeighting, SoftmaxWeighting, LeadingWeighting>, Part>
-  AnyWeighting(Part part) : part_(std::move(part)) {}  // NOLINT(google-explicit-constructor)
+  requires std::is_constructible_v<Parts, Part> AnyWeighting(Part part)
+      : part_(std::move(part)) {}  // NOLINT(google-explicit-constructor)
 
   Index experts(Index outputs) const noexcept {
     return std::visit([&](const auto& part) { return part.experts(outputs); }, part_);
@@ -87,7 +106,7 @@ class AnyWeighting {
   }
 
  private:
-  std::variant<GatherWeighting, SoftmaxWeighting, LeadingWeighting> part_;
+  Parts part_;
 };
 
 /// Token choice with every part but the scorer and the losses chosen at run time.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <concepts>
+#include <cstdint>
 
 #include "moe/core/executor.hpp"
 #include "moe/core/input.hpp"
@@ -29,6 +30,23 @@ concept Router = std::move_constructible<R> &&
   { router.measure(arena, shape, Index{}) } -> std::same_as<void>;
   { router.route(in, table, arena, executor) } -> std::same_as<void>;
 };
+
+/// Where combine weights multiply: w f_e(x), or f_e(w x) (Llama 4). A router without weight_place() means
+/// `result`.
+enum class WeightPlace : std::uint8_t { result, input };
+
+namespace impl {
+
+template <class R>
+WeightPlace weight_place(const R& router) noexcept {
+  if constexpr (requires { router.weight_place(); }) {
+    return router.weight_place();
+  } else {
+    return WeightPlace::result;
+  }
+}
+
+}  // namespace impl
 
 /// What arrives at a router's backward.
 template <class Real>

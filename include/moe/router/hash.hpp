@@ -130,6 +130,25 @@ class HashTable {
   Buffer<ExpertId> id_;  // [H, V]
 };
 
+namespace impl {
+
+/// Throws config_error without token ids, route_error for one outside the vocabulary.
+template <class Real>
+void check_token_ids(const RouterInput<Real>& in, Index vocabulary) {
+  if (in.tokens() > 0 && in.token_id == nullptr) {
+    fail<config_error>("token_id: expected ", in.tokens(), " vocabulary ids for the hash router, got none");
+  }
+  for (Index t = 0; t < in.tokens(); ++t) {
+    if (!in.takes_part(t)) continue;
+    if (in.token_id[t] < 0 || in.token_id[t] >= vocabulary) {
+      fail<route_error>("token_id: expected ids in [0, ", vocabulary, "), got ", in.token_id[t],
+                        " for token ", t);
+    }
+  }
+}
+
+}  // namespace impl
+
 /// Routes by LayerInput::token_id, one expert per hash, weight 1. Reads no rows.
 template <class RealType>
 class HashRouter {
@@ -184,21 +203,12 @@ class HashRouter {
 
  private:
   void check(const RouterInput<Real>& in) const {
-    if (in.tokens() > 0 && in.token_id == nullptr) {
-      fail<config_error>("token_id: expected ", in.tokens(), " vocabulary ids for the hash router, got none");
-    }
     if (!in.logit_mask.empty()) fail<config_error>("logit_mask: expected none for a hash router, got one");
     if (in.options.experts_per_token != 0 && in.options.experts_per_token != table_.hashes()) {
       fail<config_error>("experts per token: expected ", table_.hashes(), " (one per hash), got ",
                          in.options.experts_per_token);
     }
-    for (Index t = 0; t < in.tokens(); ++t) {
-      if (!in.takes_part(t)) continue;
-      if (in.token_id[t] < 0 || in.token_id[t] >= table_.vocabulary()) {
-        fail<route_error>("token_id: expected ids in [0, ", table_.vocabulary(), "), got ", in.token_id[t],
-                          " for token ", t);
-      }
-    }
+    impl::check_token_ids(in, table_.vocabulary());
   }
 
   HashTable table_;

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "moe/core/check.hpp"
+#include "moe/core/input.hpp"
 #include "moe/core/types.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/top_k.hpp"
@@ -20,6 +21,18 @@ concept Selection = std::copy_constructible<S> &&
   { s.most(n, n) } -> std::same_as<Index>;
   { s.select(choice, n, n, out) }
   noexcept->std::same_as<Index>;
+};
+
+/// A selection that also looks at the row's token id: `select(choice, n, k, token, out)`, after
+/// `check_tokens(in)` has thrown for ids that it needs and does not have.
+template <class S>
+concept TokenSelection = std::copy_constructible<S> &&
+    requires(const S& s, double* choice, Index n, TokenId token, ExpertId* out,
+             const RouterInput<double>& in) {
+  { s.most(n, n) } -> std::same_as<Index>;
+  { s.select(choice, n, n, token, out) }
+  noexcept->std::same_as<Index>;
+  s.check_tokens(in);
 };
 
 namespace impl {

@@ -29,6 +29,7 @@ class SelectionBias : public BalancePart {
     double speed = 1e-3;  // u
     BiasRule rule = BiasRule::sign;
     bool decaying = false;  // the n-th step moves by u / n
+    bool enabled = true;    // false: no bias, no state
   };
 
   /// Zero at first. Throws config_error for fewer outputs than 1, as many null experts, or a speed that is
@@ -40,12 +41,13 @@ class SelectionBias : public BalancePart {
     bias_.assign(options.outputs, 0);
   }
 
-  const double* selection_bias() const noexcept { return bias_.data(); }
+  const double* selection_bias() const noexcept { return options_.enabled ? bias_.data() : nullptr; }
   std::span<const double> bias() const noexcept {
     return {bias_.data(), static_cast<std::size_t>(bias_.size())};
   }
-  /// Throws shape_error unless there are N, numeric_error unless all are finite.
+  /// Throws shape_error unless there are N, numeric_error unless all are finite, config_error if not enabled.
   void set_bias(std::span<const double> values) {
+    if (!options_.enabled) fail<config_error>("selection bias: expected none, for it is not enabled");
     require_extent("selection bias", "entries", bias_.size(), static_cast<Index>(values.size()));
     check_finite(values.data());
     bias_.copy_from(values.data(), bias_.size());
@@ -62,6 +64,7 @@ class SelectionBias : public BalancePart {
 
   /// A step without choices changes nothing. Throws shape_error for counts of another number of experts.
   void on_step_end(const RouteStats& stats) {
+    if (!options_.enabled) return;
     const Index counted = options_.outputs - options_.null_experts;
     require_extent("statistics", "experts", counted, stats.experts());
     const Index total = stats.pairs();
@@ -83,6 +86,7 @@ class SelectionBias : public BalancePart {
   /// numeric_error.
   template <class Visitor>
   void visit_state(Visitor& f) {
+    if (!options_.enabled) return;
     Buffer<double> copy = bias_;
     double steps = steps_;
     f("e_score_correction_bias", copy.data(), copy.size());

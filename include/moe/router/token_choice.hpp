@@ -70,8 +70,8 @@ struct TokenChoiceArrays {
 
 /// A router in which a token's route depends on that token alone (contract C1); losses look at the whole
 /// batch. `Balance` is a Balancing<...>.
-template <Scorer S, ScoreFunction F, Selection Select, Weighting W, class Balance = Balancing<>>
-class TokenChoice {
+template <Scorer S, ScoreFunction F, class Select, Weighting W, class Balance = Balancing<>>
+requires(Selection<Select> || TokenSelection<Select>) class TokenChoice {
  public:
   using Real = typename S::Real;
   using Gradients = typename S::Gradients;
@@ -111,6 +111,8 @@ class TokenChoice {
   Balance& balancing() noexcept { return balance_; }
   const Balance& balancing() const noexcept { return balance_; }
   void set_non_finite(NonFinite policy) noexcept { non_finite_ = policy; }
+  WeightPlace weight_place() const noexcept { return weight_place_; }
+  void set_weight_place(WeightPlace place) noexcept { weight_place_ = place; }
 
   void measure(Arena& arena, const CallShape& shape, Index concurrency) const {
     carve(arena, shape.tokens, shape.options, true);
@@ -200,6 +202,7 @@ class TokenChoice {
   template <class Visitor>
   void visit_state(Visitor& f) {
     balance_.visit_state(f);
+    if constexpr (requires { weighting_.visit_state(f); }) weighting_.visit_state(f);
   }
 
  private:
@@ -255,6 +258,7 @@ class TokenChoice {
 
   void check(const RouterInput<Real>& in) const {
     if (!in.logit_mask.empty()) require_extent("logit_mask", "columns", outputs(), in.logit_mask.cols);
+    if constexpr (TokenSelection<Select>) selection_.check_tokens(in);
     if (in.outside_counts != nullptr && experts() != outputs()) {
       fail<config_error>("outside_counts: expected none for a router with null experts, whose choices are ",
                          "not counted one by one");
@@ -337,7 +341,13 @@ class TokenChoice {
                                        : (bias == nullptr ? score[e] : score[e] + static_cast<Real>(bias[e]));
     }
     ExpertId* const ids = a.chosen + t * a.most;
-    a.chosen_count[t] = selection_.select(choice, n, in.options.experts_per_token, ids);
+    const Index k = in.options.experts_per_token;
+    if constexpr (TokenSelection<Select>) {
+      const TokenId token = in.token_id == nullptr ? TokenId{0} : in.token_id[t];
+      a.chosen_count[t] = selection_.select(choice, n, k, token, ids);
+    } else {
+      a.chosen_count[t] = selection_.select(choice, n, k, ids);
+    }
     weighting_.forward(chosen_of(in, a, t), score, a.weight + t * a.most, a.keep + t * a.most);
   }
 
@@ -347,6 +357,7 @@ class TokenChoice {
   W weighting_;
   Balance balance_;
   NonFinite non_finite_;
+  WeightPlace weight_place_ = WeightPlace::result;
 };
 
 MOE_NAMESPACE_END

@@ -44,6 +44,13 @@ inline double log1p_unit(double x) noexcept {
   return ::log1p(x);
 }
 
+inline float square_root(float x) noexcept {
+  return ::sqrtf(x);
+}
+inline double square_root(double x) noexcept {
+  return ::sqrt(x);
+}
+
 inline float log_positive(float x) noexcept {
   return ::logf(x);
 }

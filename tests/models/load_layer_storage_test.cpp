@@ -1,0 +1,79 @@
+// Layers loaded into block storages.
+#include <string>
+
+#include "models/fixture.hpp"
+#include "support/catch.hpp"
+
+MOE_NAMESPACE_BEGIN
+namespace models::impl {
+template AnyLayer load_any<BFloat16>(const LayerTensors&, const LayerSpec&, const LoadOptions&);
+template AnyLayer load_any<Int8Groups<>>(const LayerTensors&, const LayerSpec&, const LoadOptions&);
+template AnyLayer load_any<Int4Groups<>>(const LayerTensors&, const LayerSpec&, const LoadOptions&);
+}  // namespace models::impl
+MOE_NAMESPACE_END
+
+using moe::models::StorageKind;
+using test::Golden;
+using test::Index;
+using test::Ran;
+
+TEST_CASE("layers loaded into block storages: the same routes, less memory, results near", "[models]") {
+  struct Kind {
+    StorageKind storage;
+    double
+        off;  // of the largest result: some 30 half steps of 2^-8, of 1 / 127, of 1 / 7 of the largest of 32
+  };
+  for (const char* const folder :
+       {"deepseek_v3", "gpt_oss", "nemotron_h", "longcat_flash", "moepp", "switch_transformers"}) {
+    const Golden golden(folder);
+    const auto exact = golden.load();
+    const Ran want(exact, golden.input());
+    double size = 0;
+    for (const float v : want.y) size = std::max(size, std::abs(static_cast<double>(v)));
+    for (const Kind& kind :
+         {Kind{StorageKind::bfloat16, 0.05}, Kind{StorageKind::int8, 0.1}, Kind{StorageKind::int4, 0.7}}) {
+      INFO(folder << " as storage " << static_cast<int>(kind.storage));
+      const auto layer = golden.load({.storage = kind.storage});
+      const Ran got(layer, golden.input());
+      const auto &a = want.tape.routes(), &b = got.tape.routes();
+      REQUIRE(a.pairs() == b.pairs());
+      for (Index p = 0; p < a.pairs(); ++p) {
+        CHECK(a.expert[p] == b.expert[p]);
+        CHECK(a.weight[p] == b.weight[p]);
+      }
+      double worst = 0;
+      bool differs = false;
+      for (std::size_t i = 0; i < want.y.size(); ++i) {
+        const double off = std::abs(static_cast<double>(got.y[i]) - static_cast<double>(want.y[i]));
+        worst = off <= worst ? worst : off;
+        differs = differs || off != 0;
+      }
+      CHECK(worst <= kind.off * size);
+      CHECK(differs);  // rounded at all
+      Index packed = 0;
+      auto all = golden.load({.storage = kind.storage});
+      all.visit_packed([&](const char*, std::byte*, Index n) { packed += n; });
+      CHECK(packed > 0);
+    }
+  }
+}
+
+TEST_CASE("a rounded layer still gives gradients to its router", "[models]") {
+  const Golden golden("deepseek_v3");
+  auto layer = golden.load({.storage = StorageKind::int8});
+  const Ran ran(layer, golden.input());
+  auto gradients = layer.make_gradients();
+  moe::Workspace workspace;
+  layer.backward(ran.tape,
+                 {.dy = moe::ConstMatrixView<float>(golden.dy.data(), golden.tokens, golden.width),
+                  .gradients = &gradients,
+                  .trained = {.router = true, .experts = false, .shared = false, .frame = false}},
+                 workspace);
+  double of_router = 0, of_rest = 0;
+  layer.visit_storage(gradients, [&](const char* name, float*, float* g, Index n) {
+    for (Index i = 0; i < n; ++i)
+      (std::string(name).find("gate.") == 0 ? of_router : of_rest) += std::abs(static_cast<double>(g[i]));
+  });
+  CHECK(of_router > 0);
+  CHECK(of_rest == 0);
+}

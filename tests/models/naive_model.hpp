@@ -1,0 +1,287 @@
+// A LayerSpec computed again in plain loops, for given choices: what a released model's layer must give, with
+// bounds of what float arithmetic may get wrong, and gradients.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "models/differentiated.hpp"
+#include "moe/models/any_layer.hpp"
+
+namespace test {
+
+using moe::Index;
+
+/// A parameter on the tape.
+struct Matrix {
+  Index rows = 0, cols = 0;
+  std::vector<Vars> row;
+};
+
+class NaiveModel {
+ public:
+  /// Takes the layer's parameters and state.
+  NaiveModel(moe::models::AnyLayer& layer) : spec_(layer.spec()) {
+    layer.visit_parameters([&](const moe::Parameter<float>& p) {
+      Matrix& m = parameter[p.name];
+      m.rows = p.value.rows;
+      m.cols = p.value.cols;
+      for (Index o = 0; o < m.rows; ++o) {
+        m.row.emplace_back();
+        for (Index i = 0; i < m.cols; ++i) m.row.back().emplace_back(static_cast<double>(p.value(o, i)));
+      }
+    });
+    layer.visit_state([&](const char* name, double* values, Index n) {
+      for (Index i = 0; i < n; ++i) state[name].push_back(values[i]);
+    });
+  }
+
+  struct Token {
+    Vars weight;  // of the choices
+    Vars y;
+  };
+
+  /// `ids`: the choices; `kept`: those that were not dropped; `mask`: added to the logits, or empty.
+  Token operator()(const Vars& x, const Vars& router_x, const std::vector<int>& ids,
+                   const std::vector<bool>& kept, const Vars& mask) const {
+    Token t;
+    t.weight = weights(router_x, ids, mask);
+    Vars in = x;
+    if (spec_.latent > 0) in = linear("latent_in", x);
+    for (Var& v : in) {
+      if (spec_.input_scale != 1) v = v * Var(spec_.input_scale);
+    }
+    std::vector<Vars> terms(in.size());
+    for (std::size_t k = 0; k < ids.size(); ++k) {
+      if (!kept[k]) continue;
+      const bool on_input = spec_.router.place == moe::WeightPlace::input;
+      Vars row = in;
+      for (Var& v : row) {
+        if (on_input) v = v * t.weight[k];
+      }
+      const Vars z = expert(ids[k], row);
+      for (std::size_t j = 0; j < z.size(); ++j) terms[j].push_back(on_input ? z[j] : t.weight[k] * z[j]);
+    }
+    Vars y;
+    for (const Vars& of_column : terms) y.push_back(of_column.empty() ? Var(0.0) : sum(of_column));
+    if (spec_.latent_norm.enabled)
+      y = normed(y, spec_.latent_norm.eps, 1, parameter.at("latent_norm.weight"));
+    if (spec_.latent > 0) y = linear("latent_out", y);
+    for (std::size_t j = 0; j < y.size() && spec_.output_bias; ++j) {
+      y[j] = y[j] + parameter.at("output.bias").row[j][0];
+    }
+    if (spec_.shared_hidden > 0) {
+      const Vars z = feed_forward("shared_experts.0.", x, false);
+      const Var gate =
+          spec_.shared_gate ? sigmoid(dot(parameter.at("shared_expert_gate.weight").row[0], x)) : Var(1.0);
+      for (std::size_t j = 0; j < y.size(); ++j) y[j] = y[j] + (spec_.shared_gate ? gate * z[j] : z[j]);
+    }
+    t.y = y;
+    return t;
+  }
+
+  std::map<std::string, Matrix> parameter;
+  std::map<std::string, std::vector<double>> state;
+
+ private:
+  using Options = moe::TokenChoiceOptions;
+
+  Vars linear(const std::string& name, const Vars& x) const {
+    const Matrix& w = parameter.at(name + ".weight");
+    const auto bias = parameter.find(name + ".bias");
+    Vars y;
+    for (std::size_t o = 0; o < w.row.size(); ++o) {
+      const Var product = dot(w.row[o], x);
+      y.push_back(bias == parameter.end() ? product : product + bias->second.row[o][0]);
+    }
+    return y;
+  }
+  static Vars normed(const Vars& x, double eps, double factor, const Matrix& scale) {
+    const Var rms = sqrt(dot(x, x) / Var(static_cast<double>(x.size())) + Var(eps));
+    Vars y;
+    for (std::size_t j = 0; j < x.size(); ++j) y.push_back(x[j] / rms * Var(factor) * scale.row[j][0]);
+    return y;
+  }
+
+  Vars logits(const Vars& row, const Vars& mask) const {
+    const Options& o = spec_.router;
+    const Vars x = o.norm.enabled ? normed(row, o.norm.eps, o.norm.factor, parameter.at("norm.scale")) : row;
+    Vars h;
+    if (o.scorer == Options::Scorer::two_layer) {
+      Vars inner = linear("gate.0", x);
+      for (Var& v : inner) v = tanh(v);
+      h = linear("gate.2", inner);
+    } else if (o.scorer == Options::Scorer::cosine) {
+      const Vars p = linear("cosine_projector", x);
+      const Matrix& s = parameter.at("sim_matrix");
+      const Var factor = exp(clamp(parameter.at("temperature").row[0][0], -100, std::log(100.0)));
+      const Var length = sqrt(dot(p, p));
+      for (Index e = 0; e < s.cols; ++e) {
+        Vars column;
+        for (const Vars& of_row : s.row) column.push_back(of_row[static_cast<std::size_t>(e)]);
+        h.push_back(dot(p, column) / (length * sqrt(dot(column, column))) * factor);
+      }
+    } else {
+      h = linear("gate", x);
+    }
+    for (Var& v : h) {
+      if (o.soft_cap > 0) v = Var(o.soft_cap) * tanh(v / Var(o.soft_cap));
+    }
+    if (o.spread > 0) {
+      const Var n(static_cast<double>(h.size())), mean = sum(h) / n;
+      Vars centred;
+      for (const Var& v : h) centred.push_back(v - mean);
+      const Var deviation = sqrt(dot(centred, centred) / Var(static_cast<double>(h.size()) - 1));
+      for (Var& v : h) v = v * Var(o.spread) / deviation;
+    }
+    for (std::size_t e = 0; e < h.size() && !mask.empty(); ++e) h[e] = h[e] + mask[e];
+    return h;
+  }
+
+  Vars weights(const Vars& x, const std::vector<int>& ids, const Vars& mask) const {
+    const Options& o = spec_.router;
+    const Vars h = logits(x, mask);
+    Vars s = h;
+    if (o.score == Options::Score::softmax) s = softmax(h, std::vector<bool>(h.size(), true));
+    for (Var& v : s) {
+      if (o.score == Options::Score::sigmoid) v = sigmoid(v);
+      if (o.score == Options::Score::sqrt_softplus) v = sqrt(softplus(v));
+    }
+    Vars w;
+    for (const int e : ids) w.push_back(s[static_cast<std::size_t>(e)]);
+    if (o.weight == Options::Weight::softmax_of_chosen) w = softmax(w, std::vector<bool>(w.size(), true));
+    for (Var& v : w) {
+      if (o.weight == Options::Weight::sigmoid_of_chosen) v = sigmoid(v);
+    }
+    if (o.weight == Options::Weight::sparse_mixer) w = sparse_mixer(h, ids);
+    if (o.weight == Options::Weight::leading) {
+      Vars open;
+      for (std::size_t k = 0; k < w.size(); ++k) {
+        if (ids[k] < o.leading) open.push_back(w[k]);
+      }
+      const Var total = sum(open);
+      for (std::size_t k = 0; k < w.size(); ++k) w[k] = ids[k] < o.leading ? w[k] / total : Var(0.0);
+    }
+    if (o.weight == Options::Weight::score) {
+      const auto& g = o.weights;
+      const bool normalise = g.normalise != moe::Normalise::none && !(g.only_if_many && ids.size() == 1);
+      Var by(1.0);
+      if (normalise) by = g.normalise == moe::Normalise::p_norm ? norm(w, g.p) : sum(w);
+      if (g.normalise == moe::Normalise::sum_plus_eps) by = by + Var(g.eps);
+      if (g.normalise == moe::Normalise::max_with_eps && by.value().v < g.eps) by = Var(g.eps);
+      for (Var& v : w) {
+        if (normalise) v = v / by;
+        if (g.scale != 1 && (!normalise || g.scale_normalised)) v = v * Var(g.scale);
+      }
+    }
+    for (std::size_t k = 0; k < w.size() && o.per_expert_scale; ++k) {
+      w[k] = w[k] * Var(state.at("per_expert_scale")[static_cast<std::size_t>(ids[k])]);
+    }
+    return w;
+  }
+
+  /// Of numbers above 0.
+  static Var norm(const Vars& w, double p) {
+    const auto power = [](Var x, double q) {
+      return apply([q](double v) { return std::pow(v, q); }, [q](double v) { return q * std::pow(v, q - 1); },
+                   x);
+    };
+    Vars powers;
+    for (const Var& v : w) powers.push_back(power(v, p));
+    return power(sum(powers), 1 / p);
+  }
+
+  Vars sparse_mixer(const Vars& h, const std::vector<int>& ids) const {
+    Vars w;
+    std::vector<bool> left(h.size(), true);
+    for (const int id : ids) {
+      const auto own = static_cast<std::size_t>(id);
+      const double top = h[own].value().v;
+      std::vector<bool> near = left;
+      for (std::size_t e = 0; e < h.size(); ++e) {
+        const double v = h[e].value().v, factor = std::max(std::abs(v), top);
+        if ((top - v) / factor > 2 * spec_.router.sparse_mixer_eps) near[e] = false;
+      }
+      w.push_back(softmax(h, near)[own]);
+      left[own] = false;
+    }
+    return w;
+  }
+
+  Vars expert(int id, const Vars& x) const {
+    const Index e = id;
+    const std::string name = "experts." + std::to_string(id) + ".";
+    if (e < spec_.experts) return feed_forward(name, x, spec_.expert_bias);
+    if (e < spec_.experts + spec_.constant_experts) {
+      const Vars a = softmax(linear(name + "constant_gate", x), {true, true});
+      Vars z;
+      for (std::size_t j = 0; j < x.size(); ++j) {
+        z.push_back(a[0] * x[j] + a[1] * parameter.at(name + "constant").row[j][0]);
+      }
+      return z;
+    }
+    return e < spec_.experts + spec_.constant_experts + spec_.copy_experts ? x : Vars(x.size(), Var(0.0));
+  }
+
+  Vars feed_forward(const std::string& name, const Vars& x, bool) const {
+    if (!spec_.gated) {
+      Vars h = linear(name + "fc1", x);
+      for (Var& v : h) v = activated(spec_.activation, v);
+      return linear(name + "fc2", h);
+    }
+    const Vars gate = linear(name + "gate_proj", x), up = linear(name + "up_proj", x);
+    Vars h;
+    for (std::size_t f = 0; f < gate.size(); ++f) h.push_back(gated(gate[f], up[f]));
+    return linear(name + "down_proj", h);
+  }
+
+  Var gated(Var g, Var u) const {
+    const moe::AnyGate& gate = spec_.gate;
+    using Kind = moe::AnyGate::Kind;
+    if (gate.kind == Kind::situ) {
+      return Var(gate.beta) * tanh(g / Var(gate.beta)) * sigmoid(g) *
+             (Var(gate.limit) * tanh(u / Var(gate.limit)));
+    }
+    if (gate.kind == Kind::clamped) {
+      return activated(gate.act, clamp(g, -INFINITY, gate.limit)) *
+             (clamp(u, -gate.limit, gate.limit) + Var(gate.offset));
+    }
+    return activated(gate.act, g) * u;
+  }
+
+  static Var activated(const moe::AnyActivation& act, Var x) {
+    using Kind = moe::ActivationKind;
+    switch (act.kind) {
+      case Kind::silu:
+        return x * sigmoid(x);
+      case Kind::quick_gelu:
+        return x * sigmoid(Var(1.702) * x);
+      case Kind::gelu_erf:
+        return apply([](double v) { return 0.5 * v * std::erfc(-v * M_SQRT1_2); },
+                     [](double v) {
+                       return 0.5 * std::erfc(-v * M_SQRT1_2) +
+                              v * std::exp(-v * v / 2) / std::sqrt(2 * M_PI);
+                     },
+                     x);
+      case Kind::gelu_tanh: {
+        const Var inner = Var(std::sqrt(2 / M_PI)) * (x + Var(0.044715) * (x * (x * x)));
+        return Var(0.5) * x * (Var(1.0) + tanh(inner));
+      }
+      case Kind::relu:
+        return apply([](double v) { return std::max(v, 0.0); }, [](double v) { return v > 0 ? 1.0 : 0.0; },
+                     x);
+      case Kind::relu_squared: {
+        const Var r =
+            apply([](double v) { return std::max(v, 0.0); }, [](double v) { return v > 0 ? 1.0 : 0.0; }, x);
+        return r * r;
+      }
+      default:
+        throw 0;  // no preset has it
+    }
+  }
+
+  moe::models::LayerSpec spec_;
+};
+
+}  // namespace test
