@@ -237,7 +237,7 @@ void check_scales() {
 }  // namespace
 
 TEMPLATE_TEST_CASE("block_tile is the documented sum, its bits depend on row and column alone",
-                   "[kernel][smoke]", BFloat16, Int8Groups<>, Int4Groups<Float16>) {
+                   "[kernel][smoke][arm]", BFloat16, Int8Groups<>, Int4Groups<Float16>) {
   check_all_paths<TestType>();
 }
 

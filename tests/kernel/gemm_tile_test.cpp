@@ -41,8 +41,8 @@ AlignedBlock<T> random_panel(Index depth, std::uint64_t seed) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("gemm_tile is the matrix product, within gamma of the depth", "[kernel][smoke]", float,
-                   double) {
+TEMPLATE_TEST_CASE("gemm_tile is the matrix product, within gamma of the depth", "[kernel][smoke][arm]",
+                   float, double) {
   using T = TestType;
   constexpr Index kRows = moe::kTileRows<native_arch, T>;
   for (const Index depth : kDepths) {

@@ -135,7 +135,7 @@ void check_accuracy() {
       [](long double x) { return 5 + x * x / 2; });
 }
 
-TEST_CASE("elementary functions stay within their bounds", "[kernel][smoke]") {
+TEST_CASE("elementary functions stay within their bounds", "[kernel][smoke][arm]") {
   check_accuracy<float>();
 }
 

@@ -49,7 +49,7 @@ void check_outer(Index count, Index m) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("outer_tile adds the sum of outer products, one chain an element", "[kernel][smoke]",
+TEMPLATE_TEST_CASE("outer_tile adds the sum of outer products, one chain an element", "[kernel][smoke][arm]",
                    float, double) {
   for (const Index count : {0, 1, 2, 3, 17, 100, 257}) {
     for (Index m = 1; m <= moe::kTileRows<moe::native_arch, TestType>; ++m) {

@@ -134,7 +134,7 @@ void check_odd_groups() {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("rows in 8 bits are within half a step, on every path the same", "[kernel][smoke]",
+TEMPLATE_TEST_CASE("rows in 8 bits are within half a step, on every path the same", "[kernel][smoke][arm]",
                    Int8Groups<>, Int4Groups<Float16>) {
   check_codes<native_arch, TestType>();
   check_codes<reference_arch, TestType>();

@@ -57,7 +57,7 @@ void check_all_elementwise() {
       [](auto arch, const T* x, const T* z, T* y, Index n) { moe::fma_row<decltype(arch)>(x, z, y, n); });
 }
 
-TEST_CASE("elementwise rows agree with the reference bit for bit", "[kernel][smoke]") {
+TEST_CASE("elementwise rows agree with the reference bit for bit", "[kernel][smoke][arm]") {
   check_all_elementwise<float>();
   check_all_elementwise<double>();
 }

@@ -156,7 +156,8 @@ class SafetensorsWriter {
       std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", s + 1, shards.size());
       save(shards[s], folder / name);
       for (const Entry* const e : shards[s]) {
-        map += (map.empty() ? "" : ",\n    ") + impl::json_string(e->name) + ": \"" + name + "\"";
+        if (!map.empty()) map += ",\n    ";
+        map += impl::json_string(e->name) + ": \"" + name + "\"";
       }
     }
     const std::string index =
@@ -242,15 +243,19 @@ class SafetensorsWriter {
     if (!metadata_.empty()) {
       json += "\"__metadata__\":{";
       for (const auto& [key, value] : metadata_) {
-        json += (json.back() == '{' ? "" : ",") + impl::json_string(key) + ":" + impl::json_string(value);
+        if (json.back() != '{') json += ',';
+        json += impl::json_string(key) + ":" + impl::json_string(value);
       }
       json += "}";
     }
     Index at = 0;
     for (const Entry* const e : sorted(order)) {
-      json += (json.size() > 1 ? "," : "") + impl::json_string(e->name) + ":{\"dtype\":\"" +
-              dtype_name(e->dtype) + "\",\"shape\":[";
-      for (Index i = 0; i < e->shape.rank; ++i) json += (i > 0 ? "," : "") + std::to_string(e->shape[i]);
+      if (json.size() > 1) json += ',';
+      json += impl::json_string(e->name) + ":{\"dtype\":\"" + dtype_name(e->dtype) + "\",\"shape\":[";
+      for (Index i = 0; i < e->shape.rank; ++i) {
+        if (i > 0) json += ',';
+        json += std::to_string(e->shape[i]);
+      }
       json += "],\"data_offsets\":[" + std::to_string(at) + "," + std::to_string(at + e->bytes) + "]}";
       at += e->bytes;
     }

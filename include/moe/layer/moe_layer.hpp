@@ -16,6 +16,7 @@
 #include "moe/kernel/panel.hpp"
 #include "moe/layer/frame.hpp"
 #include "moe/layer/input_checks.hpp"
+#include "moe/layer/part_traits.hpp"
 #include "moe/layer/values.hpp"
 #include "moe/plan/capacity.hpp"
 #include "moe/plan/dispatch_plan.hpp"
@@ -23,40 +24,6 @@
 #include "moe/router/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
-
-namespace impl {
-
-struct Nothing {};
-
-template <class Part>
-struct TapeOfPart {
-  using type = Nothing;
-};
-template <class Part>
-requires requires {
-  typename Part::Tape;
-}
-struct TapeOfPart<Part> {
-  using type = typename Part::Tape;
-};
-template <class Part>
-struct GradientsOfPart {
-  using type = Nothing;
-};
-template <class Part>
-requires requires {
-  typename Part::Gradients;
-}
-struct GradientsOfPart<Part> {
-  using type = typename Part::Gradients;
-};
-
-template <class Part>
-using TapeOf = typename TapeOfPart<Part>::type;
-template <class Part>
-using GradientsOf = typename GradientsOfPart<Part>::type;
-
-}  // namespace impl
 
 /// A Mixture-of-Experts layer of a router, a bank of experts, a capacity policy, shared experts that every
 /// token visits, and a frame around the experts. Parts are values; `R&` or `B&` as template argument makes

@@ -1,0 +1,83 @@
+// The arguments of 05_checkpoint.
+#pragma once
+
+#include <algorithm>
+#include <charconv>
+#include <cstdint>
+#include <filesystem>
+#include <iterator>
+#include <stdexcept>
+#include <string>
+
+#include "moe/models/load_layer.hpp"
+
+namespace example {
+
+using moe::Index;
+
+// In the order of StorageKind.
+inline constexpr const char* kStorages[] = {"float", "bf16", "int8", "int4"};
+
+struct CheckpointOptions {
+  std::filesystem::path folder{}, tokens{}, save{};
+  Index layer = -1;
+  Index random = 256;  // tokens
+  Index steps = 0;     // of training
+  moe::models::StorageKind storage = moe::models::StorageKind::float32;
+};
+
+inline Index number_from(const std::string& option, const std::string& value, Index least) {
+  Index n = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), n);
+  if (error == std::errc() && end == value.data() + value.size() && n >= least && n <= INT32_MAX) return n;
+  throw std::runtime_error(option + ": give a whole number from " + std::to_string(least) + ", not \"" +
+                           value + "\"");
+}
+
+/// Throws std::runtime_error that says what to give instead.
+inline CheckpointOptions parse_checkpoint_options(int argc, char** argv) {
+  CheckpointOptions options;
+  for (int i = 1; i < argc; ++i) {
+    const std::string option = argv[i];
+    if (!option.starts_with("--")) {
+      if (!options.folder.empty()) throw std::runtime_error("give one folder, not also \"" + option + "\"");
+      options.folder = option;
+      continue;
+    }
+    const std::string value = i + 1 < argc ? argv[++i] : "";
+    if (option == "--layer") {
+      options.layer = number_from(option, value, 0);
+    } else if (option == "--random") {
+      options.random = number_from(option, value, 1);
+    } else if (option == "--train-router") {
+      options.steps = number_from(option, value, 1);
+    } else if (option == "--storage") {
+      const auto* const found = std::find(std::begin(kStorages), std::end(kStorages), value);
+      if (found == std::end(kStorages))
+        throw std::runtime_error("--storage: give float, bf16, int8 or int4, not \"" + value + "\"");
+      options.storage = static_cast<moe::models::StorageKind>(found - kStorages);
+    } else if (option == "--tokens" || option == "--save") {
+      if (value.empty()) throw std::runtime_error(option + ": give a file");
+      (option == "--tokens" ? options.tokens : options.save) = value;
+    } else {
+      throw std::runtime_error(
+          option +
+          " is unknown; there are --layer, --tokens, --random, --storage, --train-router and --save");
+    }
+  }
+  if (options.folder.empty()) throw std::runtime_error("give a model's folder and --layer L");
+  if (options.layer < 0) throw std::runtime_error("say which layer: --layer L, where the first is 0");
+  if (!std::filesystem::exists(options.folder / "config.json")) {
+    throw std::runtime_error(options.folder.string() +
+                             " has no config.json; give the folder of a model as it is published");
+  }
+  if (!options.tokens.empty() && !std::filesystem::exists(options.tokens)) {
+    throw std::runtime_error("--tokens: there is no file " + options.tokens.string() +
+                             "; give a safetensors file with \"x\" [tokens, width], or --random N");
+  }
+  if (options.save.has_parent_path() && !std::filesystem::is_directory(options.save.parent_path()))
+    throw std::runtime_error("--save: make the folder " + options.save.parent_path().string() + " first");
+  return options;
+}
+
+}  // namespace example
