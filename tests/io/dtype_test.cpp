@@ -52,7 +52,7 @@ TEST_CASE("dtype: names and sizes of dtypes", "[io]") {
   CHECK(moe::io::dtype_bits(DType::C64) == 64);
 }
 
-TEST_CASE("dtype: every code of the 8-bit floats", "[io][smoke]") {
+TEST_CASE("dtype: every code of the 8-bit floats", "[io]") {
   for (unsigned c = 0; c < 256; ++c) {
     INFO("code " << c);
     const auto same = [&](DType type, int exponent, int mantissa, int bias, bool nan) {
@@ -81,7 +81,7 @@ TEST_CASE("dtype: every code of the 8-bit floats", "[io][smoke]") {
   CHECK(one(DType::F8_E4M3, 0x01) == 0x1p-9f);
 }
 
-TEST_CASE("dtype: F4, low half first", "[io][smoke]") {
+TEST_CASE("dtype: F4, low half first", "[io]") {
   const std::vector<float> want = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
   const std::string bytes = "\x10\x32\x54\x76\x98\xBA\xDC\xFE";
   CHECK(decoded(DType::F4, bytes, 0, 16) == want);
@@ -89,7 +89,7 @@ TEST_CASE("dtype: F4, low half first", "[io][smoke]") {
   CHECK(decoded(DType::F4, bytes, 3, 4) == std::vector<float>{1.5f, 2, 3, 4});  // from inside a byte
 }
 
-TEST_CASE("dtype: wide types at any alignment", "[io][smoke]") {
+TEST_CASE("dtype: wide types at any alignment", "[io]") {
   for (int shift = 0; shift < 8; ++shift) {
     INFO("shift " << shift);
     const auto floats = [&](DType dtype, const std::string& bytes) {

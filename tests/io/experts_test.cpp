@@ -100,7 +100,7 @@ void check_parameters(Bank& bank, Index first_part, Biased biased) {
 
 }  // namespace
 
-TEST_CASE("experts: a bank gets every weight and bias, expert by expert", "[io][smoke]") {
+TEST_CASE("experts: a bank gets every weight and bias, expert by expert", "[io]") {
   const test::TemporaryFolder folder;
   write_model(folder.path());
   const Checkpoint checkpoint(folder.path());
@@ -124,7 +124,7 @@ TEST_CASE("experts: a bank gets every weight and bias, expert by expert", "[io][
   check_parameters(wide, 0, [](Index) { return true; });
 }
 
-TEST_CASE("experts: without a gate; a part without bias gets zeros", "[io][smoke]") {
+TEST_CASE("experts: without a gate; a part without bias gets zeros", "[io]") {
   const test::TemporaryFolder folder;
   write_model(folder.path());
   const Checkpoint checkpoint(folder.path());
@@ -139,7 +139,7 @@ TEST_CASE("experts: without a gate; a part without bias gets zeros", "[io][smoke
   check_parameters(bank, 3, [](Index part) { return part == 3; });
 }
 
-TEST_CASE("experts: a bank of other extents or another kind is refused", "[io][smoke]") {
+TEST_CASE("experts: a bank of other extents or another kind is refused", "[io]") {
   const test::TemporaryFolder folder;
   write_model(folder.path());
   const Checkpoint checkpoint(folder.path());
@@ -161,7 +161,7 @@ TEST_CASE("experts: a bank of other extents or another kind is refused", "[io][s
         "moe: experts: expected a bank with biases for this checkpoint's gate, got one without");
 }
 
-TEST_CASE("experts: layouts and biases that do not fit are refused before anything is read", "[io][smoke]") {
+TEST_CASE("experts: layouts and biases that do not fit are refused before anything is read", "[io]") {
   const test::TemporaryFolder folder;
   write_model(folder.path());
   const Checkpoint checkpoint(folder.path());
@@ -196,7 +196,7 @@ TEST_CASE("experts: layouts and biases that do not fit are refused before anythi
 }
 
 TEST_CASE("experts: 4-bit groups are repacked as they are where the storage and the scales agree",
-          "[io][smoke]") {
+          "[io]") {
   constexpr Index kWidth = 64, kHidden = 32;
   const test::TemporaryFolder folder;
   moe::io::SafetensorsWriter writer;

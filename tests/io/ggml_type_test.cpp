@@ -46,7 +46,7 @@ TEST_CASE("ggml types: plain numbers", "[io]") {
         std::vector<float>{1.5f, -2});
 }
 
-TEST_CASE("ggml types: Q8_0", "[io][smoke]") {
+TEST_CASE("ggml types: Q8_0", "[io]") {
   const std::string a = codes(3, 32), b = codes(9, 32);
   const std::vector<float> row =
       row_of(GgmlType::Q8_0, test::little(0x3800, 2) + a + test::little(0xC500, 2) + b, 64);
@@ -56,7 +56,7 @@ TEST_CASE("ggml types: Q8_0", "[io][smoke]") {
   }
 }
 
-TEST_CASE("ggml types: Q4_0, number j in the low half, j + 16 in the high half", "[io][smoke]") {
+TEST_CASE("ggml types: Q4_0, number j in the low half, j + 16 in the high half", "[io]") {
   const std::string a = codes(3, 16), b = codes(9, 16);
   const std::vector<float> row =
       row_of(GgmlType::Q4_0, test::little(0x3800, 2) + a + test::little(0xC500, 2) + b, 64);
@@ -69,7 +69,7 @@ TEST_CASE("ggml types: Q4_0, number j in the low half, j + 16 in the high half",
   }
 }
 
-TEST_CASE("ggml types: MXFP4 in split order", "[io][smoke]") {
+TEST_CASE("ggml types: MXFP4 in split order", "[io]") {
   const double table[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6};
   const std::string a = codes(3, 16);
   for (const int e : {0, 1, 2, 126, 127, 128, 250}) {

@@ -66,7 +66,7 @@ float q8_value(Index e, Index o, Index i, Index rows, Index cols) {
 
 }  // namespace
 
-TEST_CASE("gguf experts: a layer's experts in a bank", "[io][smoke]") {
+TEST_CASE("gguf experts: a layer's experts in a bank", "[io]") {
   const test::TemporaryFolder folder;
   const GgufFile file(folder.write("m.gguf", model().all()));
   const GgufExperts source(file, 3);
@@ -98,7 +98,7 @@ TEST_CASE("gguf experts: a layer's experts in a bank", "[io][smoke]") {
   CHECK(seen == kExperts * 6);
 }
 
-TEST_CASE("gguf experts: without a gate, and what is refused", "[io][smoke]") {
+TEST_CASE("gguf experts: without a gate, and what is refused", "[io]") {
   const std::vector<std::byte> bytes = test::exact_bytes(model().all());
   const GgufFile file = GgufFile::from_bytes(bytes, "f");
   const GgufExperts source(file, 4);
@@ -130,7 +130,7 @@ TEST_CASE("gguf experts: without a gate, and what is refused", "[io][smoke]") {
         "moe: f: tensor \"blk.7.ffn_down_exps.weight\": expected shape [1, 32, 1], got [1, 1, 32]");
 }
 
-TEST_CASE("gguf experts: Q8_0 and Q4_0 are repacked as they are", "[io][smoke]") {
+TEST_CASE("gguf experts: Q8_0 and Q4_0 are repacked as they are", "[io]") {
   const auto check = [](auto storage, std::uint32_t type, int code_bytes) {
     // Codes of any value and scales of either sign: what rounding anew would not give back.
     std::string blocks;

@@ -28,7 +28,7 @@ TEST_CASE("layout: named layouts of published models", "[io]") {
   CHECK((nomic[Part::fc2].stacked && nomic[Part::fc2].transposed));
 }
 
-TEST_CASE("layout: which stored outputs a matrix is made of", "[io][smoke]") {
+TEST_CASE("layout: which stored outputs a matrix is made of", "[io]") {
   struct Case {
     Outputs outputs;
     moe::Index stored, first, last;

@@ -15,7 +15,7 @@ std::string text_of(const MappedFile& file) {
 }
 }  // namespace
 
-TEST_CASE("mapped file: its bytes, also after moves and after their pages were released", "[io][smoke]") {
+TEST_CASE("mapped file: its bytes, also after moves and after their pages were released", "[io]") {
   const test::TemporaryFolder folder;
   std::string content(100000, 'x');
   for (std::size_t i = 0; i < content.size(); ++i) content[i] = static_cast<char>(i % 251);
@@ -41,7 +41,7 @@ TEST_CASE("mapped file: an empty file has no bytes", "[io]") {
   CHECK(MappedFile(folder.write("empty", "")).bytes().empty());
 }
 
-TEST_CASE("mapped file: errors name the file and the reason", "[io][smoke]") {
+TEST_CASE("mapped file: errors name the file and the reason", "[io]") {
   const test::TemporaryFolder folder;
   const std::string none = (folder.path() / "none").string();
   CHECK(test::message_of<moe::file_error>([&] { MappedFile file(none); }) ==

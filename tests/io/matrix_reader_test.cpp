@@ -65,7 +65,7 @@ std::string reason(const Checkpoint& c, const MatrixLayout& layout, Index expert
 
 TEST_CASE(
     "matrix reader: per expert, fused, stacked; either orientation; gate and up apart, halved, interleaved",
-    "[io][smoke]") {
+    "[io]") {
   // Sizes around the tile of the transposed copy (32 x 64), and a square that no shape could tell apart.
   const Index sizes[][2] = {{3, 5}, {5, 3}, {4, 4}, {70, 33}, {64, 32}};
   constexpr Index kExperts = 3;
@@ -139,7 +139,7 @@ TEST_CASE(
 }
 
 TEST_CASE("matrix reader: shapes that contradict the extents are refused with file, tensor and both shapes",
-          "[io][smoke]") {
+          "[io]") {
   const test::TemporaryFolder folder;
   moe::io::SafetensorsWriter writer;
   const std::vector<float> zeros(4 * 6 * 8);
@@ -175,7 +175,7 @@ TEST_CASE("matrix reader: shapes that contradict the extents are refused with fi
 
 TEST_CASE(
     "matrix reader: 8-bit numbers with their scales per block, row, matrix, in one tensor or one an expert",
-    "[io][smoke]") {
+    "[io]") {
   const test::TemporaryFolder folder;
   moe::io::SafetensorsWriter writer;
   constexpr Index kExperts = 2, kOut = 5, kIn = 6;
@@ -229,7 +229,7 @@ TEST_CASE(
   CHECK(reason(c, wrong, kExperts, 3, 2).find("expected 8-bit numbers") != std::string::npos);
 }
 
-TEST_CASE("matrix reader: MXFP4 in blocks or rows of bytes, interleaved and turned", "[io][smoke]") {
+TEST_CASE("matrix reader: MXFP4 in blocks or rows of bytes, interleaved and turned", "[io]") {
   const test::TemporaryFolder folder;
   moe::io::SafetensorsWriter writer;
   constexpr Index kExperts = 2, kF = 3, kD = 64;  // [E, 2F, D]
@@ -285,7 +285,7 @@ TEST_CASE("matrix reader: MXFP4 in blocks or rows of bytes, interleaved and turn
             .find("expected rows of whole groups of 32 for MXFP4, got rows of 48") != std::string::npos);
 }
 
-TEST_CASE("matrix reader: packed 4-bit groups, with the shape beside them", "[io][smoke]") {
+TEST_CASE("matrix reader: packed 4-bit groups, with the shape beside them", "[io]") {
   const test::TemporaryFolder folder;
   moe::io::SafetensorsWriter writer;
   constexpr Index kOut = 3, kIn = 64;

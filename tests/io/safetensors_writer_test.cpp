@@ -22,7 +22,7 @@ std::vector<float> values_of(const moe::io::Tensor& t) {
 }
 }  // namespace
 
-TEST_CASE("safetensors writer: bytes of the format, header padded, widest elements first", "[io][smoke]") {
+TEST_CASE("safetensors writer: bytes of the format, header padded, widest elements first", "[io]") {
   SafetensorsWriter writer;
   const std::uint8_t bytes[] = {1, 2, 3};
   const float floats[] = {1, -2};
@@ -43,7 +43,7 @@ TEST_CASE("safetensors writer: bytes of the format, header padded, widest elemen
                     test::little(0xC000, 2) + "\x01\x02\x03");
 }
 
-TEST_CASE("safetensors writer: the reader gets back what was written", "[io][smoke]") {
+TEST_CASE("safetensors writer: the reader gets back what was written", "[io]") {
   SafetensorsWriter writer;
   const float matrix[] = {0.1f, 2, 99, 3, -4, 99};
   const moe::ConstMatrixView<float> view(matrix, 2, 2, 3);
@@ -72,7 +72,7 @@ TEST_CASE("safetensors writer: the reader gets back what was written", "[io][smo
             .empty());
 }
 
-TEST_CASE("safetensors writer: what a reader would refuse is not written", "[io][smoke]") {
+TEST_CASE("safetensors writer: what a reader would refuse is not written", "[io]") {
   const float one = 1;
   SafetensorsWriter writer;
   CHECK_THROWS_AS(writer.add_floats("", DType::F32, Shape(1), &one), moe::config_error);
@@ -113,7 +113,7 @@ TEST_CASE("safetensors writer: files are replaced whole", "[io]") {
   CHECK(folder.files() == 2);  // no part is left
 }
 
-TEST_CASE("safetensors writer: shards with an index", "[io][smoke]") {
+TEST_CASE("safetensors writer: shards with an index", "[io]") {
   const test::TemporaryFolder folder;
   const float values[] = {1, 2, 3, 4, 5, 6};
   SafetensorsWriter writer;

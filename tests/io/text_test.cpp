@@ -4,7 +4,7 @@
 
 using moe::io::in_quotes;
 
-TEST_CASE("io text: what a file says is shown without its control characters", "[io][smoke]") {
+TEST_CASE("io text: what a file says is shown without its control characters", "[io]") {
   CHECK(in_quotes("gate.weight") == "\"gate.weight\"");
   CHECK(in_quotes("a\x1b[2Jb\n") == "\"a\\x1B[2Jb\\x0A\"");
   CHECK(in_quotes(std::string_view("a\0b", 3)) == "\"a\\x00b\"");
