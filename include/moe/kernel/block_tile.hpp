@@ -24,6 +24,10 @@ inline void block_tile(const RowGroup<Arch, Storage>* const* rows, Index m, Inde
                        const PanelFetch& fetch = {}) noexcept {
   MOE_ASSERT(m >= 1 && m <= (kBlockTileRows<Arch, Storage>));
   MOE_ASSERT(groups >= 0);
+  if (groups == 0) {  // rows and panel may be null
+    for (Index i = 0; i < m * kPanel<float>; ++i) tile[i] = 0;
+    return;
+  }
   impl::block_tile(rows, m, groups, panel, tile, fetch, impl::BlockPath<Arch, Storage>{});
 }
 
