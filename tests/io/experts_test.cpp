@@ -195,8 +195,7 @@ TEST_CASE("experts: layouts and biases that do not fit are refused before anythi
   CHECK_THROWS_AS(source.reader(Part::fc1), moe::config_error);
 }
 
-TEST_CASE("experts: 4-bit groups are repacked as they are where the storage and the scales agree",
-          "[io]") {
+TEST_CASE("experts: 4-bit groups are repacked as they are where the storage and the scales agree", "[io]") {
   constexpr Index kWidth = 64, kHidden = 32;
   const test::TemporaryFolder folder;
   moe::io::SafetensorsWriter writer;

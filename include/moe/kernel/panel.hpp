@@ -16,8 +16,8 @@ inline constexpr Index kHalf = 64 / static_cast<Index>(sizeof(T));
 template <class T>
 inline constexpr Index kPanel = 2 * kHalf<T>;
 
-/// Numbers from row to row of scratch rows of `count`: whole cache lines, and not a multiple of 4 KiB, or else
-/// the 8 rows of a tile, read at the same column, fill one set of an 8-way first-level cache (5 % of the
+/// Numbers from row to row of scratch rows of `count`: whole cache lines, and not a multiple of 4 KiB, or
+/// else the 8 rows of a tile, read at the same column, fill one set of an 8-way first-level cache (5 % of the
 /// speed of a product).
 template <class T>
 constexpr Index row_stride(Index count) noexcept {
