@@ -7,7 +7,8 @@
 //     u32       element type: 1 = f32, 2 = f64 (IEEE 754), 3 = bytes of a block storage, in one row
 //     u64, u64  rows (out), columns (in)
 //     data      row-major [out, in]
-// Nothing follows the last entry. The layout is the published one, whatever the kernels' packing.
+// Nothing follows the last entry. The layout of numbers is the published one, whatever the kernels' packing;
+// bytes are a block storage as it lies in memory, under a name that says which.
 #pragma once
 
 #include <algorithm>
