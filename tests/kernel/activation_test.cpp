@@ -87,6 +87,35 @@ TEST_CASE("a row of activations has the bits of its elements, wherever they stan
   check_all_rows<double>();
 }
 
+/// Several rows are one row each; what lies between the strides stays.
+template <class T, class Arch>
+void check_strided() {
+  constexpr Index kRows = 3, kStride = 40, kHiddenStride = 44;
+  test::Numbers numbers(44);
+  const GuardedRow<T> pre(kRows * kStride, 0, numbers, -5, 5);
+  for (const Index n : {Index{1}, Index{16}, Index{19}}) {
+    const GuardedRow<T> before(kRows * kHiddenStride, 0, numbers);
+    GuardedRow<T> h(before, 0), want_h(before, 0), y(before, 0), want_y(before, 0);
+    moe::gated_rows<Arch>(moe::Silu{}, pre.data(), pre.data() + 20, kStride, h.data(), kHiddenStride, kRows,
+                          n);
+    moe::activate_rows<Arch>(moe::Silu{}, pre.data(), kStride, y.data(), kHiddenStride, kRows, n);
+    for (Index i = 0; i < kRows; ++i) {
+      const T* const row = pre.data() + i * kStride;
+      moe::gated_row<Arch>(moe::Silu{}, row, row + 20, want_h.data() + i * kHiddenStride, n);
+      moe::activate_row<Arch>(moe::Silu{}, row, want_y.data() + i * kHiddenStride, n);
+    }
+    CHECK(test::first_bit_difference(h.data(), want_h.data(), kRows * kHiddenStride) == -1);
+    CHECK(test::first_bit_difference(y.data(), want_y.data(), kRows * kHiddenStride) == -1);
+    CHECK((h.guards_intact() && y.guards_intact()));
+  }
+}
+
+TEST_CASE("strided rows of activations", "[kernel][smoke]") {
+  check_strided<float, native_arch>();
+  check_strided<double, native_arch>();
+  check_strided<float, reference_arch>();
+}
+
 template <class T>
 void check_clamped() {
   const moe::ClampedGate<moe::QuickGelu> gate{2, 1};

@@ -17,8 +17,8 @@ struct GluUnit {
   Act act;
 
   template <class Real>
-  void forward(const Real* pre, Real* h) const noexcept {
-    gated_row(act, pre, pre + kHalf<Real>, h, kHalf<Real>);
+  void forward(const Real* pre, Index rows, Real* h, Index h_stride) const noexcept {
+    gated_rows(act, pre, pre + kHalf<Real>, kPanel<Real>, h, h_stride, rows, kHalf<Real>);
   }
   template <class Real>
   void backward(const Real* pre, const Real* dh, Real* dpre) const noexcept {

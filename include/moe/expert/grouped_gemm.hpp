@@ -10,6 +10,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 #include <type_traits>
 
 #include "moe/core/executor.hpp"
@@ -30,15 +31,16 @@ inline constexpr Index kChunkBytes = Index{1} << 20;
 inline constexpr Index kFewestRows = 64;
 inline constexpr Index kMostRows = 256;
 
-/// Transposed panels are built in slices of at most this many of their rows: 256 KiB, which stay in the
-/// second-level cache beside what is prefetched.
-inline constexpr Index kSlice = 2048;
+/// Transposed panels are built in slices of at most this many of their rows: 128 KiB. One is used while the
+/// next is built; both stay in the second-level cache beside what is prefetched.
+inline constexpr Index kSlice = 1024;
 
-/// A weight gradient is summed over blocks of this many rows, added in order: the blocks' left factors, for
-/// kOuterColumns<T> of their columns, take 256 KiB.
-inline constexpr Index kOuterRows = 256;
+/// A weight gradient is summed over blocks of this many rows, added in order. One panel of a block's right
+/// factors takes 16 KiB, half a first-level cache; its left factors, for kOuterColumns<T> of their columns,
+/// 256 KiB.
+inline constexpr Index kOuterRows = 128;
 template <class T>
-inline constexpr Index kOuterColumns = 8 * kPanel<T>;
+inline constexpr Index kOuterColumns = 16 * kPanel<T>;
 
 /// Costs are counted in rows x depth of a panel. What a panel costs before its first row, in rows: reading
 /// 128 bytes from memory takes as long as 8 rows of fused multiply-adds.
@@ -65,9 +67,9 @@ MOE_ALWAYS_INLINE void for_each_row_block(Index rows, F f) noexcept {
 /// Elements of scratch per worker that grouped_gemm_transposed and grouped_outer need, whatever the sizes.
 template <class T>
 constexpr Index grouped_scratch() noexcept {
-  static_assert(impl::kOuterRows * impl::kOuterColumns<T> == impl::kSlice * kPanel<T>);
-  static_assert(impl::kOuterRows == impl::kMostRows);
-  return (impl::kSlice + impl::kMostRows) * kPanel<T>;
+  constexpr Index kTransposed = (2 * impl::kSlice + impl::kMostRows) * kPanel<T>;
+  constexpr Index kOuter = impl::kOuterRows * (impl::kOuterColumns<T> + kPanel<T>);
+  return std::max(kTransposed, kOuter);
 }
 
 /// Row p of group g times weight_of(g), for all: the product's tiles go to `epilogue`, kPanels panels of them
@@ -104,20 +106,27 @@ void grouped_gemm(const Cell* const* rows, const Index* offsets, Index groups, W
     const View weight = weight_of(task.group);
     const Index first_row = offsets[task.group] + task.row;
     const Index count = task.row_end - task.row;
-    const Index end = task.unit_end * kPanels;
+    const bool fetches = count >= Kernel::kPrefetchRows;
+    // When tasks take equally long, this worker's next one is as many tasks away as there are workers.
+    const Index next_index = index + executor.concurrency();
+    const bool continues = fetches && next_index < list.size();
+    const TileTask next = continues ? list[next_index] : TileTask{};
+    const View next_weight = continues ? weight_of(next.group) : weight;
     alignas(64) T tile[kPanels * Kernel::kRows * kPanel<T>];
     for (Index unit = task.unit; unit < task.unit_end; ++unit) {
+      const bool last = unit + 1 == task.unit_end;
+      const View& ahead = last ? next_weight : weight;
+      const Index ahead_panel = (last ? next.unit : unit + 1) * kPanels;
       impl::for_each_row_block<Kernel::kRows>(
           count, [&](Index first, Index m, Index block, Index blocks) noexcept {
             for (Index i = 0; i < m; ++i) announce(first_row + first + i, unit);
             for (Index p = 0; p < kPanels; ++p) {
-              const Index j = unit * kPanels + p;
               PanelFetch fetch;
-              if (count >= Kernel::kPrefetchRows && j + kPanels < end) {
-                fetch = {weight.panel(j + kPanels), Kernel::kPanelPitch, block, blocks};
+              if (last ? continues : fetches) {
+                fetch = {ahead.panel(ahead_panel + p), Kernel::kPanelPitch, block, blocks};
               }
-              Kernel::multiply(rows + first_row + first, m, weight, j, tile + p * Kernel::kRows * kPanel<T>,
-                               fetch);
+              Kernel::multiply(rows + first_row + first, m, weight, unit * kPanels + p,
+                               tile + p * Kernel::kRows * kPanel<T>, fetch);
             }
             epilogue(task.group, first_row + first, m, unit, tile);
           });
@@ -138,12 +147,14 @@ const char* block_address(const View& weight, Index panel, Index block) noexcept
   return reinterpret_cast<const char*>(weight.panel(panel)) + block * Kernel::kPanelPitch;
 }
 
-/// out [(end - first) * kPanel][kPanel]. Blocks that nobody has prefetched come from memory two ahead:
-/// straight from there the transposition would run at a third of the bandwidth.
+/// Panels first .. end - 1 of a slice, transposed: their rows of out [slice][kPanel]. Blocks that nobody has
+/// prefetched come from memory two ahead: straight from there the transposition would run at a third of the
+/// bandwidth.
 template <class Kernel, class View, class T>
-void transpose_slice(const View& weight, const Slice& slice, bool fetched, T* out) noexcept {
+void transpose_slice(const View& weight, const Slice& slice, Index first, Index end, bool fetched,
+                     T* out) noexcept {
   constexpr Index kAhead = 2;
-  for (Index j = slice.first; j < slice.end; ++j) {
+  for (Index j = first; j < end; ++j) {
     if (!fetched && j + kAhead < slice.end) {
       const char* const ahead = block_address<Kernel>(weight, j + kAhead, slice.block);
       for (Index i = 0; i < Kernel::kPanelPitch; i += 64) prefetch_l2(ahead + i);
@@ -181,8 +192,9 @@ void grouped_gemm_transposed(const T* const* rows, Index depth, const Index* off
   };
   const TaskList list(tasks, groups, executor.concurrency(), impl::kLeastCost, extent_of);
   executor.parallel_for(list.size(), [&](Index index, Index worker) noexcept {
-    T* const panel = scratch + worker * grouped_scratch<T>();
-    T* const tiles = panel + impl::kSlice * kPanel<T>;  // [rows of the chunk][kPanel]
+    T* panel = scratch + worker * grouped_scratch<T>();
+    T* next_panel = panel + impl::kSlice * kPanel<T>;
+    T* const tiles = next_panel + impl::kSlice * kPanel<T>;  // [rows of the chunk][kPanel]
     const TileTask task = list[index];
     const View weight = weight_of(task.group);
     const Index first_row = offsets[task.group] + task.row;
@@ -196,25 +208,36 @@ void grouped_gemm_transposed(const T* const* rows, Index depth, const Index* off
       const Index part = s % slices;
       return impl::Slice{s / slices, panels * part / slices, panels * (part + 1) / slices};
     };
+    const bool fetches = DenseStorage<typename View::Storage> && count >= Kernel::kPrefetchRows;
+    const impl::Slice start = slice_at(first_slice);
+    impl::transpose_slice<Kernel>(weight, start, start.first, start.end, false, panel);
     for (Index s = first_slice; s < end_slice; ++s) {
       const impl::Slice slice = slice_at(s);
+      const impl::Slice next = s + 1 < end_slice ? slice_at(s + 1) : impl::Slice{};
       const Index first_n = slice.first * kPanel<T>;
       const Index end_n = std::min(slice.end * kPanel<T>, width);
       const bool begins = s % slices == 0, ends = (s + 1) % slices == 0;
-      const bool fetches = DenseStorage<typename View::Storage> && count >= Kernel::kPrefetchRows;
-      impl::transpose_slice<Kernel>(weight, slice, fetches && s != first_slice, panel);
-      impl::for_each_row_block<kTileRows<Arch, T>>(count, [&](Index first, Index m, Index block,
-                                                              Index blocks) noexcept {
-        T* const tile = tiles + first * kPanel<T>;
-        TileStep step{.first = first_n, .resume = !begins};
-        if (fetches && s + 1 < end_slice) {
-          const impl::Slice next = slice_at(s + 1);
-          const Index pitch = weight.rows * kPanel<T> * Index{sizeof(T)};  // from panel to panel
-          step.fetch = {impl::block_address<Kernel>(weight, next.first, next.block), pitch, block, blocks};
-        }
-        gemm_tile<Arch>(rows + first_row + first, m, end_n - first_n, panel, tile, step);
-        if (ends) epilogue(task.group, first_row + first, m, slice.block, tile);
-      });
+      impl::for_each_row_block<kTileRows<Arch, T>>(
+          count, [&](Index first, Index m, Index block, Index blocks) noexcept {
+            // Each tile fetches its share of the next slice, which then is transposed at once. A whole slice
+            // would not wait in the cache: where a panel's length is a power of two, its blocks share the
+            // same few sets.
+            const Index from = next.first + (next.end - next.first) * block / blocks;
+            const Index to = next.first + (next.end - next.first) * (block + 1) / blocks;
+            T* const tile = tiles + first * kPanel<T>;
+            TileStep step{.first = first_n, .resume = !begins};
+            if (fetches && from < to) {
+              const Index pitch = weight.rows * kPanel<T> * Index{sizeof(T)};  // from panel to panel
+              step.fetch = {impl::block_address<Kernel>(weight, from, next.block), pitch};
+              step.spread = std::max<Index>(1, (slice.end - slice.first) / (to - from));
+            }
+            gemm_tile<Arch>(rows + first_row + first, m, end_n - first_n, panel, tile, step);
+            if (ends) epilogue(task.group, first_row + first, m, slice.block, tile);
+            impl::transpose_slice<Kernel>(weight, next, from, to, fetches, next_panel);
+          });
+      T* const used = panel;
+      panel = next_panel;
+      next_panel = used;
     }
   });
 }
@@ -230,15 +253,25 @@ MOE_ALWAYS_INLINE void copy_padded(const T* from, Index count, T* to, Index padd
 }
 
 /// left[t][p][i] = rows[p][first + t * kTileRows + i], 0 from column `end` on: p < count, tiles of kTileRows
-/// columns until `end`.
+/// columns until `end`. Four rows together, so that tiles are written in whole cache lines, while the next
+/// four come from memory.
 template <class Arch, class T>
 void pack_left(const T* const* rows, Index count, Index first, Index end, T* left) noexcept {
   constexpr Index kRows = kTileRows<Arch, T>;
-  for (Index p = 0; p < count; ++p) {
-    T* to = left + p * kRows;
+  constexpr Index kTogether = 4;
+  for (Index begin = 0; begin < count; begin += kTogether) {
+    const Index stop = std::min(begin + kTogether, count);
+    T* tile = left;
     Index k = first;
-    for (; k + kRows <= end; k += kRows, to += count * kRows) copy_padded(rows[p] + k, kRows, to, kRows);
-    if (k < end) copy_padded(rows[p] + k, end - k, to, kRows);
+    for (; k + kRows <= end; k += kRows, tile += count * kRows) {
+      for (Index p = begin; p < stop; ++p) {
+        prefetch_l2(rows[std::min(p + kTogether, count - 1)] + k);
+        std::memcpy(tile + p * kRows, rows[p] + k, sizeof(T) * kRows);
+      }
+    }
+    for (Index p = begin; k < end && p < stop; ++p) {
+      copy_padded(rows[p] + k, end - k, tile + p * kRows, kRows);
+    }
   }
 }
 
@@ -259,7 +292,7 @@ void pack_right(const T* const* rows, Index count, Index first, Index end, T* ri
 /// left_rows [P]: `left_width` numbers each, the rows of the gradient. right_rows [P]: `right_width` numbers
 /// each in panel order, or as many as the gradient has positions if that is less; nothing beyond is read, and
 /// positions from there on stay as they are (for finite rows). gradient_of(g) -> PackedView<T>. tasks and
-/// scratch as in grouped_gemm_transposed. Each element is summed over blocks of 256 rows from the group's
+/// scratch as in grouped_gemm_transposed. Each element is summed over blocks of 128 rows from the group's
 /// first row on: one chain of fma, p ascending, from +0; the blocks' sums are added to it in order.
 template <class Arch, class T, class GradientOf, Executor X>
 void grouped_outer(const T* const* left_rows, Index left_width, const T* const* right_rows, Index right_width,
@@ -285,14 +318,30 @@ void grouped_outer(const T* const* left_rows, Index left_width, const T* const* 
     const Index first_k = task.row * kRows;
     const Index end_k = std::min(task.row_end * kRows, left_width);
     const Index end_row = offsets[task.group + 1];
+    const Index tiles = task.row_end - task.row;
     for (Index row = offsets[task.group]; row < end_row; row += impl::kOuterRows) {
       const Index count = std::min(impl::kOuterRows, end_row - row);
       impl::pack_left<Arch>(left_rows + row, count, first_k, end_k, left);
       for (Index j = task.unit; j < task.unit_end; ++j) {
-        impl::pack_right(right_rows + row, count, j * kPanel<T>, right_width, right);
-        for (Index k = first_k; k < end_k; k += kRows) {
-          outer_tile<Arch>(left + (k - first_k) * count, right, count, std::min(kRows, end_k - k),
-                           gradient.panel(j) + k * kPanel<T>);
+        const T* right_row[impl::kOuterRows];
+        const bool whole = (j + 1) * kPanel<T> <= right_width;
+        if (!whole) impl::pack_right(right_rows + row, count, j * kPanel<T>, right_width, right);
+        for (Index p = 0; p < count; ++p) {
+          right_row[p] = whole ? right_rows[row + p] + j * kPanel<T> : right + p * kPanel<T>;
+        }
+        const bool last = j + 1 == task.unit_end;
+        for (Index t = 0; t < tiles; ++t) {
+          // Meanwhile the next panel's right factors and the next tile of the gradient come.
+          for (Index p = count * t / tiles; !last && p < count * (t + 1) / tiles; ++p) {
+            const T* const ahead = right_rows[row + p] + (j + 1) * kPanel<T>;
+            prefetch_l2(ahead);
+            prefetch_l2(ahead + kHalf<T>);
+          }
+          T* const panel = gradient.panel(j) + first_k * kPanel<T>;
+          const T* next = panel + (t + 1) * kRows * kPanel<T>;
+          if (t + 1 == tiles) next = last ? nullptr : gradient.panel(j + 1) + first_k * kPanel<T>;
+          outer_tile<Arch>(left + t * kRows * count, right_row, count,
+                           std::min(kRows, end_k - first_k - t * kRows), panel + t * kRows * kPanel<T>, next);
         }
       }
     }

@@ -17,8 +17,8 @@ struct MlpUnit {
   Act act;
 
   template <class Real>
-  void forward(const Real* pre, Real* h) const noexcept {
-    activate_row(act, pre, h, kPanel<Real>);
+  void forward(const Real* pre, Index rows, Real* h, Index h_stride) const noexcept {
+    activate_rows(act, pre, kPanel<Real>, h, h_stride, rows, kPanel<Real>);
   }
   template <class Real>
   void backward(const Real* pre, const Real* dh, Real* dpre) const noexcept {

@@ -2,7 +2,7 @@
 // forward, four backward. What `unit` is (an activation, a gate) and how parameters are called comes from the
 // Unit:
 //   Layout                                        names and packing (expert/two_layer_weights.hpp)
-//   forward(pre, h)                               one panel: pre [kPanel] -> h [kColumns]
+//   forward(pre, rows, h, h_stride)               one panel: pre [rows][kPanel] -> rows of h [kColumns]
 //   backward(pre, dh, dpre)                       dpre [kPanel] = dh * unit'(pre)
 // Each row of a panel goes through a row kernel by itself, so its bits do not depend on the tile it came in.
 #pragma once
@@ -99,11 +99,11 @@ class TwoLayerBank {
     }
     const BackwardScratch scratch(arena, slots, weights_, executor.concurrency());
     const bool wants_dx = rows.dx.data != nullptr;
+    const Real* const* const dy = scratch.dy.prepare(rows.dy, batch, executor);
 
     // dh = dy W2^T for each slot's bare dy: <dh, h> is what <dy, z> is without b2.
     grouped_gemm_transposed<native_arch>(
-        scratch.dy.prepare(rows.dy, batch, executor), width(), batch.offsets, batch.experts,
-        [this](Index e) noexcept { return weights_.second(e); },
+        dy, width(), batch.offsets, batch.experts, [this](Index e) noexcept { return weights_.second(e); },
         [&](Index, Index first, Index m, Index block, const Real* tile) noexcept {
           const Index column = block * kPanel<Real>;
           const Index count = std::min(kPanel<Real>, hidden() - column);
@@ -130,7 +130,7 @@ class TwoLayerBank {
       scratch.dh_row[s] = dh;
     });
 
-    if (gradients != nullptr) add_gradients(batch, rows, *gradients, scratch, executor);
+    if (gradients != nullptr) add_gradients(batch, rows, dy, *gradients, scratch, executor);
     if (!wants_dx) return;
     grouped_gemm_transposed<native_arch>(
         scratch.dpre_row, weights_.first_positions(), batch.offsets, batch.experts,
@@ -242,26 +242,29 @@ class TwoLayerBank {
         [&](Index e, Index first, Index m, Index unit, Real* tile) noexcept {
           constexpr Index kUnitColumns = kTilePanels * kColumns;
           const Index column = unit * kUnitColumns;
-          for (Index i = 0; i < m; ++i) {
-            alignas(64) Real rounded[kUnitColumns];  // hidden values that are still to be rounded
-            Cell* const cell = hidden_rows + (first + i) * cells;
-            Real* h = rounded;
-            if constexpr (!Kernel::kRounds) h = cell + column;
-            for (Index p = 0; p < kTilePanels; ++p) {
-              const Index position = (unit * kTilePanels + p) * kPanel<Real>;
-              Real* const pre = tile + (p * Kernel::kRows + i) * kPanel<Real>;
-              if (has_bias() && position < weights_.bias_positions()) {
-                add_row(weights_.first_bias(e) + position, pre, kPanel<Real>);
-              }
-              if (tape != nullptr) {
-                copy_row(pre, taped_pre + (first + i) * pre_stride + position, kPanel<Real>);
-              }
-              unit_.forward(pre, h + p * kColumns);
+          alignas(64)
+              Real rounded[Kernel::kRounds ? Kernel::kRows * kUnitColumns : 1];  // still to be rounded
+          Real* h = rounded;
+          Index h_stride = kUnitColumns;
+          if constexpr (!Kernel::kRounds) h = hidden_rows + first * cells + column, h_stride = cells;
+          for (Index p = 0; p < kTilePanels; ++p) {
+            const Index position = (unit * kTilePanels + p) * kPanel<Real>;
+            Real* const pre = tile + p * Kernel::kRows * kPanel<Real>;
+            for (Index i = 0; has_bias() && position < weights_.bias_positions() && i < m; ++i) {
+              add_row(weights_.first_bias(e) + position, pre + i * kPanel<Real>, kPanel<Real>);
             }
-            if constexpr (Kernel::kRounds) {
-              if (tape != nullptr) copy_row(h, taped_hidden + (first + i) * stride + column, kUnitColumns);
-              prepare_row<native_arch, Storage>(h, std::min(kUnitColumns, hidden() - column),
-                                                cell + column / kBlockRows);
+            for (Index i = 0; tape != nullptr && i < m; ++i) {
+              copy_row(pre + i * kPanel<Real>, taped_pre + (first + i) * pre_stride + position, kPanel<Real>);
+            }
+            unit_.forward(pre, m, h + p * kColumns, h_stride);
+          }
+          if constexpr (Kernel::kRounds) {
+            for (Index i = 0; tape != nullptr && i < m; ++i) {
+              copy_row(h + i * h_stride, taped_hidden + (first + i) * stride + column, kUnitColumns);
+            }
+            for (Index i = 0; i < m; ++i) {
+              prepare_row<native_arch, Storage>(h + i * h_stride, std::min(kUnitColumns, hidden() - column),
+                                                hidden_rows + (first + i) * cells + column / kBlockRows);
             }
           }
         },
@@ -305,13 +308,13 @@ class TwoLayerBank {
 
   /// dW1 += sum x (x) dpre, db1 += sum dpre, dW2 += sum weight h (x) dy, db2 += sum weight dy.
   template <Executor X>
-  void add_gradients(const RowBatch<Real>& batch, const RowGradients<Real>& rows, Gradients& gradients,
-                     const BackwardScratch& scratch, X& executor) const {
+  void add_gradients(const RowBatch<Real>& batch, const RowGradients<Real>& rows, const Real* const* dy,
+                     Gradients& gradients, const BackwardScratch& scratch, X& executor) const {
     grouped_outer<native_arch>(
         batch.row, width(), scratch.dpre_row, weights_.bias_positions(), batch.offsets, batch.experts,
         [&](Index e) noexcept { return gradients.first(e); }, scratch.tasks, scratch.panels, executor);
     grouped_outer<native_arch>(
-        scratch.dh_row, hidden(), rows.dy, width(), batch.offsets, batch.experts,
+        scratch.dh_row, hidden(), dy, width(), batch.offsets, batch.experts,
         [&](Index e) noexcept { return gradients.second(e); }, scratch.tasks, scratch.panels, executor);
     if (!has_bias()) return;
     constexpr Index kBlock = 8 * kPanel<Real>;  // columns of a task

@@ -47,12 +47,20 @@ MOE_ALWAYS_INLINE void with_static_policy(const AnyGate& any, const F& f) noexce
 
 }  // namespace impl
 
+/// y[i][j] = act(x[i][j]): `rows` rows of n, x_stride and y_stride apart.
+template <class Arch = native_arch, Activation Act, class T>
+void activate_rows(const Act& act, const T* x, Index x_stride, T* y, Index y_stride, Index rows,
+                   Index n) noexcept {
+  MOE_ASSERT(rows >= 0 && n >= 0);
+  impl::with_static_policy(act, [&](const auto& f) noexcept {
+    impl::activate_rows(f, x, x_stride, y, y_stride, rows, n, KernelArch<T, Arch>{});
+  });
+}
+
 /// y[j] = act(x[j]).
 template <class Arch = native_arch, Activation Act, class T>
 void activate_row(const Act& act, const T* x, T* y, Index n) noexcept {
-  MOE_ASSERT(n >= 0);
-  impl::with_static_policy(
-      act, [&](const auto& f) noexcept { impl::activate_row(f, x, y, n, KernelArch<T, Arch>{}); });
+  activate_rows<Arch>(act, x, 0, y, 0, 1, n);
 }
 
 /// dx[j] = dy[j] * act'(x[j]).
@@ -64,18 +72,27 @@ void activate_backward_row(const Act& act, const T* x, const T* dy, T* dx, Index
   });
 }
 
-/// h[j] = gate(g[j], u[j]).
+/// h[i][j] = gate(g[i][j], u[i][j]): `rows` rows of n, those of g and u `stride` apart, those of h h_stride.
 template <class Arch = native_arch, Gate Gating, class T>
-void gated_row(const Gating& gate, const T* g, const T* u, T* h, Index n) noexcept {
-  MOE_ASSERT(n >= 0);
-  impl::with_static_policy(
-      gate, [&](const auto& f) noexcept { impl::gated_row(f, g, u, h, n, KernelArch<T, Arch>{}); });
+void gated_rows(const Gating& gate, const T* g, const T* u, Index stride, T* h, Index h_stride, Index rows,
+                Index n) noexcept {
+  MOE_ASSERT(rows >= 0 && n >= 0);
+  impl::with_static_policy(gate, [&](const auto& f) noexcept {
+    impl::gated_rows(f, g, u, stride, h, h_stride, rows, n, KernelArch<T, Arch>{});
+  });
 }
 
-/// h[j] = act(g[j]) * u[j].
+/// h[i][j] = act(g[i][j]) * u[i][j].
 template <class Arch = native_arch, Activation Act, class T>
-void gated_row(const Act& act, const T* g, const T* u, T* h, Index n) noexcept {
-  gated_row<Arch>(ProductGate<Act>{act}, g, u, h, n);
+void gated_rows(const Act& act, const T* g, const T* u, Index stride, T* h, Index h_stride, Index rows,
+                Index n) noexcept {
+  gated_rows<Arch>(ProductGate<Act>{act}, g, u, stride, h, h_stride, rows, n);
+}
+
+/// h[j] = gate(g[j], u[j]); for an activation, act(g[j]) * u[j].
+template <class Arch = native_arch, class Gating, class T>
+void gated_row(const Gating& gate, const T* g, const T* u, T* h, Index n) noexcept {
+  gated_rows<Arch>(gate, g, u, 0, h, 0, 1, n);
 }
 
 /// dg[j] = dh[j] * d gate / d g, du[j] = dh[j] * d gate / d u.

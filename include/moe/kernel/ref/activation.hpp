@@ -7,8 +7,11 @@ MOE_NAMESPACE_BEGIN
 namespace impl {
 
 template <class Act, class T>
-MOE_NOINLINE void activate_row(const Act& act, const T* x, T* y, Index n, reference_arch) noexcept {
-  for (Index j = 0; j < n; ++j) y[j] = act.value(x[j]);
+MOE_NOINLINE void activate_rows(const Act& act, const T* x, Index x_stride, T* y, Index y_stride, Index rows,
+                                Index n, reference_arch) noexcept {
+  for (Index i = 0; i < rows; ++i) {
+    for (Index j = 0; j < n; ++j) y[i * y_stride + j] = act.value(x[i * x_stride + j]);
+  }
 }
 
 template <class Act, class T>
@@ -18,9 +21,11 @@ MOE_NOINLINE void activate_backward_row(const Act& act, const T* x, const T* dy,
 }
 
 template <class Gating, class T>
-MOE_NOINLINE void gated_row(const Gating& gate, const T* g, const T* u, T* h, Index n,
-                            reference_arch) noexcept {
-  for (Index j = 0; j < n; ++j) h[j] = gate.value(g[j], u[j]);
+MOE_NOINLINE void gated_rows(const Gating& gate, const T* g, const T* u, Index stride, T* h, Index h_stride,
+                             Index rows, Index n, reference_arch) noexcept {
+  for (Index i = 0; i < rows; ++i) {
+    for (Index j = 0; j < n; ++j) h[i * h_stride + j] = gate.value(g[i * stride + j], u[i * stride + j]);
+  }
 }
 
 template <class Gating, class T>

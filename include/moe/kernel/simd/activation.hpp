@@ -8,10 +8,13 @@ MOE_NAMESPACE_BEGIN
 namespace impl {
 
 template <class Act, class T, class Arch>
-requires SimdArch<Arch, T> MOE_NOINLINE void activate_row(const Act& act, const T* x, T* y, Index n,
-                                                          Arch) noexcept {
+requires SimdArch<Arch, T> MOE_NOINLINE void activate_rows(const Act& act, const T* x, Index x_stride, T* y,
+                                                           Index y_stride, Index rows, Index n,
+                                                           Arch) noexcept {
   using B = Batch<T, Arch>;
-  map_row<B>(x, y, n, [&](const B& v) noexcept -> B { return act.value(v); });
+  for (Index i = 0; i < rows; ++i) {
+    map_row<B>(x + i * x_stride, y + i * y_stride, n, [&](const B& v) noexcept -> B { return act.value(v); });
+  }
 }
 
 template <class Act, class T, class Arch>
@@ -22,10 +25,14 @@ requires SimdArch<Arch, T> MOE_NOINLINE void activate_backward_row(const Act& ac
 }
 
 template <class Gating, class T, class Arch>
-requires SimdArch<Arch, T> MOE_NOINLINE void gated_row(const Gating& gate, const T* g, const T* u, T* h,
-                                                       Index n, Arch) noexcept {
+requires SimdArch<Arch, T> MOE_NOINLINE void gated_rows(const Gating& gate, const T* g, const T* u,
+                                                        Index stride, T* h, Index h_stride, Index rows,
+                                                        Index n, Arch) noexcept {
   using B = Batch<T, Arch>;
-  map_row<B>(g, u, h, n, [&](const B& vg, const B& vu) noexcept -> B { return gate.value(vg, vu); });
+  for (Index i = 0; i < rows; ++i) {
+    map_row<B>(g + i * stride, u + i * stride, h + i * h_stride, n,
+               [&](const B& vg, const B& vu) noexcept -> B { return gate.value(vg, vu); });
+  }
 }
 
 template <class Gating, class T, class Arch>
