@@ -268,7 +268,13 @@ class TwoLayerBank {
             }
           }
         },
-        scratch.tasks, executor);
+        scratch.tasks, executor,
+        [&](Index s, Index unit) noexcept {
+          constexpr Index kUnitCells = Kernel::kRounds ? kTilePanels * kColumns / kBlockRows : kColumns;
+          const Cell* const h = hidden_rows + s * cells + unit * kUnitCells;
+          prefetch_write(h);
+          prefetch_write(reinterpret_cast<const char*>(h + kUnitCells) - 1);
+        });
 
     grouped_gemm<native_arch>(
         scratch.hidden_row, batch.offsets, batch.experts,
