@@ -31,16 +31,16 @@ inline constexpr Index kChunkBytes = Index{1} << 20;
 inline constexpr Index kFewestRows = 64;
 inline constexpr Index kMostRows = 256;
 
-/// Transposed panels are built in slices of at most this many of their rows: 128 KiB. One is used while the
-/// next is built; both stay in the second-level cache beside what is prefetched.
-inline constexpr Index kSlice = 1024;
+/// Transposed panels are built in slices of at most this many of their rows: 256 KiB, which stay in the
+/// second-level cache beside what is prefetched.
+inline constexpr Index kSlice = 2048;
 
-/// A weight gradient is summed over blocks of this many rows, added in order. One panel of a block's right
-/// factors takes 16 KiB, half a first-level cache; its left factors, for kOuterColumns<T> of their columns,
-/// 256 KiB.
+/// A weight gradient is summed over blocks of this many rows, added in order. A panel's columns of the
+/// block's right factors take 16 KiB, half a first-level cache; kOuterColumns<T> columns of its left factors
+/// 128 KiB. With 512 columns two workers, who walk through neighbouring chunks of the same panels, lose 8 %.
 inline constexpr Index kOuterRows = 128;
 template <class T>
-inline constexpr Index kOuterColumns = 16 * kPanel<T>;
+inline constexpr Index kOuterColumns = 8 * kPanel<T>;
 
 /// Costs are counted in rows x depth of a panel. What a panel costs before its first row, in rows: reading
 /// 128 bytes from memory takes as long as 8 rows of fused multiply-adds.
@@ -67,9 +67,9 @@ MOE_ALWAYS_INLINE void for_each_row_block(Index rows, F f) noexcept {
 /// Elements of scratch per worker that grouped_gemm_transposed and grouped_outer need, whatever the sizes.
 template <class T>
 constexpr Index grouped_scratch() noexcept {
-  constexpr Index kTransposed = (2 * impl::kSlice + impl::kMostRows) * kPanel<T>;
-  constexpr Index kOuter = impl::kOuterRows * (impl::kOuterColumns<T> + kPanel<T>);
-  return std::max(kTransposed, kOuter);
+  static_assert(impl::kOuterRows * impl::kOuterColumns<T> <= impl::kSlice * kPanel<T>);
+  static_assert(impl::kOuterRows <= impl::kMostRows);
+  return (impl::kSlice + impl::kMostRows) * kPanel<T>;
 }
 
 /// Row p of group g times weight_of(g), for all: the product's tiles go to `epilogue`, kPanels panels of them
@@ -147,14 +147,12 @@ const char* block_address(const View& weight, Index panel, Index block) noexcept
   return reinterpret_cast<const char*>(weight.panel(panel)) + block * Kernel::kPanelPitch;
 }
 
-/// Panels first .. end - 1 of a slice, transposed: their rows of out [slice][kPanel]. Blocks that nobody has
-/// prefetched come from memory two ahead: straight from there the transposition would run at a third of the
-/// bandwidth.
+/// out [(end - first) * kPanel][kPanel]. Blocks that nobody has prefetched come from memory two ahead:
+/// straight from there the transposition would run at a third of the bandwidth.
 template <class Kernel, class View, class T>
-void transpose_slice(const View& weight, const Slice& slice, Index first, Index end, bool fetched,
-                     T* out) noexcept {
+void transpose_slice(const View& weight, const Slice& slice, bool fetched, T* out) noexcept {
   constexpr Index kAhead = 2;
-  for (Index j = first; j < end; ++j) {
+  for (Index j = slice.first; j < slice.end; ++j) {
     if (!fetched && j + kAhead < slice.end) {
       const char* const ahead = block_address<Kernel>(weight, j + kAhead, slice.block);
       for (Index i = 0; i < Kernel::kPanelPitch; i += 64) prefetch_l2(ahead + i);
@@ -192,9 +190,8 @@ void grouped_gemm_transposed(const T* const* rows, Index depth, const Index* off
   };
   const TaskList list(tasks, groups, executor.concurrency(), impl::kLeastCost, extent_of);
   executor.parallel_for(list.size(), [&](Index index, Index worker) noexcept {
-    T* panel = scratch + worker * grouped_scratch<T>();
-    T* next_panel = panel + impl::kSlice * kPanel<T>;
-    T* const tiles = next_panel + impl::kSlice * kPanel<T>;  // [rows of the chunk][kPanel]
+    T* const panel = scratch + worker * grouped_scratch<T>();
+    T* const tiles = panel + impl::kSlice * kPanel<T>;  // [rows of the chunk][kPanel]
     const TileTask task = list[index];
     const View weight = weight_of(task.group);
     const Index first_row = offsets[task.group] + task.row;
@@ -208,36 +205,25 @@ void grouped_gemm_transposed(const T* const* rows, Index depth, const Index* off
       const Index part = s % slices;
       return impl::Slice{s / slices, panels * part / slices, panels * (part + 1) / slices};
     };
-    const bool fetches = DenseStorage<typename View::Storage> && count >= Kernel::kPrefetchRows;
-    const impl::Slice start = slice_at(first_slice);
-    impl::transpose_slice<Kernel>(weight, start, start.first, start.end, false, panel);
     for (Index s = first_slice; s < end_slice; ++s) {
       const impl::Slice slice = slice_at(s);
-      const impl::Slice next = s + 1 < end_slice ? slice_at(s + 1) : impl::Slice{};
       const Index first_n = slice.first * kPanel<T>;
       const Index end_n = std::min(slice.end * kPanel<T>, width);
       const bool begins = s % slices == 0, ends = (s + 1) % slices == 0;
-      impl::for_each_row_block<kTileRows<Arch, T>>(
-          count, [&](Index first, Index m, Index block, Index blocks) noexcept {
-            // Each tile fetches its share of the next slice, which then is transposed at once. A whole slice
-            // would not wait in the cache: where a panel's length is a power of two, its blocks share the
-            // same few sets.
-            const Index from = next.first + (next.end - next.first) * block / blocks;
-            const Index to = next.first + (next.end - next.first) * (block + 1) / blocks;
-            T* const tile = tiles + first * kPanel<T>;
-            TileStep step{.first = first_n, .resume = !begins};
-            if (fetches && from < to) {
-              const Index pitch = weight.rows * kPanel<T> * Index{sizeof(T)};  // from panel to panel
-              step.fetch = {impl::block_address<Kernel>(weight, from, next.block), pitch};
-              step.spread = std::max<Index>(1, (slice.end - slice.first) / (to - from));
-            }
-            gemm_tile<Arch>(rows + first_row + first, m, end_n - first_n, panel, tile, step);
-            if (ends) epilogue(task.group, first_row + first, m, slice.block, tile);
-            impl::transpose_slice<Kernel>(weight, next, from, to, fetches, next_panel);
-          });
-      T* const used = panel;
-      panel = next_panel;
-      next_panel = used;
+      const bool fetches = DenseStorage<typename View::Storage> && count >= Kernel::kPrefetchRows;
+      impl::transpose_slice<Kernel>(weight, slice, fetches && s != first_slice, panel);
+      impl::for_each_row_block<kTileRows<Arch, T>>(count, [&](Index first, Index m, Index block,
+                                                              Index blocks) noexcept {
+        T* const tile = tiles + first * kPanel<T>;
+        TileStep step{.first = first_n, .resume = !begins};
+        if (fetches && s + 1 < end_slice) {
+          const impl::Slice next = slice_at(s + 1);
+          const Index pitch = weight.rows * kPanel<T> * Index{sizeof(T)};  // from panel to panel
+          step.fetch = {impl::block_address<Kernel>(weight, next.first, next.block), pitch, block, blocks};
+        }
+        gemm_tile<Arch>(rows + first_row + first, m, end_n - first_n, panel, tile, step);
+        if (ends) epilogue(task.group, first_row + first, m, slice.block, tile);
+      });
     }
   });
 }
