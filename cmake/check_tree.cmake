@@ -53,16 +53,21 @@ elseif(RULE STREQUAL "paths")
     endif()
   endforeach()
 
-# mirror: include/moe/<a>/<b>.hpp has tests/<a>/<b>_test.cpp. Excepted for good: concepts (their archetypes are tested
-# with what uses them) and the layers under a kernel's entry; excepted by name: tests/mirror_exceptions.txt, one
-# header a line, where an entry that is no longer needed is an error.
+# mirror: include/moe/<a>/<b>.hpp has tests/<a>/<b>_test.cpp, which includes it before anything else: so the header
+# compiles alone. Excepted for good: concepts (their archetypes are tested with what uses them) and the layers under a
+# kernel's entry; excepted by name: tests/mirror_exceptions.txt, one header a line, where an entry that is no longer
+# needed is an error. Every header may be included twice (#pragma once).
 elseif(RULE STREQUAL "mirror")
   set(excepted "")
   if(EXISTS "${ROOT}/tests/mirror_exceptions.txt")
     file(STRINGS "${ROOT}/tests/mirror_exceptions.txt" excepted REGEX "^[^#]")
   endif()
-  file(GLOB_RECURSE headers RELATIVE "${ROOT}/include/moe" "${ROOT}/include/moe/*/*.hpp")
+  file(GLOB_RECURSE headers RELATIVE "${ROOT}/include/moe" "${ROOT}/include/moe/*.hpp")
   foreach(header IN LISTS headers)
+    file(STRINGS "${ROOT}/include/moe/${header}" once REGEX "^#pragma once$")
+    if(NOT once)
+      list(APPEND problems "${header}: no `#pragma once`")
+    endif()
     if(header MATCHES "^kernel/(ref|simd|isa)/|/concept\\.hpp$|^[^/]*$")
       continue()
     endif()
@@ -73,6 +78,11 @@ elseif(RULE STREQUAL "mirror")
       else()
         list(APPEND problems "${header} has no tests/${test}")
       endif()
+      continue()
+    endif()
+    file(STRINGS "${ROOT}/tests/${test}" directive REGEX "^ *#" LIMIT_COUNT 1)
+    if(NOT directive STREQUAL "#include \"moe/${header}\"")
+      list(APPEND problems "tests/${test} does not begin with #include \"moe/${header}\"")
     endif()
   endforeach()
   foreach(entry IN LISTS excepted)

@@ -1,5 +1,6 @@
-# Every public header compiles alone, and twice in a row: one generated file per header, no exceptions
-# but those of a component that is not built. (The forms of a kernel are included by its public header alone.)
+# Every public header compiles alone, with no exceptions but those of a component that is not built. A header that has a
+# test file of its own name does so there (rule `mirror` of cmake/check_tree.cmake: it is the first include); each of
+# the others is compiled here, included twice. (The forms of a kernel are included by its public header alone.)
 file(GLOB_RECURSE headers RELATIVE "${PROJECT_SOURCE_DIR}/include" CONFIGURE_DEPENDS
   "${PROJECT_SOURCE_DIR}/include/moe/*.hpp")
 list(FILTER headers EXCLUDE REGEX "^moe/kernel/(ref|simd|isa)/")
@@ -8,6 +9,10 @@ if(NOT TARGET moe::io)
 endif()
 set(header_sources "")
 foreach(header IN LISTS headers)
+  string(REGEX REPLACE "^moe/(.*)\\.hpp$" "\\1_test.cpp" test "${header}")
+  if(test IN_LIST test_sources)
+    continue()
+  endif()
   set(source "${CMAKE_CURRENT_BINARY_DIR}/headers/${header}.cpp")
   file(CONFIGURE OUTPUT "${source}" CONTENT "#include \"${header}\"\n#include \"${header}\"\n")
   list(APPEND header_sources "${source}")
