@@ -1,12 +1,7 @@
 // One MoE layer of a released model, from the folder it was published in: what it is, what its router does
-// with tokens, what a smaller storage costs; and its router trained and saved so that the model's own
-// framework loads it.
-//
-//   05_checkpoint MODEL_FOLDER --layer L [--tokens FILE.safetensors | --random N]
-//                 [--storage float|bf16|int8|int4] [--train-router STEPS] [--save OUT.safetensors]
-//
-// FILE holds "x" [T, D] and may hold "y" [T, D], the target of training, and "token_ids" [T]. Without
-// arguments a small model is made and used.
+// with tokens, what a smaller storage costs; its router trained and saved so that the model's own framework
+// loads it; and the layer saved in the smaller storage, to be loaded from that file alone. --help lists the
+// arguments; without any a small model is made and used.
 #define EIGEN_DONT_PARALLELIZE  // the threads are the executor's
 
 #include <Eigen/Core>
@@ -22,6 +17,7 @@
 
 #include "moe/io/checkpoint.hpp"
 #include "moe/models/load_layer.hpp"
+#include "moe/models/packed_layer.hpp"
 #include "moe/models/save_layer.hpp"
 #include "moe/moe.hpp"
 #include "support/adamw.hpp"
@@ -211,12 +207,22 @@ void train_router(AnyLayer& layer, const Tokens& tokens, const Rows& target, Ind
   if (before > 0.01 && !(after < before)) throw Failed("the loss did not fall; try more steps");
 }
 
-void save(const Options& options, AnyLayer& layer) {
+void save(const Options& options, AnyLayer& layer) {  // for the model's framework
   const auto changed = moe::models::save_parameters(options.folder, options.layer, layer, options.save);
   const io::Checkpoint saved(options.save);
   std::printf("saved:   %s: %td tensors under their original names, %zu changed\n",
               options.save.string().c_str(), saved.size(), changed.size());
   for (const std::string& name : changed) std::printf("         %s\n", name.c_str());
+}
+
+/// For this library, in its storage; read back and compared.
+void save_packed(const Options& options, AnyLayer& layer, const Tokens& tokens, moe::PoolExecutor& pool) {
+  moe::models::save_packed(options.folder, layer, options.save);
+  std::printf("packed:  %s: %.2f MB\n", options.save.string().c_str(),
+              static_cast<double>(fs::file_size(options.save)) / 1e6);
+  if (run(moe::models::load_packed(options.save), tokens, pool) != run(layer, tokens, pool))
+    throw Failed("the packed layer gives other outputs");
+  std::printf("loaded:  the packed layer gives the same bits\n");
 }
 
 // ---- 4. All of it. ----
@@ -245,15 +251,21 @@ Options options_for_demonstration() {
 
 int main(int argc, char** argv) try {
   fs::create_directories(MOE_EXAMPLE_OUT);
-  const Options options = argc == 1 ? options_for_demonstration() : parse_checkpoint_options(argc, argv);
+  Options options = argc == 1 ? options_for_demonstration() : parse_checkpoint_options(argc, argv);
+  if (options.help) {
+    std::printf("%s", kCheckpointUsage);
+    return 0;
+  }
   moe::PoolExecutor pool(std::max(1u, std::thread::hardware_concurrency()));
-  AnyLayer layer = load(options, options.storage);
+  AnyLayer layer = options.packed ? moe::models::load_packed(options.folder) : load(options, options.storage);
   const moe::models::LayerSpec& spec = layer.spec();
+  options.layer = spec.layer;
   std::printf("model:   %s, layer %td of %s\n", spec.model.c_str(), spec.layer,
               options.folder.string().c_str());
   std::printf("shape:   E %td experts, K %td per token, D %td, F %td, shared F %td\n", layer.experts(),
               spec.router.k, spec.width, spec.hidden, spec.shared_hidden);
-  std::printf("storage: %s, %.2f MB of routed experts\n", kStorages[static_cast<int>(options.storage)],
+  std::printf("storage: %s, %.2f MB of routed experts\n",
+              options.packed ? "as packed" : kStorages[static_cast<int>(options.storage)],
               static_cast<double>(layer.bytes()) / 1e6);
   if (spec.hash_table && options.tokens.empty())
     throw std::runtime_error("this layer routes by token id; give --tokens FILE with \"token_ids\"");
@@ -274,8 +286,17 @@ int main(int argc, char** argv) try {
     const Rows target = given ? tokens.y : target_of_another_router(options, tokens, pool);
     train_router(layer, tokens, target, options.steps, pool);
   }
-  if (!options.save.empty()) save(options, layer);
-  if (argc == 1) check_saved(options, layer, tokens, pool);
+  if (argc == 1) {  // both kinds of files
+    save(options, layer);
+    check_saved(options, layer, tokens, pool);
+    options.save.replace_filename("packed.safetensors");
+  }
+  if (!options.save.empty()) {
+    if (options.storage == StorageKind::float32)
+      save(options, layer);
+    else
+      save_packed(options, layer, tokens, pool);
+  }
   return 0;
 } catch (const Failed& error) {
   std::fprintf(stderr, "05_checkpoint: %s\n", error.what());

@@ -18,8 +18,26 @@ using moe::Index;
 // In the order of StorageKind.
 inline constexpr const char* kStorages[] = {"float", "bf16", "int8", "int4"};
 
+inline constexpr const char* kCheckpointUsage = R"(05_checkpoint
+    on a small model that it makes
+05_checkpoint MODEL_FOLDER --layer L [options]
+    on a layer of a model as it is published
+05_checkpoint PACKED_FILE [--tokens FILE | --random N]
+    on a layer that --storage and --save have written
+
+--tokens FILE      rows "x" [T, D] of a safetensors file, perhaps with "y" [T, D] and "token_ids" [T]
+--random N         N random rows instead (256)
+--storage KIND     float, bf16, int8 or int4: how the experts are kept in memory
+--train-router N   N steps of training for the router alone
+--save OUT         without --storage: the layer's tensors under the model's own names, trained ones as F32,
+                   for the framework it came from; with bf16, int8 or int4: the packed layer for this library,
+                   which needs no other file to load it again (PACKED_FILE, moe::models::load_packed)
+)";
+
 struct CheckpointOptions {
   std::filesystem::path folder{}, tokens{}, save{};
+  bool help = false;
+  bool packed = false;  // `folder` is a packed file
   Index layer = -1;
   Index random = 256;  // tokens
   Index steps = 0;     // of training
@@ -44,6 +62,10 @@ inline CheckpointOptions parse_checkpoint_options(int argc, char** argv) {
       options.folder = option;
       continue;
     }
+    if (option == "--help") {
+      options.help = true;
+      return options;
+    }
     const std::string value = i + 1 < argc ? argv[++i] : "";
     if (option == "--layer") {
       options.layer = number_from(option, value, 0);
@@ -62,12 +84,21 @@ inline CheckpointOptions parse_checkpoint_options(int argc, char** argv) {
     } else {
       throw std::runtime_error(
           option +
-          " is unknown; there are --layer, --tokens, --random, --storage, --train-router and --save");
+          " is unknown; there are --layer, --tokens, --random, --storage, --train-router, --save and --help");
     }
   }
   if (options.folder.empty()) throw std::runtime_error("give a model's folder and --layer L");
-  if (options.layer < 0) throw std::runtime_error("say which layer: --layer L, where the first is 0");
-  if (!std::filesystem::exists(options.folder / "config.json")) {
+  options.packed = std::filesystem::is_regular_file(options.folder);
+  if (options.packed) {
+    if (options.layer >= 0 || options.steps > 0 || !options.save.empty() ||
+        options.storage != moe::models::StorageKind::float32) {
+      throw std::runtime_error(
+          "--layer, --storage, --train-router and --save are for a model's folder; a packed file has one "
+          "layer as it is");
+    }
+  } else if (options.layer < 0) {
+    throw std::runtime_error("say which layer: --layer L, where the first is 0");
+  } else if (!std::filesystem::exists(options.folder / "config.json")) {
     throw std::runtime_error(options.folder.string() +
                              " has no config.json; give the folder of a model as it is published");
   }

@@ -86,6 +86,9 @@ TEST_CASE("gguf: hostile files are refused with file, name and reason", "[io][sm
       {tensor({kHuge}, 0, 0), "expected a size that fits 61 bits, got an extent of 18446744073709551615"},
       {tensor({kMost}, 0, 0), "expected a size that fits 61 bits"},
       {tensor({std::uint64_t{1} << 32, std::uint64_t{1} << 32}, 0, 0), "expected a size that fits 61 bits"},
+      // Found by fuzzing: no elements, and extents whose product overflows.
+      {tensor({0, std::uint64_t{1} << 32, std::uint64_t{1} << 32}, 0, 0),
+       "expected a size that fits 61 bits"},
       {tensor({17}, 0, 0), "expected data within the 64 bytes behind the descriptions, got 68 from 0"},
       {tensor({9}, 0, 32), "expected data within the 64 bytes behind the descriptions, got 36 from 32"},
       {tensor({1}, 0, 96), "expected data within the 64 bytes"},

@@ -6,9 +6,12 @@
 
 MOE_NAMESPACE_BEGIN
 namespace models::impl {
-template AnyLayer load_any<BFloat16>(const LayerTensors&, const LayerSpec&, const LoadOptions&);
-template AnyLayer load_any<Int8Groups<>>(const LayerTensors&, const LayerSpec&, const LoadOptions&);
-template AnyLayer load_any<Int4Groups<>>(const LayerTensors&, const LayerSpec&, const LoadOptions&);
+template AnyLayer load_any<BFloat16>(const LayerTensors*, const LayerSpec&, OptionsRouter<float>,
+                                     const LoadProgress&);
+template AnyLayer load_any<Int8Groups<>>(const LayerTensors*, const LayerSpec&, OptionsRouter<float>,
+                                         const LoadProgress&);
+template AnyLayer load_any<Int4Groups<>>(const LayerTensors*, const LayerSpec&, OptionsRouter<float>,
+                                         const LoadProgress&);
 }  // namespace models::impl
 MOE_NAMESPACE_END
 

@@ -11,7 +11,8 @@
 
 MOE_NAMESPACE_BEGIN
 namespace models::impl {
-template AnyLayer load_any<float>(const LayerTensors&, const LayerSpec&, const LoadOptions&);
+template AnyLayer load_any<float>(const LayerTensors*, const LayerSpec&, OptionsRouter<float>,
+                                  const LoadProgress&);
 }  // namespace models::impl
 MOE_NAMESPACE_END
 

@@ -30,7 +30,8 @@ double error_of(const Golden& golden, const Mutate& mutate) {
   LayerSpec spec = spec_of(golden);
   mutate(spec);
   const moe::models::LayerTensors tensors(golden.model, golden.config, spec);
-  const moe::models::AnyLayer layer = moe::models::impl::load_any<float>(tensors, spec, {});
+  const moe::models::AnyLayer layer =
+      moe::models::impl::load_any<float>(&tensors, spec, moe::models::impl::load_router(tensors, spec), {});
   const Ran ran(layer, golden.input());
   double worst = 0, size = 0;
   for (std::size_t i = 0; i < ran.y.size(); ++i) {

@@ -184,14 +184,17 @@ class GgufScan {
     const auto rank = take<std::uint32_t>(what.c_str());
     if (rank < 1 || rank > kMostRank) fail_at(what, "1 to 4 extents", std::to_string(rank));
     t.shape.rank = static_cast<Index>(rank);
+    // Extents other than 0, so that every product of some of them fits as well.
     Index elements = 1;
+    bool empty = false;
     for (Index i = t.shape.rank; i-- > 0;) {  // the fastest extent comes first
       const auto n = take<std::uint64_t>(what.c_str());
-      const bool fits =
-          n <= std::uint64_t{PTRDIFF_MAX} && (n == 0 || elements <= PTRDIFF_MAX / 4 / static_cast<Index>(n));
+      const std::uint64_t factor = std::max<std::uint64_t>(n, 1);
+      const bool fits = factor <= static_cast<std::uint64_t>(PTRDIFF_MAX / 4 / elements);
       if (!fits) fail_at(what, "a size that fits 61 bits", "an extent of " + std::to_string(n));
       t.shape.extent[i] = static_cast<Index>(n);
-      elements *= static_cast<Index>(n);
+      elements *= static_cast<Index>(factor);
+      empty = empty || n == 0;
     }
     t.type = static_cast<GgmlType>(take<std::uint32_t>(what.c_str()));
     const GgmlBlock block = ggml_block(t.type);
@@ -202,7 +205,7 @@ class GgufScan {
                 "rows of whole blocks of " + std::to_string(block.numbers) + " for " + ggml_type_name(t.type),
                 std::to_string(row));
       }
-      t.bytes = elements / block.numbers * block.bytes;
+      t.bytes = empty ? 0 : elements / block.numbers * block.bytes;
     }
     const auto offset = take<std::uint64_t>(what.c_str());
     if (offset > static_cast<std::uint64_t>(size()) || static_cast<Index>(offset) % alignment_ != 0) {

@@ -77,8 +77,7 @@ inline void load_state(const LayerTensors& tensors, const char* name, double* to
 }
 
 /// Token ids' experts [V, K].
-inline HashTable load_table(const LayerTensors& tensors, const LayerSpec& spec) {
-  const io::Tensor& tensor = tensors.at(spec.hash_tensor);
+inline HashTable load_table(const io::Tensor& tensor, const LayerSpec& spec) {
   if (tensor.shape.rank != 2 || tensor.shape[1] != spec.router.k) {
     fail<format_error>(tensor.where().c_str(), ": expected shape [vocabulary, ", spec.router.k, "], got ",
                        tensor.shape.text().c_str());
@@ -109,9 +108,10 @@ void load_parameters(Part& part, const LayerTensors& tensors) {
 }
 
 inline OptionsRouter<float> load_router(const LayerTensors& tensors, const LayerSpec& spec) {
-  OptionsRouter<float> router = spec.hash_table
-                                    ? token_choice_router<float>(spec.router, load_table(tensors, spec))
-                                    : token_choice_router<float>(spec.router);
+  OptionsRouter<float> router =
+      spec.hash_table
+          ? token_choice_router<float>(spec.router, load_table(tensors.at(spec.hash_tensor), spec))
+          : token_choice_router<float>(spec.router);
   auto state = [&](const char* name, double* to, Index n) { load_state(tensors, name, to, n); };
   load_parameters(router, tensors);
   router.visit_state(state);
@@ -154,12 +154,15 @@ void load_shared_gate(Shared& shared, const LayerTensors& tensors) {
   shared.visit_parameters(nullptr, parameter);
 }
 
+inline ZeroComputation<float> make_cheap_experts(const LayerSpec& spec) {
+  return ZeroComputation<float>({.width = spec.expert_width(),
+                                 .zero = spec.zero_experts,
+                                 .copy = spec.copy_experts,
+                                 .constant = spec.constant_experts});
+}
 /// Constant experts' vectors and gates.
 inline ZeroComputation<float> load_cheap_experts(const LayerTensors& tensors, const LayerSpec& spec) {
-  ZeroComputation<float> cheap({.width = spec.expert_width(),
-                                .zero = spec.zero_experts,
-                                .copy = spec.copy_experts,
-                                .constant = spec.constant_experts});
+  ZeroComputation<float> cheap = make_cheap_experts(spec);
   auto parameter = [&](const Parameter<float>& p) { load_parameter(tensors, p); };
   cheap.visit_parameters(nullptr, parameter, spec.experts);
   return cheap;
@@ -172,33 +175,35 @@ FeedForward<Storage> make_bank(const LayerSpec& spec, Index experts, Index width
   return Mlp<AnyActivation, Storage>(options, spec.activation);
 }
 
+// Parts behind run-time choices: with `tensors` null made of the right shape, for who fills them otherwise.
+
 template <class Storage>
-AnyBank<Storage> load_any_bank(const LayerTensors& tensors, const LayerSpec& spec,
+AnyBank<Storage> load_any_bank(const LayerTensors* tensors, const LayerSpec& spec,
                                const LoadProgress& progress) {
   FeedForward<Storage> bank =
       make_bank<Storage>(spec, spec.experts, spec.expert_width(), spec.hidden, spec.expert_bias);
-  bank.visit([&](auto& of_kind) { load_bank(of_kind, tensors, spec, progress); });
+  if (tensors != nullptr) bank.visit([&](auto& of_kind) { load_bank(of_kind, *tensors, spec, progress); });
   if (spec.outputs() == spec.experts) return bank;
-  return Composite<FeedForward<Storage>, ZeroComputation<float>>(std::move(bank),
-                                                                 load_cheap_experts(tensors, spec));
+  return Composite<FeedForward<Storage>, ZeroComputation<float>>(
+      std::move(bank), tensors == nullptr ? make_cheap_experts(spec) : load_cheap_experts(*tensors, spec));
 }
 
 template <class Storage>
-AnyShared<Storage> load_any_shared(const LayerTensors& tensors, const LayerSpec& spec) {
+AnyShared<Storage> load_any_shared(const LayerTensors* tensors, const LayerSpec& spec) {
   if (spec.shared_hidden == 0) return {};
   FeedForward<Storage> bank = make_bank<Storage>(spec, 1, spec.width, spec.shared_hidden, false);
-  bank.visit([&](auto& of_kind) { load_shared_bank(of_kind, tensors, spec); });
+  if (tensors != nullptr) bank.visit([&](auto& of_kind) { load_shared_bank(of_kind, *tensors, spec); });
   SharedExperts<FeedForward<Storage>> shared(std::move(bank), spec.shared_gate);
-  load_shared_gate(shared, tensors);
+  if (tensors != nullptr) load_shared_gate(shared, *tensors);
   return shared;
 }
 
-inline AnyFrame load_frame(const LayerTensors& tensors, const LayerSpec& spec) {
+inline AnyFrame load_frame(const LayerTensors* tensors, const LayerSpec& spec) {
   AnyFrame frame = IdentityFrame{};
   if (spec.output_bias) frame = OutputBias<float>(spec.width);
   if (spec.input_scale != 1) frame = ScaledFrame<float>(spec.width, spec.input_scale);
   if (spec.latent > 0) frame = LatentFrame<float>(spec.width, spec.latent, spec.latent_norm);
-  load_parameters(frame, tensors);
+  if (tensors != nullptr) load_parameters(frame, *tensors);
   return frame;
 }
 
@@ -208,16 +213,32 @@ inline FixedCapacity capacity_of(const LayerSpec& spec) {
 }
 
 template <class Storage>
-AnyLayer load_any(const LayerTensors& tensors, const LayerSpec& spec, const LoadOptions& options) {
-  AnyBank<Storage> bank = load_any_bank<Storage>(tensors, spec, options.progress);
+AnyLayer load_any(const LayerTensors* tensors, const LayerSpec& spec, OptionsRouter<float> router,
+                  const LoadProgress& progress) {
+  AnyBank<Storage> bank = load_any_bank<Storage>(tensors, spec, progress);
   const auto make = [&](auto capacity) {
     using Capacity = decltype(capacity);
-    return AnyLayer(spec, ModelLayer<Storage, Capacity>(load_router(tensors, spec), std::move(bank), capacity,
+    return AnyLayer(spec, ModelLayer<Storage, Capacity>(std::move(router), std::move(bank), capacity,
                                                         load_any_shared<Storage>(tensors, spec),
                                                         load_frame(tensors, spec)));
   };
   if (spec.tokens_per_expert > 0 || spec.capacity_factor > 0) return make(capacity_of(spec));
   return make(Dropless{});
+}
+
+inline AnyLayer load_any(const LayerTensors* tensors, const LayerSpec& spec, OptionsRouter<float> router,
+                         StorageKind storage, const LoadProgress& progress) {
+  switch (storage) {
+    case StorageKind::bfloat16:
+      return load_any<BFloat16>(tensors, spec, std::move(router), progress);
+    case StorageKind::int8:
+      return load_any<Int8Groups<>>(tensors, spec, std::move(router), progress);
+    case StorageKind::int4:
+      return load_any<Int4Groups<>>(tensors, spec, std::move(router), progress);
+    case StorageKind::float32:
+      break;
+  }
+  return load_any<float>(tensors, spec, std::move(router), progress);
 }
 
 }  // namespace impl
@@ -231,17 +252,7 @@ inline AnyLayer load_layer(const std::filesystem::path& folder, Index layer,
   const LayerSpec spec = preset_of(config).describe(config, layer);
   const io::Checkpoint checkpoint(folder);
   const LayerTensors tensors(checkpoint, config, spec);
-  switch (options.storage) {
-    case StorageKind::bfloat16:
-      return impl::load_any<BFloat16>(tensors, spec, options);
-    case StorageKind::int8:
-      return impl::load_any<Int8Groups<>>(tensors, spec, options);
-    case StorageKind::int4:
-      return impl::load_any<Int4Groups<>>(tensors, spec, options);
-    case StorageKind::float32:
-      break;
-  }
-  return impl::load_any<float>(tensors, spec, options);
+  return impl::load_any(&tensors, spec, impl::load_router(tensors, spec), options.storage, options.progress);
 }
 
 }  // namespace models
