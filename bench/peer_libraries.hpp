@@ -143,7 +143,7 @@ class OpenBlasLibrary {
 #if defined(MOE_BENCH_ONEDNN)
 
 /// Weights packed once in the layout that the library's inner product asks for, which is the same for every
-/// number of rows; one primitive for each number of rows, kept.
+/// number of rows; one primitive for each number of rows and of threads (which it keeps to for good), kept.
 template <bool kBfloat16>
 class OneDnnLibrary {
  public:
@@ -161,7 +161,8 @@ class OneDnnLibrary {
     gate_up_.pack(std::move(both));
     down_.pack({expert.down.begin(), expert.down.end()});
   }
-  void set_threads([[maybe_unused]] Index n) {
+  void set_threads(Index n) {
+    threads_ = n;
 #if defined(_OPENMP)
     omp_set_num_threads(static_cast<int>(n));
 #endif
@@ -193,11 +194,12 @@ class OneDnnLibrary {
     Index experts, in, out;
     moe::Buffer<std::byte> packed_weights;  // of all experts, on huge pages
     std::vector<Memory> weights;
-    std::map<Index, Product> products;  // by rows
+    std::map<std::pair<Index, Index>, Product> products;  // by rows and threads
 
     Product& product(Index m) {
       const std::lock_guard<std::mutex> lock(library->mutex_);
-      const auto found = products.find(m);
+      const std::pair key(m, library->threads_);
+      const auto found = products.find(key);
       if (found != products.end()) return found->second;
       using Tag = Memory::format_tag;
       const Memory::desc packed =
@@ -209,7 +211,7 @@ class OneDnnLibrary {
                                             Memory::desc({m, in}, kType, Tag::ab), packed,
                                             Memory::desc({m, out}, Memory::data_type::f32, Tag::ab)),
           attributes, library->engine_);
-      return products.emplace(m, Product{description, dnnl::inner_product_forward(description)})
+      return products.emplace(key, Product{description, dnnl::inner_product_forward(description)})
           .first->second;
     }
 
@@ -258,6 +260,7 @@ class OneDnnLibrary {
 
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
   std::mutex mutex_;
+  Index threads_ = 1;
   Projection gate_up_, down_;
   std::array<Scratch, 64> scratch_;
 };
