@@ -1,11 +1,10 @@
 // Row kernels of activations and gates, forward and backward.
 //
-// Shapes: contiguous rows of n >= 0 elements, any alignment; an output may be an input, but not overlap one
-// otherwise.
-// Tail: the same batch operation on a padded buffer. The loops are never inlined and the policies leave
-// nothing to fuse, so every row runs the same machine code.
-// Rounding: that of the policy (kernel/activation_policy.hpp) plus one per multiplication written here.
-// Errors: none (noexcept); n is asserted.
+// Shapes: rows of n >= 0 contiguous elements, any alignment, the `rows` forms with strides from row to row;
+// an output may be an input, but not overlap one otherwise. Tail: the same batch operation on a padded
+// buffer. The loops are never inlined and the policies leave nothing to fuse, so every row runs the same
+// machine code. Rounding: that of the policy (kernel/activation_policy.hpp) plus one per multiplication
+// written here. Errors: none (noexcept); n is asserted.
 #pragma once
 
 #include <type_traits>

@@ -52,7 +52,7 @@ void outer_tile(const T* left, const T* const* right, Index count, Index m, T* p
   using B = Batch<T, Arch>;
   constexpr Index kRows = TileShape<Arch, T>::kRows;
   constexpr Index kColumns = kOuterVectors * static_cast<Index>(B::size);
-  // Its own lines were announced while the tile before it was computed: now those of the next one.
+  // Its own lines were announced by the call before, unless it is the first: now those of the next one.
   if (next != nullptr) {
     for (Index i = 0; i < kRows; ++i) {
       prefetch_write(next + i * kPanel<T>);
