@@ -6,7 +6,7 @@
 #include <cmath>
 #include <random>
 
-#include "moe/expert/quantise.hpp"
+#include "moe/expert/bank/quantise.hpp"
 #include "moe/layer/forward_experts.hpp"
 #include "storages.hpp"
 #include "suite.hpp"

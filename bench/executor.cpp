@@ -4,7 +4,7 @@
 // The counter median_ns is the median call in nanoseconds.
 #include <algorithm>
 
-#include "moe/core/pool_executor.hpp"
+#include "moe/executor/pool.hpp"
 #include "suite.hpp"
 
 namespace bench {

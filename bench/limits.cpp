@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "moe/core/buffer.hpp"
-#include "moe/core/pool_executor.hpp"
+#include "moe/executor/pool.hpp"
 #include "moe/kernel/arch.hpp"
 #include "moe/kernel/prefetch.hpp"
 

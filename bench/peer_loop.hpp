@@ -6,7 +6,7 @@
 #include <Eigen/Core>
 #include <numeric>
 
-#include "moe/core/openmp_executor.hpp"
+#include "moe/executor/openmp.hpp"
 #include "problem.hpp"
 
 namespace bench {

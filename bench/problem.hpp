@@ -14,11 +14,12 @@
 #include <vector>
 
 #include "cache.hpp"
-#include "moe/core/pool_executor.hpp"
-#include "moe/expert/glu.hpp"
+#include "moe/executor/pool.hpp"
+#include "moe/expert/bank/glu.hpp"
 #include "moe/kernel/activation.hpp"
 #include "moe/layer/moe_layer.hpp"
-#include "moe/router/top_k.hpp"
+#include "moe/router/named/top_k.hpp"
+#include "moe/router/weighting/gather.hpp"
 #include "reference.hpp"
 #include "storages.hpp"
 #include "suite.hpp"

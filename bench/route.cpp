@@ -2,15 +2,17 @@
 //   route/<router>/<shape>/tokens:<T>/threads:1
 #include <memory>
 
+#include "moe/plan/capacity/dropless.hpp"
 #include "moe/plan/dispatch_plan.hpp"
-#include "moe/router/deepseek.hpp"
-#include "moe/router/expert_choice.hpp"
-#include "moe/router/gshard.hpp"
-#include "moe/router/hash.hpp"
-#include "moe/router/noisy_top_k.hpp"
-#include "moe/router/null_experts.hpp"
-#include "moe/router/relu.hpp"
-#include "moe/router/switch.hpp"
+#include "moe/router/hash_table.hpp"
+#include "moe/router/kind/expert_choice.hpp"
+#include "moe/router/kind/hash.hpp"
+#include "moe/router/named/deepseek.hpp"
+#include "moe/router/named/gshard.hpp"
+#include "moe/router/named/noisy_top_k.hpp"
+#include "moe/router/named/null_experts.hpp"
+#include "moe/router/named/relu.hpp"
+#include "moe/router/named/switch.hpp"
 #include "problem.hpp"
 
 namespace bench {

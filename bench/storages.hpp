@@ -2,7 +2,7 @@
 #pragma once
 
 #include "limits.hpp"
-#include "moe/weights/storage.hpp"
+#include "moe/storage/storage.hpp"
 #include "reference.hpp"
 
 namespace bench {

@@ -1,4 +1,4 @@
-# cmake -DRULE=stages|paths|mirror|snippets -DROOT=<source tree> -P check_tree.cmake: lists every violation, then fails.
+# cmake -DRULE=stages|rooms|paths|mirror|snippets -DROOT=<source tree> -P check_tree.cmake: lists every violation, then fails.
 cmake_minimum_required(VERSION 3.21)
 set(problems "")
 
@@ -34,6 +34,77 @@ if(RULE STREQUAL "stages")
     endif()
   endforeach()
 
+# rooms: a header includes headers of its own room and of rooms above it in this list, and headers of one room do not
+# include each other in a circle. So no arrow runs upward, and whoever reads from the top meets nothing unknown. The
+# files directly under include/moe (moe.hpp and its like) include what they like.
+elseif(RULE STREQUAL "rooms")
+  set(rooms
+    core                                            # values, contracts, memory
+    kernel/ref kernel/simd kernel/isa kernel        # rows and tiles, each form of them
+    executor                                        # who runs the tasks
+    storage product archive                         # matrices: stored, multiplied, saved
+    plan plan/capacity                              # 2 plan (and the RouteTable that 1 fills)
+    router router/scorer/map router/scorer router/score router/selection router/weighting router/balance  # 1 route:
+    router/kind router/named router/runtime                                                               # parts, wholes
+    dispatch                                        # 3 dispatch
+    expert expert/two_layer expert/bank             # 4 experts
+    combine                                         # 5 combine
+    layer/call layer/frame layer/shared layer       # the five stages as a layer
+    io/file io/json io/safetensors io io/gguf       # files of other libraries
+    models/preset models/any models/file)           # released models
+  file(GLOB_RECURSE headers RELATIVE "${ROOT}/include/moe" "${ROOT}/include/moe/*/*.hpp")
+  set(above "")  # rooms already passed
+  foreach(room IN LISTS rooms)
+    list(APPEND above ${room})
+    set(own ${headers})
+    list(FILTER own INCLUDE REGEX "^${room}/[^/]+$")
+    list(REMOVE_ITEM headers ${own})
+    if(NOT own)
+      list(APPEND problems "${room}: no such room")
+    endif()
+    set(left "")  # of this room: <header> -> the headers of this room that it includes
+    foreach(header IN LISTS own)
+      set(inside_${header} "")
+      file(STRINGS "${ROOT}/include/moe/${header}" lines REGEX "^#include \"moe/")
+      foreach(line IN LISTS lines)
+        string(REGEX REPLACE "^#include \"moe/([^\"]+)\".*$" "\\1" other "${line}")
+        get_filename_component(other_room "${other}" DIRECTORY)
+        if(other_room STREQUAL room)
+          list(APPEND inside_${header} "${other}")
+        elseif(other_room AND NOT other_room IN_LIST above)
+          # A kernel's entry chooses among its forms, which know its vocabulary.
+          if(NOT (other_room STREQUAL "kernel" AND room MATCHES "^kernel/"))
+            list(APPEND problems "${header} includes ${other}, which lies below it")
+          endif()
+        endif()
+      endforeach()
+      list(APPEND left "${header}")
+    endforeach()
+    set(removed TRUE)
+    while(left AND removed)  # take away who waits for nobody; who stays is in a circle
+      set(removed FALSE)
+      foreach(header IN LISTS left)
+        set(waits FALSE)
+        foreach(other IN LISTS inside_${header})
+          if(other IN_LIST left)
+            set(waits TRUE)
+          endif()
+        endforeach()
+        if(NOT waits)
+          list(REMOVE_ITEM left "${header}")
+          set(removed TRUE)
+        endif()
+      endforeach()
+    endwhile()
+    if(left)
+      list(JOIN left ", " circle)
+      list(APPEND problems "a circle of includes: ${circle}")
+    endif()
+  endforeach()
+  foreach(header IN LISTS headers)
+    list(APPEND problems "${header} is in no room of the list in cmake/check_tree.cmake")
+  endforeach()
+
 # paths: no file of the repository names a folder of the machine it was written on.
 elseif(RULE STREQUAL "paths")
   set(patterns "")
@@ -53,10 +124,11 @@ elseif(RULE STREQUAL "paths")
     endif()
   endforeach()
 
-# mirror: include/moe/<a>/<b>.hpp has tests/<a>/<b>_test.cpp, which includes it before anything else: so the header
-# compiles alone. Excepted for good: concepts (their archetypes are tested with what uses them) and the layers under a
-# kernel's entry; excepted by name: tests/mirror_exceptions.txt, one header a line, where an entry that is no longer
-# needed is an error. Every header may be included twice (#pragma once).
+# mirror: include/moe/<a>/<b>.hpp has tests/<a>/<b>_test.cpp, which includes it before anything else (so the header
+# compiles alone), or is included by a test of another name in the same stage's folder under tests.
+# Excepted for good: concepts (their archetypes are tested with what uses them) and the layers under a kernel's entry;
+# excepted by name: tests/mirror_exceptions.txt, one header a line, where an entry that is no longer needed is an error.
+# Every header may be included twice (#pragma once).
 elseif(RULE STREQUAL "mirror")
   set(excepted "")
   if(EXISTS "${ROOT}/tests/mirror_exceptions.txt")
@@ -73,6 +145,18 @@ elseif(RULE STREQUAL "mirror")
     endif()
     string(REGEX REPLACE "\\.hpp$" "_test.cpp" test "${header}")
     if(NOT EXISTS "${ROOT}/tests/${test}")
+      string(REGEX REPLACE "/.*" "" folder "${header}")
+      file(GLOB_RECURSE room_tests "${ROOT}/tests/${folder}/*_test.cpp")
+      set(tested FALSE)
+      foreach(room_test IN LISTS room_tests)
+        file(STRINGS "${room_test}" line REGEX "^#include \"moe/${header}\"$")
+        if(line)
+          set(tested TRUE)
+        endif()
+      endforeach()
+      if(tested)
+        continue()
+      endif()
       if(header IN_LIST excepted)
         list(REMOVE_ITEM excepted "${header}")
       else()

@@ -17,8 +17,8 @@
 #include <vector>
 
 #include "moe/moe.hpp"
-#include "moe/router/null_experts.hpp"
-#include "moe/router/relu.hpp"
+#include "moe/router/named/null_experts.hpp"
+#include "moe/router/named/relu.hpp"
 #include "support/adamw.hpp"
 #include "support/progress.hpp"
 #include "support/svg.hpp"

@@ -16,9 +16,9 @@
 #include <vector>
 
 #include "moe/io/checkpoint.hpp"
-#include "moe/models/load_layer.hpp"
-#include "moe/models/packed_layer.hpp"
-#include "moe/models/save_layer.hpp"
+#include "moe/models/file/load_layer.hpp"
+#include "moe/models/file/packed_layer.hpp"
+#include "moe/models/file/save_layer.hpp"
 #include "moe/moe.hpp"
 #include "support/adamw.hpp"
 #include "support/checkpoint_options.hpp"

@@ -8,7 +8,7 @@
 #include <deque>
 #include <vector>
 
-#include "moe/core/pool_executor.hpp"
+#include "moe/executor/pool.hpp"
 
 namespace example {
 

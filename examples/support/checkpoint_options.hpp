@@ -9,7 +9,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "moe/models/load_layer.hpp"
+#include "moe/models/file/load_layer.hpp"
 
 namespace example {
 

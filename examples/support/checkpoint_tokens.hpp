@@ -10,7 +10,7 @@
 #include "checkpoint_options.hpp"
 #include "moe/core/input.hpp"
 #include "moe/io/checkpoint.hpp"
-#include "moe/io/tensor.hpp"
+#include "moe/io/file/tensor.hpp"
 
 namespace example {
 

@@ -13,8 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "moe/archive/writer.hpp"
 #include "moe/moe.hpp"
-#include "moe/weights/archive_writer.hpp"
 #include "text.hpp"
 
 namespace example {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "moe/io/safetensors_writer.hpp"
+#include "moe/io/safetensors/writer.hpp"
 
 namespace example {
 

@@ -7,8 +7,9 @@
 #include <random>
 #include <vector>
 
-#include "moe/core/openmp_executor.hpp"
-#include "moe/core/pool_executor.hpp"
+#include "moe/executor/openmp.hpp"
+#include "moe/executor/pool.hpp"
+#include "moe/plan/capacity/dropless.hpp"
 #include "support/archetypes.hpp"
 #include "support/catch.hpp"
 #include "support/route_tables.hpp"

@@ -1,7 +1,7 @@
 // expect: moe: B is not an ExpertBank; it needs Real, coupling, experts\(\), width\(\)
-#include "moe/expert/zero_computation.hpp"
+#include "moe/expert/bank/zero_computation.hpp"
 #include "moe/layer/moe_layer.hpp"
-#include "moe/router/hash.hpp"
+#include "moe/router/kind/hash.hpp"
 
 struct Incomplete {
   using Real = float;

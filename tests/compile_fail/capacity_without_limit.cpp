@@ -1,7 +1,8 @@
 // expect: moe: C is not a CapacityPolicy; it needs coupling, measure\(arena, pairs, experts\)
-#include "moe/expert/zero_computation.hpp"
+#include "moe/expert/bank/zero_computation.hpp"
 #include "moe/layer/moe_layer.hpp"
-#include "moe/router/hash.hpp"
+#include "moe/plan/capacity/fixed.hpp"
+#include "moe/router/kind/hash.hpp"
 
 struct Incomplete {
   static constexpr moe::Coupling coupling = moe::Coupling::row_independent;

@@ -1,7 +1,7 @@
 // expect: moe: this layer couples tokens of different requests in inference mode
-#include "moe/expert/zero_computation.hpp"
+#include "moe/expert/bank/zero_computation.hpp"
 #include "moe/layer/isolated_layer.hpp"
-#include "moe/router/hash.hpp"
+#include "moe/router/kind/hash.hpp"
 
 struct AcrossTheBatch : moe::HashRouter<float> {
 #if defined(MOE_MUST_COMPILE)

@@ -1,7 +1,7 @@
 // expect: moe: router and experts must compute in the same type
-#include "moe/expert/zero_computation.hpp"
+#include "moe/expert/bank/zero_computation.hpp"
 #include "moe/layer/moe_layer.hpp"
-#include "moe/router/hash.hpp"
+#include "moe/router/kind/hash.hpp"
 
 #if defined(MOE_MUST_COMPILE)
 using Layer = moe::MoeLayer<moe::HashRouter<double>, moe::ZeroComputation<double>>;

@@ -1,6 +1,6 @@
 // expect: moe: R is not a Router; it needs Real, coupling\(bool\), experts\(\), width\(\), max_pairs\(shape\)
 #include "moe/layer/moe_layer.hpp"
-#include "moe/router/hash.hpp"
+#include "moe/router/kind/hash.hpp"
 
 struct Nothing {
   using Real = float;

@@ -12,10 +12,10 @@
 #include <vector>
 
 #include "moe/core/executor.hpp"
-#include "moe/core/pool_executor.hpp"
 #include "moe/core/workspace.hpp"
+#include "moe/executor/pool.hpp"
 #include "moe/expert/concept.hpp"
-#include "moe/weights/parameter.hpp"
+#include "moe/storage/parameter.hpp"
 #include "support/catch.hpp"
 
 namespace test {

@@ -2,8 +2,8 @@
 #include <algorithm>
 
 #include "expert/naive_two_layer.hpp"
-#include "moe/expert/glu.hpp"
-#include "moe/expert/mlp.hpp"
+#include "moe/expert/bank/glu.hpp"
+#include "moe/expert/bank/mlp.hpp"
 #include "moe/kernel/activation.hpp"
 
 using moe::Index;

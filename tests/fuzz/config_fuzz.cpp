@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "moe/io/config.hpp"
+#include "moe/io/json/config.hpp"
 
 namespace {
 

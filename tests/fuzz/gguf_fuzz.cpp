@@ -5,8 +5,8 @@
 #include <cstdlib>
 
 #include "moe/core/buffer.hpp"
-#include "moe/io/gguf.hpp"
-#include "moe/io/gguf_experts.hpp"
+#include "moe/io/gguf/experts.hpp"
+#include "moe/io/gguf/reader.hpp"
 
 namespace {
 

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <cstdlib>
 
-#include "moe/io/safetensors.hpp"
+#include "moe/io/safetensors/reader.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const auto* const bytes = reinterpret_cast<const std::byte*>(data);

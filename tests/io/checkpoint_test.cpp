@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "io/temporary_folder.hpp"
-#include "moe/io/safetensors_writer.hpp"
+#include "io/file/temporary_folder.hpp"
+#include "moe/io/safetensors/writer.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 

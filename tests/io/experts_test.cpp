@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "io/temporary_folder.hpp"
-#include "moe/expert/glu.hpp"
-#include "moe/expert/mlp.hpp"
-#include "moe/io/safetensors_writer.hpp"
+#include "io/file/temporary_folder.hpp"
+#include "moe/expert/bank/glu.hpp"
+#include "moe/expert/bank/mlp.hpp"
+#include "moe/io/safetensors/writer.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 

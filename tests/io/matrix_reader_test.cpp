@@ -5,9 +5,9 @@
 #include <utility>
 #include <vector>
 
-#include "io/temporary_folder.hpp"
+#include "io/file/temporary_folder.hpp"
 #include "moe/io/checkpoint.hpp"
-#include "moe/io/safetensors_writer.hpp"
+#include "moe/io/safetensors/writer.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <vector>
 
-#include "io/temporary_folder.hpp"
+#include "io/file/temporary_folder.hpp"
 #include "moe/kernel/finite.hpp"
 #include "support/catch.hpp"
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "moe/kernel/block_tile.hpp"
-#include "moe/kernel/weight_block.hpp"
+#include "moe/kernel/storage_block.hpp"
 #include "support/products.hpp"
 
 namespace test {
@@ -18,7 +18,7 @@ using moe::kBlockRows;
 using moe::native_arch;
 using moe::reference_arch;
 using moe::RowGroup;
-using moe::WeightBlock;
+using moe::StorageBlock;
 
 /// Vectors of half the width where the native ones are of 512 bits: with AVX512VL the instructions of both
 /// widths exist.

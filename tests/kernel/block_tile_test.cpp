@@ -25,7 +25,7 @@ struct Panel {
           numbers<float>(kBlockRows * kColumns, seed + 977 * static_cast<std::uint64_t>(g));
       moe::encode_block(values.data(), blocks[static_cast<std::size_t>(g)]);
       if constexpr (!std::is_same_v<Storage, BFloat16>) {
-        using Block = WeightBlock<Storage>;
+        using Block = StorageBlock<Storage>;
         if (g % 3 != 1) continue;
         Draw draw(seed);
         for (Index i = 0; i < kBlockRows * kColumns; ++i) {
@@ -36,8 +36,8 @@ struct Panel {
       }
     }
   }
-  WeightBlock<Storage>* data() { return blocks.data(); }
-  std::vector<WeightBlock<Storage>> blocks;
+  StorageBlock<Storage>* data() { return blocks.data(); }
+  std::vector<StorageBlock<Storage>> blocks;
 };
 
 /// m rows of `groups` groups, the last one not full; rows 2, 5, ... are of one sign and all as large as can
@@ -65,7 +65,7 @@ struct Rows {
 
 /// The sum as documented, in long double, of what the path itself reads.
 template <class Group>
-bool admits(float got, const std::vector<Group>& row, const WeightBlock<BFloat16>* panel, Index groups,
+bool admits(float got, const std::vector<Group>& row, const StorageBlock<BFloat16>* panel, Index groups,
             Index c) {
   long double value = 0, magnitude = 0;
   for (Index k = 0; k < groups * kBlockRows; ++k) {
@@ -80,7 +80,7 @@ bool admits(float got, const std::vector<Group>& row, const WeightBlock<BFloat16
   return within(got, value, gamma<float>(groups * kBlockRows + 2) * magnitude + n * kTiny<float>);
 }
 template <class Group, class Storage>
-bool admits(float got, const std::vector<Group>& row, const WeightBlock<Storage>* panel, Index groups,
+bool admits(float got, const std::vector<Group>& row, const StorageBlock<Storage>* panel, Index groups,
             Index c) {
   long double value = 0, magnitude = 0;
   for (Index g = 0; g < groups; ++g) {

@@ -36,7 +36,7 @@ bool last_intact(const std::vector<Group>& groups) {
 
 template <class Arch, class Storage>
 void check_codes() {
-  constexpr int kOffset = WeightBlock<Storage>::kOffset;
+  constexpr int kOffset = StorageBlock<Storage>::kOffset;
   for (const double size : {1.0, 1e30, 3e38, 1e-30}) {
     for (const Index count : kCounts) {
       for (Index shift = 0; shift < 4; ++shift) {

@@ -3,9 +3,9 @@
 
 #include <Eigen/Core>
 
-#include "moe/expert/glu.hpp"
+#include "moe/expert/bank/glu.hpp"
 #include "moe/kernel/activation.hpp"
-#include "moe/router/top_k.hpp"
+#include "moe/router/named/top_k.hpp"
 #include "support/catch.hpp"
 
 TEST_CASE("the routes of a layer, handed in, give its bits in any order", "[layer][smoke]") {

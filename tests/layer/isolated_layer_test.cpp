@@ -3,8 +3,8 @@
 
 #include <Eigen/Core>
 
-#include "moe/expert/zero_computation.hpp"
-#include "moe/router/expert_choice.hpp"
+#include "moe/expert/bank/zero_computation.hpp"
+#include "moe/router/kind/expert_choice.hpp"
 #include "support/catch.hpp"
 
 TEST_CASE("an isolated layer runs per segment and refuses calls without", "[layer][smoke]") {

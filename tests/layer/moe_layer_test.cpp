@@ -7,12 +7,15 @@
 #include <unsupported/Eigen/CXX11/Tensor>
 #include <vector>
 
-#include "moe/core/pool_executor.hpp"
-#include "moe/expert/glu.hpp"
+#include "moe/executor/pool.hpp"
+#include "moe/expert/bank/glu.hpp"
 #include "moe/kernel/activation.hpp"
-#include "moe/layer/latent_frame.hpp"
-#include "moe/router/expert_choice.hpp"
-#include "moe/router/top_k.hpp"
+#include "moe/layer/frame/latent.hpp"
+#include "moe/layer/shared/none.hpp"
+#include "moe/layer/shared/shared_experts.hpp"
+#include "moe/plan/capacity/dropless.hpp"
+#include "moe/router/kind/expert_choice.hpp"
+#include "moe/router/named/top_k.hpp"
 #include "support/catch.hpp"
 
 namespace {

@@ -3,12 +3,12 @@
 #include <random>
 #include <vector>
 
-#include "moe/core/pool_executor.hpp"
-#include "moe/expert/composite.hpp"
-#include "moe/expert/glu.hpp"
-#include "moe/expert/zero_computation.hpp"
+#include "moe/executor/pool.hpp"
+#include "moe/expert/bank/composite.hpp"
+#include "moe/expert/bank/glu.hpp"
+#include "moe/expert/bank/zero_computation.hpp"
 #include "moe/layer/moe_layer.hpp"
-#include "moe/router/top_k.hpp"
+#include "moe/router/named/top_k.hpp"
 #include "support/catch.hpp"
 
 namespace {

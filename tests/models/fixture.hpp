@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "moe/io/checkpoint.hpp"
-#include "moe/models/load_layer.hpp"
+#include "moe/models/file/load_layer.hpp"
 
 MOE_NAMESPACE_BEGIN
 namespace models::impl {

@@ -7,7 +7,8 @@
 #include <vector>
 
 #include "models/differentiated.hpp"
-#include "moe/models/any_layer.hpp"
+#include "moe/models/any/any_layer.hpp"
+#include "moe/router/weighting/gather.hpp"
 
 namespace test {
 

@@ -1,4 +1,4 @@
-#include "moe/plan/capacity.hpp"
+#include "moe/plan/capacity/dropless.hpp"
 
 #include <array>
 #include <limits>
@@ -6,6 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "moe/plan/capacity/fixed.hpp"
+#include "moe/plan/capacity/place_limit.hpp"
+#include "moe/plan/concept.hpp"
 #include "support/archetypes.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "moe/plan/capacity/dropless.hpp"
+#include "moe/plan/capacity/fixed.hpp"
 #include "support/archetypes.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"

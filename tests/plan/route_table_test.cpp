@@ -3,6 +3,7 @@
 #include <cstring>
 #include <string>
 
+#include "moe/plan/losses.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 #include "support/route_tables.hpp"
@@ -40,7 +41,7 @@ TEST_CASE("RouteTable: filled by token", "[plan]") {
   const test::Choices<float> choices = {{{2, 0.75f}, {0, 0.25f}}, {}, {{1, 1.0f}}, {}};
   const test::OwnedTable<float> owner(choices, 3);
   const Table& table = owner.table;
-  CHECK((table.tokens == 4 && table.experts == 3 && table.capacity == 3));
+  CHECK((table.tokens == 4 && table.experts == 3 && table.room == 3));
   CHECK(table.pairs() == 3);
   for (Index t = 0; t < 4; ++t) {
     CHECK(table.count(t) == static_cast<Index>(choices[static_cast<std::size_t>(t)].size()));

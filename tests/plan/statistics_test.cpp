@@ -5,6 +5,8 @@
 #include <random>
 #include <string>
 
+#include "moe/plan/capacity/dropless.hpp"
+#include "moe/plan/capacity/fixed.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 #include "support/route_tables.hpp"

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <map>
 
-#include "moe/core/pool_executor.hpp"
+#include "moe/executor/pool.hpp"
 #include "support/catch.hpp"
 #include "support/random_spec.hpp"
 

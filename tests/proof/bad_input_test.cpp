@@ -4,13 +4,15 @@
 #include <cmath>
 #include <limits>
 
-#include "moe/expert/glu.hpp"
+#include "moe/expert/bank/glu.hpp"
 #include "moe/kernel/activation.hpp"
 #include "moe/layer/forward_experts.hpp"
 #include "moe/layer/moe_layer.hpp"
-#include "moe/router/expert_choice.hpp"
-#include "moe/router/hash.hpp"
-#include "moe/router/top_k.hpp"
+#include "moe/plan/capacity/fixed.hpp"
+#include "moe/router/hash_table.hpp"
+#include "moe/router/kind/expert_choice.hpp"
+#include "moe/router/kind/hash.hpp"
+#include "moe/router/named/top_k.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 

@@ -2,7 +2,7 @@
 #include <array>
 #include <cmath>
 
-#include "moe/core/pool_executor.hpp"
+#include "moe/executor/pool.hpp"
 #include "support/catch.hpp"
 #include "support/random_spec.hpp"
 

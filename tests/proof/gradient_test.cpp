@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "moe/core/pool_executor.hpp"
+#include "moe/executor/pool.hpp"
 #include "support/catch.hpp"
 #include "support/pairwise.hpp"
 #include "support/random_spec.hpp"

@@ -3,9 +3,9 @@
 #include <cstring>
 #include <unsupported/Eigen/CXX11/ThreadPool>
 
-#include "moe/core/eigen_executor.hpp"
-#include "moe/core/openmp_executor.hpp"
-#include "moe/core/pool_executor.hpp"
+#include "moe/executor/eigen.hpp"
+#include "moe/executor/openmp.hpp"
+#include "moe/executor/pool.hpp"
 #include "support/catch.hpp"
 #include "support/random_spec.hpp"
 

@@ -1,14 +1,16 @@
 // What must hold for every layer, whatever its numbers: laws between layers rather than values.
 #include <cmath>
 
-#include "moe/expert/glu.hpp"
-#include "moe/expert/mlp.hpp"
-#include "moe/expert/zero_computation.hpp"
+#include "moe/expert/bank/glu.hpp"
+#include "moe/expert/bank/mlp.hpp"
+#include "moe/expert/bank/zero_computation.hpp"
 #include "moe/kernel/activation.hpp"
 #include "moe/layer/moe_layer.hpp"
-#include "moe/router/expert_choice.hpp"
-#include "moe/router/relu.hpp"
-#include "moe/router/top_k.hpp"
+#include "moe/plan/capacity/fixed.hpp"
+#include "moe/router/kind/expert_choice.hpp"
+#include "moe/router/named/relu.hpp"
+#include "moe/router/named/top_k.hpp"
+#include "moe/router/weighting/gather.hpp"
 #include "support/catch.hpp"
 #include "support/random_spec.hpp"
 

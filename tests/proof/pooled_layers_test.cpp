@@ -2,7 +2,7 @@
 // bear).
 #include <cstring>
 
-#include "moe/core/pool_executor.hpp"
+#include "moe/executor/pool.hpp"
 #include "support/catch.hpp"
 #include "support/random_spec.hpp"
 

@@ -1,10 +1,16 @@
-#include "moe/router/score.hpp"
+#include "moe/router/score/concept.hpp"
 
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include "moe/core/random.hpp"
+#include "moe/router/score/elementwise.hpp"
+#include "moe/router/score/identity.hpp"
+#include "moe/router/score/relu.hpp"
+#include "moe/router/score/sigmoid.hpp"
+#include "moe/router/score/softmax.hpp"
+#include "moe/router/score/sqrt_softplus.hpp"
 #include "support/catch.hpp"
 
 namespace {

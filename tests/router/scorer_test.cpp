@@ -1,6 +1,6 @@
-#include "moe/router/scorer.hpp"
+#include "moe/router/scorer/concept.hpp"
 
-#include "moe/router/linear_scorer.hpp"
+#include "moe/router/scorer/linear.hpp"
 #include "support/router_archetype.hpp"
 #include "support/router_laws.hpp"
 

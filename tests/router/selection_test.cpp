@@ -1,4 +1,4 @@
-#include "moe/router/selection.hpp"
+#include "moe/router/selection/concept.hpp"
 
 #include <algorithm>
 #include <limits>
@@ -7,6 +7,9 @@
 #include <vector>
 
 #include "moe/core/random.hpp"
+#include "moe/router/selection/group_limited.hpp"
+#include "moe/router/selection/positive.hpp"
+#include "moe/router/selection/top_k.hpp"
 #include "support/catch.hpp"
 
 namespace {

@@ -1,10 +1,13 @@
-#include "moe/router/weighting.hpp"
+#include "moe/router/weighting/concept.hpp"
 
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include "moe/core/random.hpp"
+#include "moe/router/weighting/gather.hpp"
+#include "moe/router/weighting/sigmoid.hpp"
+#include "moe/router/weighting/softmax.hpp"
 #include "support/catch.hpp"
 
 namespace {

@@ -8,14 +8,15 @@
 #include <variant>
 
 #include "moe/core/executor.hpp"
-#include "moe/expert/composite.hpp"
-#include "moe/expert/glu.hpp"
-#include "moe/expert/mlp.hpp"
-#include "moe/expert/shared.hpp"
-#include "moe/expert/zero_computation.hpp"
-#include "moe/layer/frame.hpp"
-#include "moe/layer/latent_frame.hpp"
-#include "moe/layer/output_bias.hpp"
+#include "moe/expert/bank/composite.hpp"
+#include "moe/expert/bank/glu.hpp"
+#include "moe/expert/bank/mlp.hpp"
+#include "moe/expert/bank/zero_computation.hpp"
+#include "moe/layer/frame/identity.hpp"
+#include "moe/layer/frame/latent.hpp"
+#include "moe/layer/frame/output_bias.hpp"
+#include "moe/layer/shared/none.hpp"
+#include "moe/layer/shared/shared_experts.hpp"
 #include "moe/router/concept.hpp"
 
 namespace test {

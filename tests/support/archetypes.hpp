@@ -3,7 +3,7 @@
 #pragma once
 
 #include "moe/core/executor.hpp"
-#include "moe/plan/capacity.hpp"
+#include "moe/plan/concept.hpp"
 
 namespace test {
 

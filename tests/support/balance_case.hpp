@@ -7,7 +7,7 @@
 #include <numeric>
 #include <vector>
 
-#include "moe/router/balancing.hpp"
+#include "moe/router/balance/concept.hpp"
 #include "support/router_laws.hpp"
 
 namespace test {

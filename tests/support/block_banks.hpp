@@ -7,12 +7,12 @@
 #include <string>
 #include <vector>
 
-#include "moe/expert/composite.hpp"
-#include "moe/expert/glu.hpp"
-#include "moe/expert/mlp.hpp"
-#include "moe/expert/zero_computation.hpp"
+#include "moe/expert/bank/composite.hpp"
+#include "moe/expert/bank/glu.hpp"
+#include "moe/expert/bank/mlp.hpp"
+#include "moe/expert/bank/zero_computation.hpp"
 #include "moe/kernel/activation.hpp"
-#include "moe/weights/storage.hpp"
+#include "moe/storage/storage.hpp"
 
 namespace test {
 

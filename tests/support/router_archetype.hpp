@@ -3,7 +3,9 @@
 #pragma once
 
 #include "moe/core/buffer.hpp"
-#include "moe/router/token_choice.hpp"
+#include "moe/router/kind/token_choice.hpp"
+#include "moe/router/weighting/concept.hpp"
+#include "moe/storage/parameter.hpp"
 
 namespace test {
 

@@ -17,7 +17,7 @@
 #include "moe/core/random.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/router/concept.hpp"
-#include "moe/weights/parameter.hpp"
+#include "moe/storage/parameter.hpp"
 #include "support/catch.hpp"
 
 namespace test {

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "moe/core/input.hpp"
-#include "moe/layer/values.hpp"
-#include "moe/weights/parameter.hpp"
+#include "moe/layer/call/output.hpp"
+#include "moe/storage/parameter.hpp"
 #include "support/any_policies.hpp"
 #include "support/naive_layer.hpp"
 

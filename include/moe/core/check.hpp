@@ -42,6 +42,10 @@ struct size_error : std::overflow_error {
 struct state_error : std::logic_error {
   using std::logic_error::logic_error;
 };
+/// A file cannot be opened, read, written or renamed.
+struct file_error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 /// Bytes that are not what they claim to be (saved parameters, checkpoints).
 struct format_error : std::runtime_error {
   using std::runtime_error::runtime_error;

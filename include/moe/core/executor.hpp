@@ -1,6 +1,6 @@
 // Who runs the tiles. The library starts no thread by itself: a call gets an executor, and its result does
-// not depend on which. Adapters: PoolExecutor (core/pool_executor.hpp), OpenMpExecutor
-// (core/openmp_executor.hpp), EigenExecutor (core/eigen_executor.hpp).
+// not depend on which. Adapters: PoolExecutor (executor/pool.hpp), OpenMpExecutor
+// (executor/openmp.hpp), EigenExecutor (executor/eigen.hpp).
 #pragma once
 
 #include <concepts>

@@ -59,7 +59,7 @@ concept ExpertBank = std::move_constructible<B> &&
 /// `Tape` holds what backward needs; `Gradients` mirrors the parameters. A null gradients pointer means
 /// frozen. visit_parameters(gradients, f) calls f(Parameter<Real>) for every named parameter,
 /// visit_storage(gradients, f) calls f(name, values, gradients, n) for every flat range
-/// (weights/parameter.hpp).
+/// (storage/parameter.hpp).
 template <class B>
 concept TrainableExpertBank = ExpertBank<B> && std::default_initializable<typename B::Tape> &&
     requires(const B& bank, const RowBatch<typename B::Real>& batch, const RowSink<typename B::Real>& sink,

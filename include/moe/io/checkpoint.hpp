@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "moe/core/check.hpp"
-#include "moe/io/json.hpp"
-#include "moe/io/safetensors.hpp"
+#include "moe/io/json/json.hpp"
+#include "moe/io/safetensors/reader.hpp"
 
 MOE_NAMESPACE_BEGIN
 namespace io {

@@ -22,7 +22,7 @@
 #include "moe/io/quantised.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/number_format.hpp"
-#include "moe/weights/packed_blocks.hpp"
+#include "moe/storage/packed_blocks.hpp"
 
 MOE_NAMESPACE_BEGIN
 namespace io {
@@ -212,7 +212,7 @@ bool repack_expert(Bank& bank, const Source& source, Index e) {
     return false;
   } else {
     using Scale = GroupScale<Storage>;
-    constexpr int kBits = WeightBlock<Storage>::kLargest == 127 ? 8 : 4;
+    constexpr int kBits = StorageBlock<Storage>::kLargest == 127 ? 8 : 4;
     constexpr DType kScale = std::is_same_v<Scale, BFloat16> ? DType::BF16 : DType::F16;
     TypedGroups<Scale> matrix[kMatrices<Bank>];
     for (Index m = 0; m < kMatrices<Bank>; ++m) {

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "moe/core/check.hpp"
-#include "moe/io/text.hpp"
+#include "moe/io/file/text.hpp"
 
 MOE_NAMESPACE_BEGIN
 namespace io {

@@ -12,9 +12,9 @@
 #include "moe/core/check.hpp"
 #include "moe/core/view.hpp"
 #include "moe/io/checkpoint.hpp"
+#include "moe/io/file/tensor.hpp"
 #include "moe/io/layout.hpp"
 #include "moe/io/quantised.hpp"
-#include "moe/io/tensor.hpp"
 
 MOE_NAMESPACE_BEGIN
 namespace io {

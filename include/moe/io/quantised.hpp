@@ -7,7 +7,7 @@
 #include <variant>
 
 #include "moe/core/types.hpp"
-#include "moe/io/dtype.hpp"
+#include "moe/io/file/dtype.hpp"
 
 MOE_NAMESPACE_BEGIN
 namespace io {

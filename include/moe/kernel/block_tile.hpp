@@ -2,7 +2,7 @@
 #pragma once
 
 #include "moe/kernel/row_group.hpp"
-#include "moe/kernel/weight_block.hpp"
+#include "moe/kernel/storage_block.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -20,7 +20,7 @@ inline constexpr Index kBlockTileRows = impl::BlockShape<impl::BlockPath<Arch, S
 /// of the panel at fetch.at, which has as many blocks (fetch.pitch is not used).
 template <class Arch, class Storage>
 inline void block_tile(const RowGroup<Arch, Storage>* const* rows, Index m, Index groups,
-                       const WeightBlock<Storage>* panel, float* tile,
+                       const StorageBlock<Storage>* panel, float* tile,
                        const PanelFetch& fetch = {}) noexcept {
   MOE_ASSERT(m >= 1 && m <= (kBlockTileRows<Arch, Storage>));
   MOE_ASSERT(groups >= 0);

@@ -1,5 +1,5 @@
 // The shape every matrix kernel agrees on: weights in column panels. A panel is [rows][kPanel] contiguous,
-// its rows two cache lines long; kernel/gemm_tile.hpp multiplies with it, weights/packed_matrix.hpp stores
+// its rows two cache lines long; kernel/gemm_tile.hpp multiplies with it, storage/packed_matrix.hpp stores
 // it.
 #pragma once
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "moe/layer/moe_layer.hpp"
-#include "moe/router/given.hpp"
+#include "moe/router/kind/given.hpp"
 
 MOE_NAMESPACE_BEGIN
 

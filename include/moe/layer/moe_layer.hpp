@@ -10,15 +10,17 @@
 #include "moe/combine/weighted_sum.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/core/input.hpp"
-#include "moe/dispatch/gather.hpp"
+#include "moe/core/part_traits.hpp"
+#include "moe/dispatch/row_pointers.hpp"
 #include "moe/expert/concept.hpp"
-#include "moe/expert/shared.hpp"
 #include "moe/kernel/panel.hpp"
-#include "moe/layer/frame.hpp"
-#include "moe/layer/input_checks.hpp"
-#include "moe/layer/part_traits.hpp"
-#include "moe/layer/values.hpp"
-#include "moe/plan/capacity.hpp"
+#include "moe/layer/call/checks.hpp"
+#include "moe/layer/call/output.hpp"
+#include "moe/layer/call/stored_input.hpp"
+#include "moe/layer/frame/identity.hpp"
+#include "moe/layer/shared/none.hpp"
+#include "moe/plan/capacity/dropless.hpp"
+#include "moe/plan/concept.hpp"
 #include "moe/plan/dispatch_plan.hpp"
 #include "moe/plan/statistics.hpp"
 #include "moe/router/concept.hpp"
@@ -43,7 +45,7 @@ class MoeLayer {
       "measure(arena, pairs, concurrency) and forward(batch, sink, arena, executor): docs/add_an_expert.md");
   static_assert(CapacityPolicy<C>,
                 "moe: C is not a CapacityPolicy; it needs coupling, measure(arena, pairs, experts) and "
-                "limit(table, segments, keep, arena): moe/plan/capacity.hpp");
+                "limit(table, segments, keep, arena): moe/plan/capacity/fixed.hpp");
   static_assert(std::is_same_v<typename RouterType::Real, typename Bank::Real>,
                 "moe: router and experts must compute in the same type");
 

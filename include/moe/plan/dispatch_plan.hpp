@@ -1,4 +1,4 @@
-// Stage 2/5 plan. In: RouteTable (by token). Out: DispatchPlan (by expert). Next: moe/dispatch/gather.hpp
+// Stage 2/5 plan. In: RouteTable. Out: DispatchPlan, by expert. Next: moe/dispatch/row_pointers.hpp
 // A stable counting sort: within an expert, tokens ascend. Every id and weight is checked here, whoever made
 // it.
 #pragma once
@@ -8,7 +8,7 @@
 #include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/kernel/finite.hpp"
-#include "moe/plan/capacity.hpp"
+#include "moe/plan/concept.hpp"
 #include "moe/plan/route_table.hpp"
 
 MOE_NAMESPACE_BEGIN

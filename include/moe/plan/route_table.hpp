@@ -1,40 +1,11 @@
 // The router's result: for every token the experts it goes to and with which weight.
 #pragma once
 
-#include "moe/core/check.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
+#include "moe/plan/losses.hpp"
 
 MOE_NAMESPACE_BEGIN
-
-/// Auxiliary losses of one call, coefficients applied: what is added to the task's loss.
-class AuxiliaryLosses {
- public:
-  struct Entry {
-    const char* name;
-    double value;
-  };
-  static constexpr int kMost = 8;
-
-  /// Throws config_error for more than kMost entries.
-  void add(const char* name, double value) {
-    if (count_ == kMost)
-      fail<config_error>("auxiliary losses: expected at most ", kMost, ", got one more: ", name);
-    entry_[count_++] = {name, value};
-  }
-  void clear() noexcept { count_ = 0; }
-  double total() const noexcept {
-    double sum = 0;
-    for (int i = 0; i < count_; ++i) sum += entry_[i].value;
-    return sum;
-  }
-  const Entry* begin() const noexcept { return entry_; }
-  const Entry* end() const noexcept { return entry_ + count_; }
-
- private:
-  Entry entry_[kMost] = {};
-  int count_ = 0;
-};
 
 /// Pairs (expert, weight) by token, a token's first choice first (CSR). Every token has 0 to E pairs, no
 /// expert twice. Pairs of experts that cost nothing and return nothing are elided: counted, not stored.
@@ -47,7 +18,7 @@ struct RouteTable {
   ExpertId* expert = nullptr;  // [P]
   Real* weight = nullptr;      // [P] normalised and scaled combine weight
   bool* spoiled = nullptr;     // [T] rows isolated for NaN, +inf or all-masked logits; their output is NaN
-  Index capacity = 0;          // room for pairs
+  Index room = 0;              // for pairs
   Index elided = 0;            // pairs of null experts
   AuxiliaryLosses losses{};
 
@@ -59,7 +30,7 @@ struct RouteTable {
     RouteTable table;
     table.tokens = tokens;
     table.experts = experts;
-    table.capacity = max_pairs;
+    table.room = max_pairs;
     table.offsets = arena.take<Index>(tokens + 1);
     table.expert = arena.take<ExpertId>(max_pairs);
     table.weight = arena.take<Real>(max_pairs);
@@ -79,7 +50,7 @@ struct RouteTable {
   /// Filling: for t ascending, begin_token(t), then push(t, ...) for its pairs, first choice first.
   void begin_token(Index t) noexcept { offsets[t + 1] = offsets[t]; }
   void push(Index t, ExpertId e, Real w) noexcept {
-    MOE_ASSERT(offsets[t + 1] < capacity);
+    MOE_ASSERT(offsets[t + 1] < room);
     expert[offsets[t + 1]] = e;
     weight[offsets[t + 1]] = w;
     ++offsets[t + 1];

@@ -1,5 +1,5 @@
 // Stage 1/5 route. In: RouterInput. Out: RouteTable. Next: moe/plan/dispatch_plan.hpp
-// What a router is. Most are compositions: see router/token_choice.hpp.
+// What a router is. Most are compositions: see router/kind/token_choice.hpp.
 #pragma once
 
 #include <concepts>

@@ -1,7 +1,7 @@
 // A program that uses the component io: writes a tensor, reads it back.
 #include <cstdio>
 
-#include "moe/io/safetensors_writer.hpp"
+#include "moe/io/safetensors/writer.hpp"
 
 int main() {
   const float values[] = {1, 2, 3};

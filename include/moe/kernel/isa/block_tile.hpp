@@ -179,7 +179,7 @@ MOE_ALWAYS_INLINE void pair_step(const BFloat16* const* row, Index k, const BFlo
 }
 
 template <class Arch, int kVectors, std::size_t... R, std::size_t... V, std::size_t... I>
-MOE_NOINLINE void block_pass(const Bf16Group* const* rows, Index groups, const WeightBlock<BFloat16>* panel,
+MOE_NOINLINE void block_pass(const Bf16Group* const* rows, Index groups, const StorageBlock<BFloat16>* panel,
                              Index column, float* tile, FetchCursor fetch, std::index_sequence<R...>,
                              std::index_sequence<V...> vectors, std::index_sequence<I...> all) noexcept {
   using B = Batch<float, Arch>;
@@ -207,7 +207,7 @@ MOE_ALWAYS_INLINE void quad_step(const CodeGroup* const* row, Index g, Index k, 
 /// Steps 2 pair and 2 pair + 1 of the 8 quads of a group.
 template <class Arch, int kVectors, class Scale, class Words, std::size_t... V, std::size_t... I>
 MOE_ALWAYS_INLINE void two_quads(const CodeGroup* const* row, Index g, Index pair,
-                                 const WeightBlock<Int8Groups<Scale>>& block, Index column, Words* dot,
+                                 const StorageBlock<Int8Groups<Scale>>& block, Index column, Words* dot,
                                  std::index_sequence<V...>, std::index_sequence<I...> all) noexcept {
   using B = Batch<float, Arch>;
   for (Index quad = 2 * pair; quad < 2 * pair + 2; ++quad) {
@@ -218,7 +218,7 @@ MOE_ALWAYS_INLINE void two_quads(const CodeGroup* const* row, Index g, Index pai
 }
 template <class Arch, int kVectors, class Scale, class Words, std::size_t... V, std::size_t... I>
 MOE_ALWAYS_INLINE void two_quads(const CodeGroup* const* row, Index g, Index pair,
-                                 const WeightBlock<Int4Groups<Scale>>& block, Index column, Words* dot,
+                                 const StorageBlock<Int4Groups<Scale>>& block, Index column, Words* dot,
                                  std::index_sequence<V...>, std::index_sequence<I...> all) noexcept {
   using B = Batch<float, Arch>;
   const Words both[] = {load_vector<Words>(&block.quads[pair][column + static_cast<Index>(V * B::size)])...};
@@ -231,7 +231,7 @@ MOE_ALWAYS_INLINE void two_quads(const CodeGroup* const* row, Index g, Index pai
 }
 
 template <class Arch, int kVectors, class Storage, std::size_t... R, std::size_t... V, std::size_t... I>
-MOE_NOINLINE void block_pass(const CodeGroup* const* rows, Index groups, const WeightBlock<Storage>* panel,
+MOE_NOINLINE void block_pass(const CodeGroup* const* rows, Index groups, const StorageBlock<Storage>* panel,
                              Index column, float* tile, FetchCursor fetch, std::index_sequence<R...>,
                              std::index_sequence<V...> vectors, std::index_sequence<I...> all) noexcept {
   using B = Batch<float, Arch>;
@@ -261,13 +261,13 @@ MOE_NOINLINE void block_pass(const CodeGroup* const* rows, Index groups, const W
 }
 
 template <class Row, class Storage, class Arch>
-void block_tile(const Row* const* rows, Index m, Index groups, const WeightBlock<Storage>* panel, float* tile,
-                const PanelFetch& fetch, Bf16Dot<Arch>) noexcept {
+void block_tile(const Row* const* rows, Index m, Index groups, const StorageBlock<Storage>* panel,
+                float* tile, const PanelFetch& fetch, Bf16Dot<Arch>) noexcept {
   tile_of_blocks<Bf16Dot<Arch>, Arch>(rows, m, groups, panel, tile, fetch);
 }
 template <class Row, class Storage, class Arch>
-void block_tile(const Row* const* rows, Index m, Index groups, const WeightBlock<Storage>* panel, float* tile,
-                const PanelFetch& fetch, ByteDot<Arch>) noexcept {
+void block_tile(const Row* const* rows, Index m, Index groups, const StorageBlock<Storage>* panel,
+                float* tile, const PanelFetch& fetch, ByteDot<Arch>) noexcept {
   tile_of_blocks<ByteDot<Arch>, Arch>(rows, m, groups, panel, tile, fetch);
 }
 

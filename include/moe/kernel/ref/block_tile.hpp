@@ -8,7 +8,7 @@
 #include "moe/kernel/arch.hpp"
 #include "moe/kernel/panel.hpp"
 #include "moe/kernel/ref/gemm_tile.hpp"
-#include "moe/kernel/weight_block.hpp"
+#include "moe/kernel/storage_block.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -24,8 +24,8 @@ struct FloatGroup {
   float x[kBlockRows];
 };
 
-/// A group of a row in 8 bits: number = code * scale; start = -WeightBlock::kOffset * sum of the codes, which
-/// makes up for the offset of the stored weights.
+/// A group of a row in 8 bits: number = code * scale; start = -StorageBlock::kOffset * sum of the codes,
+/// which makes up for the offset of the stored weights.
 struct CodeGroup {
   std::int8_t codes[kBlockRows];
   float scale;
@@ -84,7 +84,7 @@ void prepare_group(const float* x, Index count, CodeGroup& group, Storage, refer
     sum += code;
   }
   group.scale = scale.from_codes;
-  group.start = -WeightBlock<Storage>::kOffset * sum;
+  group.start = -StorageBlock<Storage>::kOffset * sum;
 }
 
 template <class Row, class Storage>
@@ -96,7 +96,7 @@ void prepare_row(const float* x, Index count, Row* groups, Storage storage, refe
 }
 
 inline void block_tile(const FloatGroup* const* rows, Index m, Index groups,
-                       const WeightBlock<BFloat16>* panel, float* tile, const PanelFetch&,
+                       const StorageBlock<BFloat16>* panel, float* tile, const PanelFetch&,
                        reference_arch) noexcept {
   for (Index i = 0; i < m; ++i) {
     float* const sums = tile + i * kPanel<float>;
@@ -112,7 +112,7 @@ inline void block_tile(const FloatGroup* const* rows, Index m, Index groups,
 }
 
 template <class Storage>
-void block_tile(const CodeGroup* const* rows, Index m, Index groups, const WeightBlock<Storage>* panel,
+void block_tile(const CodeGroup* const* rows, Index m, Index groups, const StorageBlock<Storage>* panel,
                 float* tile, const PanelFetch&, reference_arch) noexcept {
   for (Index i = 0; i < m; ++i) {
     float* const sums = tile + i * kPanel<float>;

@@ -68,7 +68,7 @@ MOE_ALWAYS_INLINE Words widen_scales(const Float16* scales) noexcept {
 
 /// One or the other k of a pair, kLanes columns from `column` on.
 template <Index kLanes, int kOfTwo>
-MOE_ALWAYS_INLINE auto widen_pair(const WeightBlock<BFloat16>& block, Index pair, Index column) noexcept {
+MOE_ALWAYS_INLINE auto widen_pair(const StorageBlock<BFloat16>& block, Index pair, Index column) noexcept {
   using Words = typename Lanes<kLanes>::Words;
   const Words both = load_vector<Words>(&block.pairs[pair][column]);
   return std::bit_cast<typename Lanes<kLanes>::Floats>(kOfTwo == 0 ? both << 16 : both & 0xFFFF0000);
@@ -88,7 +88,7 @@ struct BlockShape<Arch, BFloat16> : TileShape<Arch, float> {
 };
 
 template <class Arch, int kVectors, std::size_t... R, std::size_t... V, std::size_t... I>
-MOE_NOINLINE void block_pass(const FloatGroup* const* rows, Index groups, const WeightBlock<BFloat16>* panel,
+MOE_NOINLINE void block_pass(const FloatGroup* const* rows, Index groups, const StorageBlock<BFloat16>* panel,
                              Index column, float* tile, FetchCursor fetch, std::index_sequence<R...>,
                              std::index_sequence<V...>, std::index_sequence<I...>) noexcept {
   using B = Batch<float, Arch>;
@@ -117,7 +117,7 @@ MOE_NOINLINE void block_pass(const FloatGroup* const* rows, Index groups, const 
 
 /// Lanes of stored codes k = 4 quad + kByte, as floats.
 template <Index kLanes, int kByte, class Scale>
-MOE_ALWAYS_INLINE auto widen_codes(const WeightBlock<Int8Groups<Scale>>& block, Index quad,
+MOE_ALWAYS_INLINE auto widen_codes(const StorageBlock<Int8Groups<Scale>>& block, Index quad,
                                    Index column) noexcept {
   using L = Lanes<kLanes>;
   const auto four = load_vector<typename L::Words>(&block.quads[quad][column]);
@@ -125,7 +125,7 @@ MOE_ALWAYS_INLINE auto widen_codes(const WeightBlock<Int8Groups<Scale>>& block, 
   return __builtin_convertvector(std::bit_cast<typename L::Ints>(code), typename L::Floats);
 }
 template <Index kLanes, int kByte, class Scale>
-MOE_ALWAYS_INLINE auto widen_codes(const WeightBlock<Int4Groups<Scale>>& block, Index quad,
+MOE_ALWAYS_INLINE auto widen_codes(const StorageBlock<Int4Groups<Scale>>& block, Index quad,
                                    Index column) noexcept {
   using L = Lanes<kLanes>;
   const auto four = load_vector<typename L::Words>(&block.quads[quad / 2][column]);
@@ -147,7 +147,7 @@ MOE_ALWAYS_INLINE void code_step(const FloatCodeGroup* const* row, Index g, cons
 /// The sums live in the tile: a group's integer sums take the registers.
 template <class Arch, int kVectors, class Storage, std::size_t... R, std::size_t... V, std::size_t... I>
 MOE_NOINLINE void block_pass(const FloatCodeGroup* const* rows, Index groups,
-                             const WeightBlock<Storage>* panel, Index column, float* tile, FetchCursor fetch,
+                             const StorageBlock<Storage>* panel, Index column, float* tile, FetchCursor fetch,
                              std::index_sequence<R...>, std::index_sequence<V...> vectors,
                              std::index_sequence<I...> all) noexcept {
   using B = Batch<float, Arch>;
@@ -178,7 +178,7 @@ MOE_NOINLINE void block_pass(const FloatCodeGroup* const* rows, Index groups,
 /// Whole panels for m rows, in passes of as many columns as the registers hold. Path: as in BlockShape; Arch:
 /// whose vectors.
 template <class Path, class Arch, class Row, class Storage>
-void tile_of_blocks(const Row* const* rows, Index m, Index groups, const WeightBlock<Storage>* panel,
+void tile_of_blocks(const Row* const* rows, Index m, Index groups, const StorageBlock<Storage>* panel,
                     float* tile, const PanelFetch& fetch) noexcept {
   using Shape = BlockShape<Path, Storage>;
   constexpr Index kLanes = static_cast<Index>(Batch<float, Arch>::size);
@@ -200,8 +200,8 @@ void tile_of_blocks(const Row* const* rows, Index m, Index groups, const WeightB
 
 template <class Row, class Storage, class Arch>
 requires SimdArch<Arch>
-void block_tile(const Row* const* rows, Index m, Index groups, const WeightBlock<Storage>* panel, float* tile,
-                const PanelFetch& fetch, Arch) noexcept {
+void block_tile(const Row* const* rows, Index m, Index groups, const StorageBlock<Storage>* panel,
+                float* tile, const PanelFetch& fetch, Arch) noexcept {
   tile_of_blocks<Arch, Arch>(rows, m, groups, panel, tile, fetch);
 }
 

@@ -95,7 +95,7 @@ MOE_ALWAYS_INLINE void prepare_whole_group(const float* x, Group& group, Storage
   }
   group.scale = scale.from_codes;
   group.start =
-      static_cast<decltype(group.start)>(-WeightBlock<Storage>::kOffset * sum_of_lanes<kLanes>(sum));
+      static_cast<decltype(group.start)>(-StorageBlock<Storage>::kOffset * sum_of_lanes<kLanes>(sum));
 }
 
 /// The bits of floats rounded to bf16, in the upper halves of the words.

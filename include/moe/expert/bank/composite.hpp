@@ -1,0 +1,211 @@
+// Several banks behind one range of expert ids: the first bank's experts first. Each bank gets the slots of
+// its own experts, with offsets from 0; no row is copied.
+#pragma once
+
+#include <cstddef>
+#include <limits>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "moe/core/check.hpp"
+#include "moe/core/executor.hpp"
+#include "moe/core/types.hpp"
+#include "moe/core/workspace.hpp"
+#include "moe/expert/concept.hpp"
+#include "moe/storage/parameter.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+namespace impl {
+
+struct NotTrainable {};
+
+template <class B>
+struct TrainingTypes {
+  using Tape = NotTrainable;
+  using Gradients = NotTrainable;
+};
+template <TrainableExpertBank B>
+struct TrainingTypes<B> {
+  using Tape = typename B::Tape;
+  using Gradients = typename B::Gradients;
+};
+
+}  // namespace impl
+
+/// Trainable if all its banks are; then they also take visit_parameters(gradients, f, first_id). Parameter
+/// names have the composite's ids, names of flat ranges the ids of their bank ("experts.0-7.gate_up"), which
+/// keeps them apart.
+template <ExpertBank First, ExpertBank... Rest>
+class Composite {
+  static constexpr std::size_t kBanks = 1 + sizeof...(Rest);
+  static constexpr bool kTrainable = TrainableExpertBank<First> && (TrainableExpertBank<Rest> && ...);
+
+ public:
+  using Real = typename First::Real;
+  static_assert((std::is_same_v<typename Rest::Real, Real> && ...),
+                "moe: the banks of a composite must compute in the same type");
+
+  struct Tape {
+    std::tuple<typename impl::TrainingTypes<First>::Tape, typename impl::TrainingTypes<Rest>::Tape...> bank;
+  };
+  struct Gradients {
+    std::tuple<typename impl::TrainingTypes<First>::Gradients,
+               typename impl::TrainingTypes<Rest>::Gradients...>
+        bank;
+  };
+
+ private:
+  static constexpr Coupling weakest_coupling() noexcept {
+    Coupling all = First::coupling;
+    ((all = weakest(all, Rest::coupling)), ...);
+    return all;
+  }
+
+ public:
+  static constexpr Coupling coupling = weakest_coupling();
+
+  /// Throws config_error unless all banks have one width.
+  explicit Composite(First first, Rest... rest) : bank_(std::move(first), std::move(rest)...) {
+    for_each_bank([this](auto i) {
+      const auto& own = std::get<i>(bank_);
+      if (Index{own.width()} != width()) {
+        fail<config_error>("composite: expected banks of the first one's width, ", width(), ", got ",
+                           own.width(), " in bank ", i());
+      }
+      first_id_[i + 1] = first_id_[i] + Index{own.experts()};
+    });
+    require_range("experts of a composite", experts(), 1, std::numeric_limits<ExpertId>::max());
+  }
+
+  Index experts() const noexcept { return first_id_[kBanks]; }
+  Index width() const noexcept { return std::get<0>(bank_).width(); }
+
+  template <std::size_t I>
+  auto& bank() noexcept {
+    return std::get<I>(bank_);
+  }
+  template <std::size_t I>
+  const auto& bank() const noexcept {
+    return std::get<I>(bank_);
+  }
+
+  // Banks run one after the other and share scratch memory.
+  void measure(Arena& arena, Index pairs, Index concurrency) const {
+    for_each_bank([&](auto i) {
+      const Index mark = arena.mark();
+      arena.take<Index>(count(i) + 1);
+      std::get<i>(bank_).measure(arena, pairs, concurrency);
+      arena.rewind(mark);
+    });
+  }
+  void measure_backward(Arena& arena, Index pairs, Index concurrency) const requires kTrainable {
+    for_each_bank([&](auto i) {
+      const Index mark = arena.mark();
+      arena.take<Index>(count(i) + 1);
+      std::get<i>(bank_).measure_backward(arena, pairs, concurrency);
+      arena.rewind(mark);
+    });
+  }
+
+  template <Executor X>
+  void forward(const RowBatch<Real>& batch, const RowSink<Real>& sink, Arena& arena, X& executor) const {
+    for_each_bank([&](auto i) {
+      const Index mark = arena.mark(), base = batch.offsets[first_id_[i]];
+      std::get<i>(bank_).forward(part(batch, i, arena), part(sink, base), arena, executor);
+      arena.rewind(mark);
+    });
+  }
+
+  template <Executor X>
+  void forward_train(const RowBatch<Real>& batch, const RowSink<Real>& sink, Tape& tape, Arena& arena,
+                     X& executor) const requires kTrainable {
+    for_each_bank([&](auto i) {
+      const Index mark = arena.mark(), base = batch.offsets[first_id_[i]];
+      std::get<i>(bank_).forward_train(part(batch, i, arena), part(sink, base), std::get<i>(tape.bank), arena,
+                                       executor);
+      arena.rewind(mark);
+    });
+  }
+
+  template <Executor X>
+  void backward(const RowBatch<Real>& batch, const Tape& tape, const RowGradients<Real>& rows,
+                Gradients* gradients, Arena& arena, X& executor) const requires kTrainable {
+    for_each_bank([&](auto i) {
+      const Index mark = arena.mark(), base = batch.offsets[first_id_[i]];
+      const RowGradients<Real> own{rows.dy + base, rows.weight + base, rows.dweight + base,
+                                   part(rows.dx, base)};
+      std::get<i>(bank_).backward(part(batch, i, arena), std::get<i>(tape.bank), own, part(gradients, i),
+                                  arena, executor);
+      arena.rewind(mark);
+    });
+  }
+
+  Gradients make_gradients() const requires kTrainable {
+    return std::apply([](const auto&... own) { return Gradients{{own.make_gradients()...}}; }, bank_);
+  }
+
+  template <class Visitor>
+  void visit_parameters(Gradients* gradients, Visitor&& f, Index first_id = 0) {
+    for_each_bank(
+        [&](auto i) { std::get<i>(bank_).visit_parameters(part(gradients, i), f, first_id + first_id_[i]); });
+  }
+  template <class Visitor>
+  void visit_storage(Gradients* gradients, Visitor&& f) {
+    for_each_bank([&](auto i) {
+      const auto show = [&](const char* name, Real* values, Real* g, Index n) {
+        f(ranged(i, name).c_str(), values, g, n);
+      };
+      std::get<i>(bank_).visit_storage(part(gradients, i), show);
+    });
+  }
+  template <class Visitor>
+  void visit_packed(Visitor&& f) {
+    for_each_bank([&](auto i) {
+      auto& own = std::get<i>(bank_);
+      const auto show = [&](const char* name, std::byte* data, Index n) {
+        f(ranged(i, name).c_str(), data, n);
+      };
+      if constexpr (requires { own.visit_packed(show); }) own.visit_packed(show);
+    });
+  }
+
+ private:
+  /// f(std::integral_constant<std::size_t, i>) for every bank, in order.
+  template <class F>
+  static void for_each_bank(F&& f) {
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (f(std::integral_constant<std::size_t, I>{}), ...);
+    }
+    (std::make_index_sequence<kBanks>{});
+  }
+
+  /// "experts.gate_up" of bank i as "experts.<first id>-<last id>.gate_up".
+  ParameterName ranged(std::size_t i, const char* name) const noexcept {
+    constexpr std::size_t kPrefix = sizeof("experts") - 1;  // every bank's names start so
+    return ParameterName("experts.", first_id_[i], "-", first_id_[i + 1] - 1, name + kPrefix);
+  }
+
+  Index count(std::size_t i) const noexcept { return first_id_[i + 1] - first_id_[i]; }
+
+  RowBatch<Real> part(const RowBatch<Real>& batch, std::size_t i, Arena& arena) const {
+    const Index* const offsets = batch.offsets + first_id_[i];
+    Index* const own = arena.take<Index>(count(i) + 1);
+    for (Index e = 0; e <= count(i); ++e) own[e] = offsets[e] - offsets[0];
+    return {batch.row + offsets[0], batch.token + offsets[0], own, count(i), batch.tokens};
+  }
+  static RowSink<Real> part(const RowSink<Real>& sink, Index base) noexcept {
+    if (sink.data == nullptr) return {};
+    return {sink.row(base), sink.stride, sink.result + base};
+  }
+  template <class I>
+  static auto* part(Gradients* gradients, I i) noexcept {
+    return gradients == nullptr ? nullptr : &std::get<i>(gradients->bank);
+  }
+
+  std::tuple<First, Rest...> bank_;
+  Index first_id_[kBanks + 1] = {};  // first id of each bank, then E
+};
+
+MOE_NAMESPACE_END

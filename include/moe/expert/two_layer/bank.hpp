@@ -1,0 +1,351 @@
+// Experts of two layers, z = W2 h + b2 with h = unit(W1 x + b1), all of a bank at once: two grouped products
+// forward, four backward. What `unit` is (an activation, a gate) and how parameters are called comes from the
+// Unit:
+//   Layout                                        names and packing (expert/two_layer/parameters.hpp)
+//   forward(pre, rows, h, h_stride)               one panel: pre [rows][kPanel] -> rows of h [kColumns]
+//   backward(pre, dh, dpre)                       dpre [kPanel] = dh * unit'(pre)
+// Each row of a panel goes through a row kernel by itself, so its bits do not depend on the tile it came in.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include "moe/core/buffer.hpp"
+#include "moe/core/check.hpp"
+#include "moe/core/executor.hpp"
+#include "moe/core/types.hpp"
+#include "moe/core/workspace.hpp"
+#include "moe/expert/concept.hpp"
+#include "moe/expert/slot_tasks.hpp"
+#include "moe/expert/two_layer/parameters.hpp"
+#include "moe/expert/two_layer/prepared_rows.hpp"
+#include "moe/kernel/prefetch.hpp"
+#include "moe/kernel/row.hpp"
+#include "moe/kernel/row_group.hpp"
+#include "moe/product/grouped.hpp"
+#include "moe/product/grouped_outer.hpp"
+#include "moe/product/grouped_transposed.hpp"
+#include "moe/storage/storage.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// The bank behind Mlp and Glu. Const calls may run at the same time on different workspaces.
+template <class Unit, class Storage>
+class TwoLayerBank {
+ public:
+  using Real = typename StorageTraits<Storage>::Real;
+  using Options = TwoLayerOptions;
+  using StorageType = Storage;
+  using Weights = TwoLayerParameters<typename Unit::Layout, Storage>;
+  /// Of a block storage too in float, packed as the weights of a float bank are.
+  using Gradients = TwoLayerParameters<typename Unit::Layout, Real>;
+  static constexpr Coupling coupling = Coupling::row_independent;
+
+  struct Tape {
+    Index slots = -1;
+    Buffer<Real> pre;     // [P, first_stride] in front of the unit
+    Buffer<Real> hidden;  // [P, hidden_stride] behind it
+  };
+
+  Index experts() const noexcept { return weights_.experts(); }
+  Index width() const noexcept { return weights_.width(); }
+  Index hidden() const noexcept { return weights_.hidden(); }
+  bool has_bias() const noexcept { return weights_.has_bias(); }
+  /// Of the weights, padding included.
+  Index bytes() const noexcept { return weights_.bytes(); }
+
+  /// Matrices uniform in +-1 / sqrt(inputs), biases 0. Same values for any packing and executor; banks that
+  /// must differ take different seeds.
+  template <Executor X = SerialExecutor>
+  void initialise(std::uint64_t seed, X&& executor = X{}) {
+    weights_.initialise(seed, executor);
+  }
+
+  void measure(Arena& arena, Index pairs, Index) const { Scratch{arena, pairs, weights_, false}; }
+  void measure_backward(Arena& arena, Index pairs, Index concurrency) const {
+    BackwardScratch{arena, pairs, weights_, concurrency};
+  }
+
+  template <Executor X>
+  void forward(const RowBatch<Real>& batch, const RowSink<Real>& sink, Arena& arena, X& executor) const {
+    run(batch, sink, nullptr, arena, executor);
+  }
+
+  /// The same bits, and what backward needs on the tape.
+  template <Executor X>
+  void forward_train(const RowBatch<Real>& batch, const RowSink<Real>& sink, Tape& tape, Arena& arena,
+                     X& executor) const {
+    run(batch, sink, &tape, arena, executor);
+  }
+
+  /// With dz = weight * dy: dweight = <dy, z>, dx (unless dx.data is null), and gradients (unless null) added
+  /// to. Sums over the rows of an expert go in ascending order. Where rows and weights are rounded, the
+  /// derivative is taken as if rounding were the identity. Throws state_error for the tape of another batch
+  /// or bank, shape_error for gradients of another bank.
+  template <Executor X>
+  void backward(const RowBatch<Real>& batch, const Tape& tape, const RowGradients<Real>& rows,
+                Gradients* gradients, Arena& arena, X& executor) const {
+    const Index slots = batch.slots();
+    if (tape.slots != slots) {
+      fail<state_error>("expert tape: expected the tape of a batch of ", slots, " rows, got one of ",
+                        tape.slots);
+    }
+    if (tape.pre.size() != slots * weights_.first_stride() ||
+        tape.hidden.size() != slots * weights_.hidden_stride()) {
+      fail<state_error>("expert tape: expected the tape of a bank of this shape, got another bank's");
+    }
+    if (gradients != nullptr && gradients->shape() != weights_.shape()) {
+      fail<shape_error>("expert gradients: expected those of a bank of this shape; ask make_gradients()");
+    }
+    const BackwardScratch scratch(arena, slots, weights_, executor.concurrency());
+    const bool wants_dx = rows.dx.data != nullptr;
+    const Real* const* const dy = scratch.dy.prepare(rows.dy, batch, executor);
+
+    // dh = dy W2^T for each slot's bare dy: <dh, h> is what <dy, z> is without b2.
+    grouped_gemm_transposed<native_arch>(
+        dy, width(), batch.offsets, batch.experts, [this](Index e) noexcept { return weights_.second(e); },
+        [&](Index, Index first, Index m, Index block, const Real* tile) noexcept {
+          const Index column = block * kPanel<Real>;
+          const Index count = std::min(kPanel<Real>, hidden() - column);
+          for (Index i = 0; i < m; ++i) {
+            copy_row(tile + i * kPanel<Real>, scratch.dh + (first + i) * weights_.hidden_stride() + column,
+                     count);
+          }
+        },
+        scratch.tasks, scratch.panels, executor);
+
+    // Then dh becomes weight * h, the left factor of dW2; dpre stays.
+    for_each_slot(batch, executor, [&](Index e, Index s) noexcept {
+      Real* const dh = scratch.dh + s * weights_.hidden_stride();
+      const Real* const h = tape.hidden.data() + s * weights_.hidden_stride();
+      Real dweight = dot(dh, h, hidden());
+      if (has_bias()) dweight += dot(rows.dy[s], weights_.second_bias(e), width());
+      rows.dweight[s] = dweight;
+      if (!wants_dx && gradients == nullptr) return;
+      Real* const dpre = scratch.dpre + s * weights_.first_stride();
+      scale_row(rows.weight[s], dh, dh, hidden());
+      unit_backward(tape.pre.data() + s * weights_.first_stride(), dh, dpre);
+      scratch.dpre_row[s] = dpre;
+      scale_row(rows.weight[s], h, dh, hidden());
+      scratch.dh_row[s] = dh;
+    });
+
+    if (gradients != nullptr) add_gradients(batch, rows, dy, *gradients, scratch, executor);
+    if (!wants_dx) return;
+    grouped_gemm_transposed<native_arch>(
+        scratch.dpre_row, weights_.first_positions(), batch.offsets, batch.experts,
+        [this](Index e) noexcept { return weights_.first(e); },
+        [&](Index, Index first, Index m, Index block, const Real* tile) noexcept {
+          const Index column = block * kPanel<Real>;
+          const Index count = std::min(kPanel<Real>, width() - column);
+          for (Index i = 0; i < m; ++i)
+            copy_row(tile + i * kPanel<Real>, rows.dx.row(first + i) + column, count);
+        },
+        scratch.tasks, scratch.panels, executor);
+  }
+
+  Gradients make_gradients() const { return Gradients(weights_.shape()); }
+
+  /// Names "experts.<id>.<matrix>.weight" (and ".bias"), ids from first_id on.
+  template <class Visitor>
+  void visit_parameters(Gradients* gradients, Visitor&& f, Index first_id = 0) {
+    weights_.visit_parameters(gradients, f, first_id);
+  }
+  template <class Visitor>
+  void visit_storage(Gradients* gradients, Visitor&& f) {
+    weights_.visit_storage(gradients, f);
+  }
+  /// f(name, std::byte* data, bytes) for the weights of a block storage, as they lie in memory.
+  template <class Visitor>
+  void visit_packed(Visitor&& f) {
+    weights_.visit_packed(f);
+  }
+
+ protected:
+  TwoLayerBank(const Options& options, Unit unit) : weights_(options), unit_(std::move(unit)) {}
+  template <class From>
+  explicit TwoLayerBank(const TwoLayerBank<Unit, From>& other)
+      : weights_(other.weights_.shape()), unit_(other.unit_) {
+    static_assert(std::is_same_v<Real, typename StorageTraits<From>::Real>,
+                  "moe: banks of float and double do not convert into each other");
+    weights_.assign(other.weights_);
+  }
+  Weights& weights() noexcept { return weights_; }
+  const Weights& weights() const noexcept { return weights_; }
+
+ private:
+  template <class, class>
+  friend class TwoLayerBank;
+
+  using Kernel = TileKernel<native_arch, Storage>;
+  using Cell = typename Kernel::Cell;
+  static constexpr Index kColumns = Weights::kColumns;
+  static constexpr Index kTilePanels = Weights::kTilePanels;
+
+  struct Scratch {
+    const Cell** hidden_row;  // [P]
+    Index* tasks;
+    Cell* hidden;            // [P, hidden_cells], unless on the tape
+    PreparedRows<Kernel> x;  // what the first layer reads
+    Scratch(Arena& arena, Index slots, const Weights& weights, bool taped)
+        : hidden_row(arena.take<const Cell*>(slots)),
+          tasks(arena.take<Index>(task_list_size(weights.experts()))),
+          hidden(taped && !Kernel::kRounds
+                     ? nullptr
+                     : arena.take<Cell>(checked_product("hidden", slots, hidden_cells(weights)))),
+          x(arena, slots, weights.width()) {}
+  };
+
+  static Index hidden_cells(const Weights& weights) noexcept {
+    return Kernel::kRounds ? Kernel::stride(weights.hidden()) : weights.hidden_stride();
+  }
+
+  struct BackwardScratch {
+    const Real** dh_row;    // [P]
+    const Real** dpre_row;  // [P]
+    Index* tasks;
+    Real* dh;      // [P, hidden_stride]
+    Real* dpre;    // [P, first_stride]
+    Real* panels;  // [concurrency * grouped_scratch]
+    PreparedRows<TileKernel<native_arch, Real>> dy;
+    BackwardScratch(Arena& arena, Index slots, const Weights& weights, Index concurrency)
+        : dh_row(arena.take<const Real*>(slots)),
+          dpre_row(arena.take<const Real*>(slots)),
+          tasks(arena.take<Index>(task_list_size(weights.experts()))),
+          dh(arena.take<Real>(checked_product("hidden gradients", slots, weights.hidden_stride()))),
+          dpre(arena.take<Real>(checked_product("hidden gradients", slots, weights.first_stride()))),
+          panels(arena.take<Real>(checked_product("panels", concurrency, grouped_scratch<Real>()))),
+          dy(arena, slots, weights.width()) {}
+  };
+
+  template <Executor X>
+  void run(const RowBatch<Real>& batch, const RowSink<Real>& sink, Tape* tape, Arena& arena,
+           X& executor) const {
+    MOE_ASSERT(batch.experts == experts());
+    const Index slots = batch.slots(), pre_stride = weights_.first_stride(),
+                stride = weights_.hidden_stride(), cells = hidden_cells(weights_);
+    const Scratch scratch(arena, slots, weights_, tape != nullptr);
+    Cell* hidden_rows = scratch.hidden;
+    Real *taped_pre = nullptr, *taped_hidden = nullptr;
+    if (tape != nullptr) {
+      tape->slots = -1;  // in case a resize throws
+      taped_hidden = tape->hidden.resize(checked_product("tape", slots, stride));
+      taped_pre = tape->pre.resize(checked_product("tape", slots, pre_stride));
+      tape->slots = slots;
+      if constexpr (!Kernel::kRounds) hidden_rows = taped_hidden;
+    }
+    for (Index s = 0; s < slots; ++s) scratch.hidden_row[s] = hidden_rows + s * cells;
+
+    grouped_gemm<native_arch, kTilePanels>(
+        scratch.x.prepare(batch.row, batch, executor), batch.offsets, batch.experts,
+        [this](Index e) noexcept { return weights_.first(e); },
+        [&](Index e, Index first, Index m, Index unit, Real* tile) noexcept {
+          constexpr Index kUnitColumns = kTilePanels * kColumns;
+          const Index column = unit * kUnitColumns;
+          alignas(64)
+              Real rounded[Kernel::kRounds ? Kernel::kRows * kUnitColumns : 1];  // still to be rounded
+          Real* h = rounded;
+          Index h_stride = kUnitColumns;
+          if constexpr (!Kernel::kRounds) h = hidden_rows + first * cells + column, h_stride = cells;
+          for (Index p = 0; p < kTilePanels; ++p) {
+            const Index position = (unit * kTilePanels + p) * kPanel<Real>;
+            Real* const pre = tile + p * Kernel::kRows * kPanel<Real>;
+            for (Index i = 0; has_bias() && position < weights_.bias_positions() && i < m; ++i) {
+              add_row(weights_.first_bias(e) + position, pre + i * kPanel<Real>, kPanel<Real>);
+            }
+            for (Index i = 0; tape != nullptr && i < m; ++i) {
+              copy_row(pre + i * kPanel<Real>, taped_pre + (first + i) * pre_stride + position, kPanel<Real>);
+            }
+            unit_.forward(pre, m, h + p * kColumns, h_stride);
+          }
+          if constexpr (Kernel::kRounds) {
+            for (Index i = 0; tape != nullptr && i < m; ++i) {
+              copy_row(h + i * h_stride, taped_hidden + (first + i) * stride + column, kUnitColumns);
+            }
+            for (Index i = 0; i < m; ++i) {
+              prepare_row<native_arch, Storage>(h + i * h_stride, std::min(kUnitColumns, hidden() - column),
+                                                hidden_rows + (first + i) * cells + column / kBlockRows);
+            }
+          }
+        },
+        scratch.tasks, executor,
+        [&](Index s, Index unit) noexcept {
+          constexpr Index kUnitCells = Kernel::kRounds ? kTilePanels * kColumns / kBlockRows : kColumns;
+          const Cell* const h = hidden_rows + s * cells + unit * kUnitCells;
+          prefetch_write(h);
+          prefetch_write(reinterpret_cast<const char*>(h + kUnitCells) - 1);
+        });
+
+    grouped_gemm<native_arch>(
+        scratch.hidden_row, batch.offsets, batch.experts,
+        [this](Index e) noexcept { return weights_.second(e); },
+        [&](Index e, Index first, Index m, Index j, Real* tile) noexcept {
+          const Index column = j * kPanel<Real>;
+          const Index count = std::min(kPanel<Real>, width() - column);
+          for (Index i = 0; i < m; ++i) {
+            Real* const z = tile + i * kPanel<Real>;
+            if (has_bias()) add_row(weights_.second_bias(e) + column, z, kPanel<Real>);
+            copy_row(z, sink.row(first + i) + column, count);
+          }
+        },
+        scratch.tasks, executor,
+        [&](Index s, Index j) noexcept {
+          const Real* const z = sink.row(s) + j * kPanel<Real>;
+          prefetch_write(z);
+          prefetch_write(z + kHalf<Real>);
+        });
+  }
+
+  /// dpre of a row, panel by panel. Padding becomes 0, whatever x was: it must not reach dx, and its gradient
+  /// stays 0.
+  void unit_backward(const Real* pre, Real* dh, Real* dpre) const noexcept {
+    const Index panels = weights_.used_panels(), positions = weights_.bias_positions();
+    const Index used = hidden() - (panels - 1) * kColumns;  // columns of the last panel
+    fill_row(Real{0}, dh + hidden(), kColumns - used);
+    for (Index j = 0; j < panels; ++j) {
+      unit_.backward(pre + j * kPanel<Real>, dh + j * kColumns, dpre + j * kPanel<Real>);
+    }
+    for (Index part = 0; part < Weights::kParts; ++part) {
+      const Index end = positions - kPanel<Real> + (part + 1) * kColumns;
+      fill_row(Real{0}, dpre + end - (kColumns - used), kColumns - used);
+    }
+    fill_row(Real{0}, dpre + positions, weights_.first_positions() - positions);
+  }
+
+  /// dW1 += sum x (x) dpre, db1 += sum dpre, dW2 += sum weight h (x) dy, db2 += sum weight dy.
+  template <Executor X>
+  void add_gradients(const RowBatch<Real>& batch, const RowGradients<Real>& rows, const Real* const* dy,
+                     Gradients& gradients, const BackwardScratch& scratch, X& executor) const {
+    grouped_outer<native_arch>(
+        batch.row, width(), scratch.dpre_row, weights_.bias_positions(), batch.offsets, batch.experts,
+        [&](Index e) noexcept { return gradients.first(e); }, scratch.tasks, scratch.panels, executor);
+    grouped_outer<native_arch>(
+        scratch.dh_row, hidden(), dy, width(), batch.offsets, batch.experts,
+        [&](Index e) noexcept { return gradients.second(e); }, scratch.tasks, scratch.panels, executor);
+    if (!has_bias()) return;
+    constexpr Index kBlock = 8 * kPanel<Real>;  // columns of a task
+    const Index positions = weights_.bias_positions();
+    const Index first_blocks = ceil_div(positions, kBlock);
+    const Index blocks = first_blocks + ceil_div(width(), kBlock);
+    executor.parallel_for(experts() * blocks, [&](Index task, Index) noexcept {
+      const Index e = task / blocks, block = task % blocks;
+      const bool is_first = block < first_blocks;
+      const Index column = (is_first ? block : block - first_blocks) * kBlock;
+      const Index count = std::min(kBlock, (is_first ? positions : width()) - column);
+      for (Index s = batch.offsets[e]; s < batch.offsets[e + 1]; ++s) {
+        if (is_first) {
+          add_row(scratch.dpre_row[s] + column, gradients.first_bias(e) + column, count);
+        } else {
+          axpy_row(rows.weight[s], rows.dy[s] + column, gradients.second_bias(e) + column, count);
+        }
+      }
+    });
+  }
+
+  Weights weights_;
+  Unit unit_;
+};
+
+MOE_NAMESPACE_END

@@ -1,0 +1,143 @@
+// The experts of one layer of a GGUF file, as a source for load_experts().
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "moe/core/check.hpp"
+#include "moe/core/view.hpp"
+#include "moe/io/gguf/reader.hpp"
+#include "moe/io/layout.hpp"
+#include "moe/io/quantised.hpp"
+
+MOE_NAMESPACE_BEGIN
+namespace io {
+
+/// Tensors "blk.<layer>.ffn_{gate,up,down}_exps.weight" of [E, out, in] (and ".bias" of [E, out]); without
+/// the gate's, up and down are fc1 and fc2. E, D and F are what the tensors say. Refers to the file, which
+/// must outlive it.
+class GgufExperts {
+ public:
+  /// Throws format_error naming file and tensor where one is missing, of a type that cannot be decoded, or of
+  /// a shape that does not go with the others.
+  GgufExperts(const GgufFile& file, Index layer) : file_(&file) {
+    const std::string prefix = "blk." + std::to_string(layer) + ".ffn_";
+    gated_ = file.find(prefix + "gate_exps.weight") != nullptr;
+    const char* const names[] = {"gate", "up", "down", "up", "down"};
+    for (Index p = gated_ ? 0 : 3; p < (gated_ ? 3 : kParts); ++p) {
+      const std::string base = prefix + names[p] + "_exps";
+      weight_[p] = &file.at(base + ".weight");
+      bias_[p] = file.find(base + ".bias");
+      require_known(*weight_[p]);
+    }
+    const GgufTensor& up = *weight(gated_ ? Part::up : Part::fc1);
+    if (up.shape.rank != 3 || up.shape.elements() == 0) {
+      fail_at(up, "shape [experts, hidden, width]", up.shape.text());
+    }
+    experts_ = up.shape[0], hidden_ = up.shape[1], width_ = up.shape[2];
+    for (Index p = 0; p < kParts; ++p) {
+      const Part part = static_cast<Part>(p);
+      if (weight_[p] == nullptr) continue;
+      const Shape wanted(experts_, outputs(part), inputs(part));
+      if (!(weight_[p]->shape == wanted)) {
+        fail_at(*weight_[p], "shape " + wanted.text(), weight_[p]->shape.text());
+      }
+      if (bias_[p] == nullptr) continue;
+      require_known(*bias_[p]);
+      const Shape row(experts_, outputs(part));
+      if (!(bias_[p]->shape == row)) fail_at(*bias_[p], "shape " + row.text(), bias_[p]->shape.text());
+    }
+  }
+
+  Index experts() const noexcept { return experts_; }
+  Index width() const noexcept { return width_; }
+  Index hidden() const noexcept { return hidden_; }
+  bool is_gated() const noexcept { return gated_; }
+  bool has_bias(Part part) const noexcept { return bias_[index(part)] != nullptr; }
+  Index outputs(Part part) const noexcept {
+    return part == Part::down || part == Part::fc2 ? width_ : hidden_;
+  }
+  Index inputs(Part part) const noexcept {
+    return part == Part::down || part == Part::fc2 ? hidden_ : width_;
+  }
+  /// Null for a part that these experts do not have.
+  const GgufTensor* weight(Part part) const noexcept { return weight_[index(part)]; }
+
+  /// to [F, D], or [D, F] of down and fc2.
+  void read(Index e, Part part, const MatrixView<float>& to) const {
+    require_part(e, part, weight(part));
+    require_shape("matrix of an expert", to, outputs(part), inputs(part));
+    const GgufTensor& t = *weight(part);
+    const GgmlBlock block = ggml_block(t.type);
+    const Index row = to.cols / block.numbers * block.bytes;
+    for (Index o = 0; o < to.rows; ++o) {
+      decode_ggml_row(t.type, t.data + (e * to.rows + o) * row, 0, to.cols, to.row(o));
+    }
+  }
+
+  /// to[F], or to[D] of down and fc2.
+  void read_bias(Index e, Part part, float* to) const {
+    require_part(e, part, bias_[index(part)]);
+    const GgufTensor& t = *bias_[index(part)];
+    decode_ggml_row(t.type, t.data + e * (t.bytes / experts_), 0, outputs(part), to);
+  }
+
+  /// Codes and scales of Q8_0 and Q4_0, which can be repacked without loss.
+  std::optional<CodeGroups> groups(Index e, Part part) const {
+    require_part(e, part, weight(part));
+    const GgufTensor& t = *weight(part);
+    if (t.type != GgmlType::Q8_0 && t.type != GgmlType::Q4_0) return std::nullopt;
+    const GgmlBlock block = ggml_block(t.type);
+    const Index row = inputs(part) / block.numbers * block.bytes;
+    const std::byte* const first = t.data + e * outputs(part) * row;
+    return CodeGroups{.out = outputs(part),
+                      .in = inputs(part),
+                      .bits = t.type == GgmlType::Q8_0 ? 8 : 4,
+                      .scale_dtype = DType::F16,
+                      .codes = first + 2,
+                      .code_row = row,
+                      .code_group = block.bytes,
+                      .split = true,
+                      .scales = first,
+                      .scale_row = row,
+                      .scale_group = block.bytes};
+  }
+
+  /// Lets go of the file's pages behind expert e.
+  void release(Index e) const noexcept {
+    for (const GgufTensor* const t : weight_) {
+      if (t == nullptr || t->file == nullptr) continue;
+      const Index bytes = t->bytes / experts_;
+      t->file->release(t->data + e * bytes, bytes);
+    }
+  }
+
+ private:
+  static Index index(Part part) noexcept { return static_cast<Index>(part); }
+
+  void require_part(Index e, Part part, const GgufTensor* tensor) const {
+    require_range("expert", e, 0, experts_ - 1);
+    if (tensor == nullptr) {
+      fail<config_error>(part_name(part), ": expected a part of the experts of ", file_->name().c_str(),
+                         ", got one they do not have");
+    }
+  }
+  static void require_known(const GgufTensor& t) {
+    if (ggml_block(t.type).numbers > 0) return;
+    fail_at(t, "type F32, F16, BF16, Q8_0, Q4_0 or MXFP4",
+            "type " + std::to_string(static_cast<std::uint32_t>(t.type)));
+  }
+  [[noreturn]] static void fail_at(const GgufTensor& t, const std::string& expected,
+                                   const std::string& found) {
+    fail<format_error>(t.where().c_str(), ": expected ", expected.c_str(), ", got ", found.c_str());
+  }
+
+  const GgufFile* file_;
+  const GgufTensor* weight_[kParts] = {};
+  const GgufTensor* bias_[kParts] = {};
+  bool gated_ = false;
+  Index experts_ = 0, width_ = 0, hidden_ = 0;
+};
+
+}  // namespace io
+MOE_NAMESPACE_END

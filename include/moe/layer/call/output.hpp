@@ -1,0 +1,27 @@
+// What comes out of a layer's calls.
+#pragma once
+
+#include <type_traits>
+#include <utility>
+
+#include "moe/core/view.hpp"
+#include "moe/plan/losses.hpp"
+#include "moe/plan/statistics.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// `y` is overwritten and must share no memory with the input. `losses` are those of this call.
+template <class Real>
+struct LayerOutput {
+  MatrixView<Real> y;           // [T, D]
+  RouteStats* stats = nullptr;  // caller-owned; this call's counts are added
+  AuxiliaryLosses losses{};
+
+  LayerOutput() = default;
+  template <class M>
+  requires std::is_convertible_v<M&&, MatrixView<Real>> LayerOutput(
+      M&& rows, RouteStats* statistics = nullptr)  // NOLINT(google-explicit-constructor)
+      : y(std::forward<M>(rows)), stats(statistics) {}
+};
+
+MOE_NAMESPACE_END

@@ -1,0 +1,297 @@
+// A layer of a released model behind one type, whatever its parts and its storage: erased once per call, not
+// inside it. load_layer() of moe/models/file/load_layer.hpp makes one from a model's folder.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+#include "moe/core/check.hpp"
+#include "moe/executor/any.hpp"
+#include "moe/layer/call/output.hpp"
+#include "moe/layer/moe_layer.hpp"
+#include "moe/models/any/any_parts.hpp"
+#include "moe/models/preset/spec.hpp"
+#include "moe/plan/capacity/dropless.hpp"
+
+MOE_NAMESPACE_BEGIN
+namespace models {
+
+/// What an AnyLayer holds.
+template <class Storage, class Capacity = Dropless>
+using ModelLayer = MoeLayer<OptionsRouter<float>, AnyBank<Storage>, Capacity, AnyShared<Storage>, AnyFrame>;
+
+/// Parts of a layer that training may change.
+struct Trained {
+  bool router = true;
+  bool experts = true;
+  bool shared = true;
+  bool frame = true;
+};
+
+/// Borrows a callable; for visitors behind a virtual call.
+template <class Signature>
+class FunctionRef;
+template <class... Args>
+class FunctionRef<void(Args...)> {
+ public:
+  template <class F>
+  requires(!std::is_same_v<std::remove_cvref_t<F>, FunctionRef>) FunctionRef(F& f)
+  noexcept  // NOLINT(google-explicit-constructor)
+      : object_(const_cast<void*>(static_cast<const void*>(&f))),
+        call_([](void* object, Args... args) { (*static_cast<F*>(object))(args...); }) {}
+  void operator()(Args... args) const { call_(object_, args...); }
+
+ private:
+  void* object_;
+  void (*call_)(void*, Args...);
+};
+
+namespace impl {
+
+class ErasedTape {
+ public:
+  virtual ~ErasedTape() = default;
+  virtual Index tokens() const noexcept = 0;
+  virtual const RouteTable<float>& routes() const noexcept = 0;
+  virtual const DispatchPlan<float>& plan() const noexcept = 0;
+};
+class ErasedGradients {
+ public:
+  virtual ~ErasedGradients() = default;
+};
+
+class ErasedLayer {
+ public:
+  using VisitParameter = FunctionRef<void(const Parameter<float>&)>;
+  using VisitStorage = FunctionRef<void(const char*, float*, float*, Index)>;
+  using VisitPacked = FunctionRef<void(const char*, std::byte*, Index)>;
+  using VisitState = FunctionRef<void(const char*, double*, Index)>;
+
+  virtual ~ErasedLayer() = default;
+  virtual Coupling coupling(bool training) const noexcept = 0;
+  virtual Index bytes() const noexcept = 0;
+  virtual Index workspace_bytes(const CallShape& shape, Mode mode, Index concurrency) const = 0;
+  virtual void forward(const LayerInput<float>& in, LayerOutput<float>& out, Workspace& workspace,
+                       AnyExecutor executor) const = 0;
+  virtual std::unique_ptr<ErasedTape> make_tape() const = 0;
+  virtual void forward_train(const LayerInput<float>& in, LayerOutput<float>& out, ErasedTape& tape,
+                             Workspace& workspace, AnyExecutor executor) const = 0;
+  virtual void backward(const ErasedTape& tape, ConstMatrixView<float> dy, MatrixView<float> dx,
+                        MatrixView<float> router_dx, double auxiliary_scale, ErasedGradients* gradients,
+                        Trained trained, Workspace& workspace, AnyExecutor executor) const = 0;
+  virtual std::unique_ptr<ErasedGradients> make_gradients() const = 0;
+  virtual void visit_parameters(ErasedGradients* gradients, VisitParameter f) = 0;
+  virtual void visit_storage(ErasedGradients& gradients, VisitStorage f) = 0;
+  virtual void visit_packed(VisitPacked f) = 0;
+  virtual void visit_state(VisitState f) = 0;
+  virtual void on_step_end(const RouteStats& stats) = 0;
+};
+
+template <class Layer>
+class ErasedModel final : public ErasedLayer {
+  struct Tape final : ErasedTape {
+    typename Layer::Tape tape;
+    Index tokens() const noexcept override { return tape.tokens(); }
+    const RouteTable<float>& routes() const noexcept override { return tape.routes(); }
+    const DispatchPlan<float>& plan() const noexcept override { return tape.plan(); }
+  };
+  struct Gradients final : ErasedGradients {
+    explicit Gradients(typename Layer::Gradients g) : gradients(std::move(g)) {}
+    typename Layer::Gradients gradients;
+  };
+
+ public:
+  explicit ErasedModel(Layer layer) : layer_(std::move(layer)) {}
+
+  Coupling coupling(bool training) const noexcept override { return Layer::coupling(training); }
+  Index bytes() const noexcept override {
+    const auto of_bank = [](const auto& bank) { return bank.bytes(); };
+    Index bytes = layer_.experts().visit([&](const auto& bank) {
+      if constexpr (requires { bank.template bank<1>(); }) {
+        return bank.template bank<0>().visit(of_bank) + bank.template bank<1>().bytes();
+      } else {
+        return bank.visit(of_bank);
+      }
+    });
+    return bytes;
+  }
+  Index workspace_bytes(const CallShape& shape, Mode mode, Index concurrency) const override {
+    return layer_.workspace_bytes(shape, mode, concurrency);
+  }
+  void forward(const LayerInput<float>& in, LayerOutput<float>& out, Workspace& workspace,
+               AnyExecutor executor) const override {
+    layer_.forward(in, out, workspace, executor);
+  }
+  std::unique_ptr<ErasedTape> make_tape() const override { return std::make_unique<Tape>(); }
+  void forward_train(const LayerInput<float>& in, LayerOutput<float>& out, ErasedTape& tape,
+                     Workspace& workspace, AnyExecutor executor) const override {
+    layer_.forward_train(in, out, own(tape).tape, workspace, executor);
+  }
+  void backward(const ErasedTape& tape, ConstMatrixView<float> dy, MatrixView<float> dx,
+                MatrixView<float> router_dx, double auxiliary_scale, ErasedGradients* gradients,
+                Trained trained, Workspace& workspace, AnyExecutor executor) const override {
+    typename Layer::LayerGradients call(dy, dx);
+    call.router_dx = router_dx;
+    call.auxiliary_scale = auxiliary_scale;
+    if (gradients != nullptr) {
+      auto& all = own(*gradients).gradients;
+      if (trained.router) call.router = &all.router;
+      if (trained.experts) call.experts = &all.experts;
+      if (trained.shared) call.shared = &all.shared;
+      if (trained.frame) call.frame = &all.frame;
+    }
+    layer_.backward(own(tape).tape, call, workspace, executor);
+  }
+  std::unique_ptr<ErasedGradients> make_gradients() const override {
+    return std::make_unique<Gradients>(layer_.make_gradients());
+  }
+  void visit_parameters(ErasedGradients* gradients, VisitParameter f) override {
+    if (gradients == nullptr) {
+      layer_.visit_parameters(f);
+    } else {
+      layer_.visit_parameters(own(*gradients).gradients, f);
+    }
+  }
+  void visit_storage(ErasedGradients& gradients, VisitStorage f) override {
+    layer_.visit_storage(own(gradients).gradients, f);
+  }
+  void visit_packed(VisitPacked f) override { layer_.visit_packed(f); }
+  void visit_state(VisitState f) override { layer_.visit_state(f); }
+  void on_step_end(const RouteStats& stats) override { layer_.on_step_end(stats); }
+
+ private:
+  /// Constness is kept.
+  template <class Erased>
+  requires std::is_same_v<std::remove_const_t<Erased>, ErasedTape>
+  static auto& own(Erased& tape) {
+    using Own = std::conditional_t<std::is_const_v<Erased>, const Tape, Tape>;
+    if (auto* const mine = dynamic_cast<Own*>(&tape)) return *mine;
+    fail<state_error>("tape: expected one of this layer's make_tape(), got one of another kind of layer");
+  }
+  static Gradients& own(ErasedGradients& gradients) {
+    if (auto* const mine = dynamic_cast<Gradients*>(&gradients)) return *mine;
+    fail<state_error>("gradients: expected those of this layer's make_gradients(), got another layer's");
+  }
+
+  Layer layer_;
+};
+
+}  // namespace impl
+
+/// A layer of T x D rows of float. Const calls may run at the same time on different workspaces.
+class AnyLayer {
+ public:
+  /// What a backward needs of a forward_train; reusable.
+  class Tape {
+   public:
+    /// Rows of the call on the tape, 0 when there is none; then routes and plan must not be asked for.
+    Index tokens() const noexcept { return tape_->tokens(); }
+    /// The chosen experts and weights of every token, first choice first.
+    const RouteTable<float>& routes() const noexcept { return tape_->routes(); }
+    const DispatchPlan<float>& plan() const noexcept { return tape_->plan(); }
+
+   private:
+    friend class AnyLayer;
+    explicit Tape(std::unique_ptr<impl::ErasedTape> tape) : tape_(std::move(tape)) {}
+    std::unique_ptr<impl::ErasedTape> tape_;
+  };
+  /// Of all parameters, same layout.
+  class Gradients {
+    friend class AnyLayer;
+    explicit Gradients(std::unique_ptr<impl::ErasedGradients> g) : gradients_(std::move(g)) {}
+    std::unique_ptr<impl::ErasedGradients> gradients_;
+  };
+  /// In: dy, which parts are trained, the scale of the auxiliary losses. Out: dx (overwritten, may be
+  /// absent), router_dx (only for calls with router_x), and added to: the gradients of the trained parts
+  /// (null: none).
+  struct Backward {
+    ConstMatrixView<float> dy;
+    MatrixView<float> dx{};
+    MatrixView<float> router_dx{};
+    double auxiliary_scale = 1;
+    Gradients* gradients = nullptr;
+    Trained trained{};
+  };
+
+  template <class Storage, class Capacity>
+  AnyLayer(LayerSpec spec, ModelLayer<Storage, Capacity> layer)
+      : spec_(std::move(spec)),
+        layer_(std::make_unique<impl::ErasedModel<ModelLayer<Storage, Capacity>>>(std::move(layer))) {}
+
+  /// Which model and layer it is, its options and where its tensors came from.
+  const LayerSpec& spec() const noexcept { return spec_; }
+  Index width() const noexcept { return spec_.width; }
+  /// Ids in route tables are below; experts that compute nothing are among them.
+  Index experts() const noexcept { return spec_.outputs(); }
+  /// Of the routed experts' weights as they are stored.
+  Index bytes() const noexcept { return layer_->bytes(); }
+  Coupling coupling(bool training) const noexcept { return layer_->coupling(training); }
+
+  Index workspace_bytes(const CallShape& shape, Mode mode = Mode::inference, Index concurrency = 1) const {
+    return layer_->workspace_bytes(shape, mode, concurrency);
+  }
+  Index workspace_bytes(Index tokens, Mode mode = Mode::inference, Index concurrency = 1) const {
+    return workspace_bytes(CallShape{tokens, tokens}, mode, concurrency);
+  }
+
+  /// As MoeLayer's.
+  template <Executor X = SerialExecutor>
+  void forward(const LayerInput<float>& in, LayerOutput<float>& out, Workspace& workspace,
+               X&& executor = X{}) const {
+    layer_->forward(in, out, workspace, AnyExecutor(executor));
+  }
+  Tape make_tape() const { return Tape(layer_->make_tape()); }
+  template <Executor X = SerialExecutor>
+  void forward_train(const LayerInput<float>& in, LayerOutput<float>& out, Tape& tape, Workspace& workspace,
+                     X&& executor = X{}) const {
+    layer_->forward_train(in, out, *tape.tape_, workspace, AnyExecutor(executor));
+  }
+  template <Executor X = SerialExecutor>
+  void backward(const Tape& tape, const Backward& call, Workspace& workspace, X&& executor = X{}) const {
+    layer_->backward(*tape.tape_, call.dy, call.dx, call.router_dx, call.auxiliary_scale,
+                     call.gradients == nullptr ? nullptr : call.gradients->gradients_.get(), call.trained,
+                     workspace, AnyExecutor(executor));
+  }
+
+  Gradients make_gradients() const { return Gradients(layer_->make_gradients()); }
+  void zero_gradients(Gradients& gradients) {
+    const auto zero = [](const char*, float*, float* g, Index n) {
+      for (Index i = 0; i < n; ++i) g[i] = 0;
+    };
+    layer_->visit_storage(*gradients.gradients_, zero);
+  }
+  /// f(const Parameter<float>&), values only. Weights in block storages are not among them.
+  template <class Visitor>
+  void visit_parameters(Visitor&& f) {
+    layer_->visit_parameters(nullptr, f);
+  }
+  template <class Visitor>
+  void visit_parameters(Gradients& gradients, Visitor&& f) {
+    layer_->visit_parameters(gradients.gradients_.get(), f);
+  }
+  /// f(name, float* values, float* gradients, n).
+  template <class Visitor>
+  void visit_storage(Gradients& gradients, Visitor&& f) {
+    layer_->visit_storage(*gradients.gradients_, f);
+  }
+  /// f(name, std::byte* data, bytes): weights of a block storage as they lie in memory.
+  template <class Visitor>
+  void visit_packed(Visitor&& f) {
+    layer_->visit_packed(f);
+  }
+  /// f(name, double* values, n): selection biases, factors of experts.
+  template <class Visitor>
+  void visit_state(Visitor&& f) {
+    layer_->visit_state(f);
+  }
+  void on_step_end(const RouteStats& stats) { layer_->on_step_end(stats); }
+
+ private:
+  LayerSpec spec_;
+  std::unique_ptr<impl::ErasedLayer> layer_;
+};
+
+}  // namespace models
+MOE_NAMESPACE_END

@@ -1,0 +1,130 @@
+// All presets, and which of them a config.json asks for.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "moe/core/check.hpp"
+#include "moe/models/preset/deepseek.hpp"
+#include "moe/models/preset/other.hpp"
+#include "moe/models/preset/softmax.hpp"
+#include "moe/models/preset/spec.hpp"
+
+MOE_NAMESPACE_BEGIN
+namespace models {
+
+// What each computes and how it was checked: docs/models.md.
+inline constexpr Preset mixtral{"mixtral", {"mixtral"}, &describe_mixtral};
+inline constexpr Preset minimax_01{
+    "minimax_01", {"minimax", "minimax_text_01", "minimax_m1"}, &describe_minimax_01};
+inline constexpr Preset qwen2_moe{"qwen2_moe", {"qwen2_moe"}, &describe_qwen2_moe};
+inline constexpr Preset qwen3_moe{"qwen3_moe", {"qwen3_moe"}, &describe_qwen3_moe};
+inline constexpr Preset qwen3_next{"qwen3_next", {"qwen3_next"}, &describe_qwen3_next};
+inline constexpr Preset qwen3_vl_moe{
+    "qwen3_vl_moe", {"qwen3_vl_moe", "qwen3_vl_moe_text"}, &describe_qwen3_vl_moe};
+inline constexpr Preset qwen3_5_moe{
+    "qwen3_5_moe", {"qwen3_5_moe", "qwen3_5_moe_text"}, &describe_qwen3_5_moe};
+inline constexpr Preset olmoe{"olmoe", {"olmoe", "flex_olmo"}, &describe_olmoe};
+inline constexpr Preset jamba{"jamba", {"jamba"}, &describe_jamba};
+inline constexpr Preset dbrx{"dbrx", {"dbrx"}, &describe_dbrx};
+inline constexpr Preset grok_1{"grok_1", {"grok-1", "grok_1", "grok"}, &describe_grok_1};
+inline constexpr Preset arctic{"arctic", {"arctic"}, &describe_arctic};
+inline constexpr Preset nomic_v2{"nomic_v2", {"nomic_bert"}, &describe_nomic_v2};
+inline constexpr Preset ernie_4_5{"ernie_4_5", {"ernie4_5_moe"}, &describe_ernie_4_5};
+inline constexpr Preset hunyuan_a13b{"hunyuan_a13b", {"hunyuan_v1_moe"}, &describe_hunyuan_a13b};
+inline constexpr Preset phi_moe{"phi_moe", {"phimoe"}, &describe_phi_moe};
+inline constexpr Preset aria{"aria", {"aria", "aria_text"}, &describe_aria};
+inline constexpr Preset granite_moe{"granite_moe", {"granitemoe"}, &describe_granite};
+inline constexpr Preset granite_moe_shared{
+    "granite_moe_shared", {"granitemoeshared", "granitemoehybrid"}, &describe_granite_shared};
+inline constexpr Preset jetmoe{"jetmoe", {"jetmoe"}, &describe_jetmoe};
+inline constexpr Preset gpt_oss{"gpt_oss", {"gpt_oss"}, &describe_gpt_oss};
+inline constexpr Preset deepseek_v1{"deepseek_v1", {"deepseek"}, &describe_deepseek_v1};
+inline constexpr Preset deepseek_v2{"deepseek_v2", {"deepseek_v2"}, &describe_deepseek_v2};
+inline constexpr Preset deepseek_v3{"deepseek_v3", {"deepseek_v3", "deepseek_v32"}, &describe_deepseek_v3};
+inline constexpr Preset deepseek_v4{"deepseek_v4", {"deepseek_v4"}, &describe_deepseek_v4};
+inline constexpr Preset kimi_k2{"kimi_k2", {"kimi_k2", "kimi_k25"}, &describe_kimi_k2};
+inline constexpr Preset kimi_linear{"kimi_linear", {"kimi_linear"}, &describe_kimi_linear};
+inline constexpr Preset kimi_k3{"kimi_k3", {"kimi_k3"}, &describe_kimi_k3};
+inline constexpr Preset glm_4_5{"glm_4_5", {"glm4_moe", "glm_moe_dsa"}, &describe_glm_4_5};
+inline constexpr Preset dots_llm1{"dots_llm1", {"dots1"}, &describe_dots_llm1};
+inline constexpr Preset minimax_m2{"minimax_m2", {"minimax_m2"}, &describe_minimax_m2};
+inline constexpr Preset bailing_v2{
+    "bailing_v2", {"bailing_moe_v2", "bailing_moe", "bailing_hybrid", "llada2_moe"}, &describe_bailing_v2};
+inline constexpr Preset afmoe{"afmoe", {"afmoe"}, &describe_afmoe};
+inline constexpr Preset lfm2_moe{"lfm2_moe", {"lfm2_moe"}, &describe_lfm2_moe};
+inline constexpr Preset nemotron_3{"nemotron_3", {"nemotron_h"}, &describe_nemotron_3};
+inline constexpr Preset longcat_flash{"longcat_flash", {"longcat_flash"}, &describe_longcat_flash};
+inline constexpr Preset llama_4{"llama_4", {"llama4", "llama4_text"}, &describe_llama_4};
+inline constexpr Preset gemma_4{"gemma_4", {"gemma4", "gemma4_text"}, &describe_gemma_4};
+inline constexpr Preset switch_transformer{"switch", {"switch_transformers"}, &describe_switch};
+inline constexpr Preset nllb_moe{"nllb_moe", {"nllb-moe"}, &describe_nllb_moe};
+inline constexpr Preset swin_moe{"swin_moe", {"swin_moe"}, &describe_swin_moe};
+inline constexpr Preset moe_plus_plus{"moe_plus_plus", {"moepp", "moe_plus_plus"}, &describe_moe_plus_plus};
+
+inline constexpr const Preset* kPresets[] = {&mixtral,
+                                             &minimax_01,
+                                             &qwen2_moe,
+                                             &qwen3_moe,
+                                             &qwen3_next,
+                                             &qwen3_vl_moe,
+                                             &qwen3_5_moe,
+                                             &olmoe,
+                                             &jamba,
+                                             &dbrx,
+                                             &grok_1,
+                                             &arctic,
+                                             &nomic_v2,
+                                             &ernie_4_5,
+                                             &hunyuan_a13b,
+                                             &phi_moe,
+                                             &aria,
+                                             &granite_moe,
+                                             &granite_moe_shared,
+                                             &jetmoe,
+                                             &gpt_oss,
+                                             &deepseek_v1,
+                                             &deepseek_v2,
+                                             &deepseek_v3,
+                                             &deepseek_v4,
+                                             &kimi_k2,
+                                             &kimi_linear,
+                                             &kimi_k3,
+                                             &glm_4_5,
+                                             &dots_llm1,
+                                             &minimax_m2,
+                                             &bailing_v2,
+                                             &afmoe,
+                                             &lfm2_moe,
+                                             &nemotron_3,
+                                             &longcat_flash,
+                                             &llama_4,
+                                             &gemma_4,
+                                             &switch_transformer,
+                                             &nllb_moe,
+                                             &swin_moe,
+                                             &moe_plus_plus};
+
+/// The preset of that model_type, or null.
+inline const Preset* find_preset(std::string_view model_type) noexcept {
+  for (const Preset* const preset : kPresets) {
+    for (const char* const type : preset->model_types) {
+      if (type != nullptr && model_type == type) return preset;
+    }
+  }
+  return nullptr;
+}
+
+/// The preset of the config's model_type. Throws config_error naming it and those that are known.
+inline const Preset& preset_of(const io::Config& config) {
+  const std::string type = config.required<std::string>("model_type");
+  if (const Preset* const found = find_preset(type)) return *found;
+  std::string known;
+  for (const Preset* const preset : kPresets)
+    known += std::string(known.empty() ? "" : ", ") + preset->model_types[0];
+  fail<config_error>(config.where("model_type").c_str(), ": expected a model with a preset, got ",
+                     io::in_quotes(type).c_str(), "; presets: ", known.c_str());
+}
+
+}  // namespace models
+MOE_NAMESPACE_END

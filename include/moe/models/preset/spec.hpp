@@ -1,0 +1,182 @@
+// What a released model's MoE layer consists of, as data: a LayerSpec, read from the model's config.json by
+// its Preset. Strict: a key that decides the maths and is missing is an error that names it. The models
+// themselves: moe/models/preset/registry.hpp.
+#pragma once
+
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "moe/core/check.hpp"
+#include "moe/io/json/config.hpp"
+#include "moe/io/layout.hpp"
+#include "moe/kernel/gate.hpp"
+#include "moe/layer/frame/latent.hpp"
+#include "moe/router/runtime/token_choice_options.hpp"
+
+MOE_NAMESPACE_BEGIN
+namespace models {
+
+/// A parameter or a state of the layer and the tensor that holds it, named behind the layer's prefix.
+struct NamedTensor {
+  std::string ours;
+  std::string theirs;
+};
+
+/// One layer, without its weights.
+struct LayerSpec {
+  std::string model;  // the preset
+  Index layer = 0;
+  Index width = 0;  // D
+
+  TokenChoiceOptions router{};
+  bool hash_table = false;  // experts by token id, from the table of `hash_tensor`
+  std::string hash_tensor{};
+
+  bool gated = true;           // gate, up and down; else fc1 and fc2
+  AnyGate gate{};              // of gated experts
+  AnyActivation activation{};  // of the others
+  Index experts = 0;           // feed-forward ones, the first ids
+  Index hidden = 0;            // F
+  bool expert_bias = false;
+  Index constant_experts = 0;  // behind them, then copies, then zeros
+  Index copy_experts = 0;
+  Index zero_experts = 0;
+
+  Index shared_hidden = 0;  // F of the shared expert; 0: none
+  bool shared_gate = false;
+
+  double input_scale = 1;  // experts read rows times this
+  bool output_bias = false;
+  Index latent = 0;  // width of the latent space; 0: none
+  LatentNorm latent_norm{};
+  // Capacity of an expert per segment, see plan/capacity/fixed.hpp; both 0: no limit.
+  Index tokens_per_expert = 0;
+  double capacity_factor = 0;  // times K floor(.. ceil(T / E))
+
+  // Where the weights are. "{layer}" is the layer, "{stack}" the encoder or the decoder of models with both.
+  std::vector<std::string> prefixes{};             // the first under which the router is found
+  std::vector<NamedTensor> tensors{};              // everything but experts; the router's matrix first
+  std::vector<io::ExpertLayout> expert_layouts{};  // the first whose tensors are found
+  std::vector<io::ExpertLayout> shared_layouts{};
+
+  /// Width that the experts see.
+  Index expert_width() const noexcept { return latent > 0 ? latent : width; }
+  Index outputs() const noexcept { return experts + constant_experts + copy_experts + zero_experts; }
+};
+
+struct Preset {
+  const char* name;
+  const char* model_types[6];  // of config.json; null where there are fewer
+  LayerSpec (*describe)(const io::Config& config, Index layer);
+};
+
+// ---------------------------------------------------------------------------------------------------------
+// For describing: pieces that several models share.
+
+/// The part of the config that describes the language model.
+inline io::Config text_config(const io::Config& config) {
+  return config.has_section("text_config") ? config.section("text_config") : config;
+}
+
+/// The activation that a config calls so. Throws config_error.
+inline AnyActivation activation_named(const io::Config& config, std::string_view key) {
+  struct Name {
+    const char* text;
+    ActivationKind kind;
+  };
+  constexpr Name kNames[] = {{"silu", ActivationKind::silu},
+                             {"swish", ActivationKind::silu},
+                             {"gelu", ActivationKind::gelu_erf},
+                             {"gelu_new", ActivationKind::gelu_tanh},
+                             {"gelu_pytorch_tanh", ActivationKind::gelu_tanh},
+                             {"quick_gelu", ActivationKind::quick_gelu},
+                             {"relu", ActivationKind::relu},
+                             {"relu2", ActivationKind::relu_squared}};
+  const std::string name = config.required<std::string>(key);
+  for (const Name& known : kNames) {
+    if (name == known.text) return {known.kind};
+  }
+  fail<config_error>(config.where(key).c_str(),
+                     ": expected an activation of moe/kernel/activation_policy.hpp, got ",
+                     io::in_quotes(name).c_str());
+}
+
+/// Throws config_error unless the key says what the preset's maths is.
+inline void require_text(const io::Config& config, std::string_view key,
+                         std::initializer_list<const char*> allowed) {
+  const std::string value = config.required<std::string>(key);
+  std::string list;
+  for (const char* const one : allowed) {
+    if (value == one) return;
+    list += (list.empty() ? "" : " or ") + io::in_quotes(one);
+  }
+  fail<config_error>(config.where(key).c_str(), ": expected ", list.c_str(), " for this model, got ",
+                     io::in_quotes(value).c_str());
+}
+inline void require_flag(const io::Config& config, std::string_view key, bool expected, bool otherwise) {
+  if (config.optional<bool>(key, otherwise) == expected) return;
+  fail<config_error>(config.where(key).c_str(), ": expected ", expected ? "true" : "false",
+                     ", the only one that this preset computes");
+}
+
+/// Throws config_error: the layer is there and has no experts.
+[[noreturn]] inline void fail_dense(const io::Config& config, Index layer) {
+  fail<config_error>(config.file().c_str(), ": expected a layer with experts, got layer ", layer,
+                     ", which is dense");
+}
+
+/// A layer in [0, the config's `count_key`): layers beyond (multi-token prediction) are not the model's.
+inline void require_layer(const io::Config& config, Index layer, std::string_view count_key) {
+  const Index count = config.required<Index>(count_key);
+  if (layer < 0 || layer >= count) {
+    fail<config_error>("layer: expected a value in [0, ", count - 1, "] (", config.where(count_key).c_str(),
+                       "), got ", layer);
+  }
+}
+
+/// `key`, or what Transformers' own save_pretrained calls it where it has another name for all models.
+inline std::string experts_key(const io::Config& config, const char* key) {
+  for (const char* const name : {key, "num_local_experts", "num_experts", "n_routed_experts"}) {
+    if (config.has(name)) return name;
+  }
+  return key;
+}
+
+/// Model, width, feed-forward experts and their K, with a gate of `activation_key`; outputs = experts.
+struct SpecKeys {
+  const char* width = "hidden_size";
+  const char* experts = "num_experts";
+  const char* k = "num_experts_per_tok";
+  const char* hidden = "moe_intermediate_size";
+  const char* activation = "hidden_act";
+  const char* layers = "num_hidden_layers";
+};
+inline LayerSpec basic_spec(const char* model, const io::Config& config, Index layer, const SpecKeys& keys) {
+  require_layer(config, layer, keys.layers);
+  LayerSpec spec;
+  spec.model = model;
+  spec.layer = layer;
+  spec.width = config.required_in(keys.width, 1, INT32_MAX);
+  spec.experts = config.required_in(experts_key(config, keys.experts), 1, INT32_MAX / 2);
+  spec.hidden = config.per_layer<Index>(keys.hidden, layer);
+  if (keys.activation != nullptr) spec.gate.act = activation_named(config, keys.activation);
+  spec.router.width = spec.width;
+  spec.router.outputs = spec.experts;
+  spec.router.k = config.per_layer<Index>(keys.k, layer);
+  return spec;
+}
+
+/// Names of experts as most models have them, gate_proj, up_proj and down_proj, or w1, w3 and w2 (in this
+/// order: gate, up, down).
+inline io::ExpertLayout projections(const std::string& prefix) {
+  return io::per_expert_glu(prefix, "gate_proj", "up_proj", "down_proj");
+}
+inline io::ExpertLayout numbered(const std::string& prefix) {
+  return io::per_expert_glu(prefix, "w1", "w3", "w2");
+}
+
+}  // namespace models
+MOE_NAMESPACE_END

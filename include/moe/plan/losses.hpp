@@ -1,0 +1,37 @@
+// The auxiliary losses of a call, by name.
+#pragma once
+
+#include "moe/core/check.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// Auxiliary losses of one call, coefficients applied: what is added to the task's loss.
+class AuxiliaryLosses {
+ public:
+  struct Entry {
+    const char* name;
+    double value;
+  };
+  static constexpr int kMost = 8;
+
+  /// Throws config_error for more than kMost entries.
+  void add(const char* name, double value) {
+    if (count_ == kMost)
+      fail<config_error>("auxiliary losses: expected at most ", kMost, ", got one more: ", name);
+    entry_[count_++] = {name, value};
+  }
+  void clear() noexcept { count_ = 0; }
+  double total() const noexcept {
+    double sum = 0;
+    for (int i = 0; i < count_; ++i) sum += entry_[i].value;
+    return sum;
+  }
+  const Entry* begin() const noexcept { return entry_; }
+  const Entry* end() const noexcept { return entry_ + count_; }
+
+ private:
+  Entry entry_[kMost] = {};
+  int count_ = 0;
+};
+
+MOE_NAMESPACE_END

@@ -1,0 +1,82 @@
+// Which micro-kernel multiplies with weights of a storage, and what it reads rows as.
+#pragma once
+
+#include <algorithm>
+
+#include "moe/core/types.hpp"
+#include "moe/kernel/block_tile.hpp"
+#include "moe/kernel/gemm_tile.hpp"
+#include "moe/kernel/row.hpp"
+#include "moe/kernel/row_group.hpp"
+#include "moe/kernel/transpose_panel.hpp"
+#include "moe/storage/packed_matrix.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// `Cell`: a prepared row is an array of them, `stride(depth)` apart for rows of `depth` numbers. `kRounds`:
+/// preparing rounds.
+template <class Arch, class Storage>
+struct TileKernel;
+
+template <class Arch, DenseStorage Storage>
+struct TileKernel<Arch, Storage> {
+  using Real = Storage;
+  using Cell = Storage;
+  static constexpr bool kRounds = false;
+  /// Most rows of a tile.
+  static constexpr Index kRows = kTileRows<Arch, Storage>;
+  /// Rows from which on the next panel is prefetched. Fewer leave the memory no idle time to use.
+  static constexpr Index kPrefetchRows = 8;
+  /// Bytes of kPanel rows of a panel.
+  static constexpr Index kPanelPitch = kPanel<Real> * kPanel<Real> * static_cast<Index>(sizeof(Real));
+
+  static constexpr Index stride(Index depth) noexcept { return row_stride<Storage>(depth); }
+  static void prepare(const Real* row, Index depth, Cell* cells) noexcept { copy_row(row, cells, depth); }
+
+  /// tile [m][kPanel] = m rows times panel j.
+  static void multiply(const Cell* const* rows, Index m, const PackedView<const Storage>& weight, Index j,
+                       Real* tile, const PanelFetch& fetch) noexcept {
+    gemm_tile<Arch>(rows, m, weight.rows, weight.panel(j), tile, TileStep{.fetch = fetch});
+  }
+
+  /// out [kPanel][kPanel]: rows k = block * kPanel on of panel j, transposed.
+  static void transpose(const PackedView<const Storage>& weight, Index j, Index block, Real* out) noexcept {
+    const Index rows = std::min(kPanel<Real>, weight.rows - block * kPanel<Real>);
+    transpose_panel<Arch>(weight.panel(j) + block * kPanel<Real> * kPanel<Real>, rows, out);
+  }
+};
+
+template <class Arch, BlockStorage Storage>
+struct TileKernel<Arch, Storage> {
+  using Real = float;
+  using Cell = RowGroup<Arch, Storage>;
+  static constexpr bool kRounds = true;
+  static constexpr Index kRows = kBlockTileRows<Arch, Storage>;
+  /// The smaller the weights, the fewer rows keep the processor busy until they have arrived.
+  static constexpr Index kPrefetchRows = sizeof(StorageBlock<Storage>) > 1536  ? 8
+                                         : sizeof(StorageBlock<Storage>) > 768 ? 4
+                                                                               : 2;
+  static constexpr Index kPanelPitch = static_cast<Index>(sizeof(StorageBlock<Storage>));
+
+  /// Not a multiple of 4 KiB: see row_stride.
+  static constexpr Index stride(Index depth) noexcept {
+    const Index cells = ceil_div(depth, kBlockRows);
+    return cells * Index{sizeof(Cell)} % 4096 == 0 ? cells + 1 : cells;
+  }
+  static void prepare(const Real* row, Index depth, Cell* cells) noexcept {
+    prepare_row<Arch, Storage>(row, depth, cells);
+  }
+
+  static void multiply(const Cell* const* rows, Index m, const PackedView<const Storage>& weight, Index j,
+                       Real* tile, const PanelFetch& fetch) noexcept {
+    block_tile<Arch, Storage>(rows, m, ceil_div(weight.rows, kBlockRows), weight.panel(j), tile, fetch);
+  }
+
+  static void transpose(const PackedView<const Storage>& weight, Index j, Index block, Real* out) noexcept {
+    alignas(64) float values[kBlockRows * kPanel<float>];
+    decode_block(weight.panel(j)[block], values);
+    transpose_panel<Arch>(values, kBlockRows, out);
+  }
+};
+
+MOE_NAMESPACE_END

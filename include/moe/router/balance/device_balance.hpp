@@ -1,0 +1,71 @@
+// Device-level balance: groups of experts get equal shares of the choices. DeepSeekMoE, 2401.06066
+// section 3.3. Groups are equal blocks of ids.
+#pragma once
+
+#include "moe/core/check.hpp"
+#include "moe/router/balance/group_loss.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// c * sum over G groups of f_j * P_j: f_j the mean over the group of f_e = N * (share of the choices that
+/// fell on e), P_j the sum over the group of the mean probabilities. c when balanced. Counts of other
+/// micro-batches (LayerInput::outside_counts) take part in f, which has no gradient.
+class DeviceBalance : public BalancePart {
+ public:
+  static constexpr const char* kName = "device_balance";
+  static constexpr bool kIsLoss = true;
+
+  struct Options {
+    double coefficient = 0.05;
+    Index groups = 1;  // G
+  };
+
+  /// Throws config_error for fewer groups than 1.
+  explicit DeviceBalance(Options options) : options_(options) {
+    require_range("groups", options.groups, 1, INT32_MAX);
+  }
+
+  double coefficient() const noexcept { return options_.coefficient; }
+  void check(Index outputs) const { impl::check_groups(options_.groups, outputs); }
+  void measure(Arena& arena, Index, Index) const { arena.take<double>(options_.groups); }
+
+  template <class Real>
+  double forward(const BalanceInput<Real>& in, Arena& arena) const {
+    return impl::group_loss(in, factors(in, arena), options_.groups);
+  }
+  template <class Real>
+  void backward(const BalanceInput<Real>& in, double scale, const BalanceGradients<Real>& out,
+                Arena& arena) const {
+    impl::group_loss_backward(in, factors(in, arena), options_.groups, scale, out.dprobability);
+  }
+
+ private:
+  /// c * f_j / (active tokens). With equal groups f_j is G times the share of the choices that fell into the
+  /// group.
+  template <class Real>
+  const double* factors(const BalanceInput<Real>& in, Arena& arena) const {
+    const Index groups = options_.groups, size = in.outputs() / groups;
+    double* const count = arena.take<double>(groups);
+    for (Index j = 0; j < groups; ++j) count[j] = 0;
+    double total = 0;
+    for (Index e = 0; in.call.outside_counts != nullptr && e < in.outputs(); ++e) {
+      count[e / size] += in.call.outside_counts[e];
+      total += in.call.outside_counts[e];
+    }
+    for (Index t = 0; t < in.tokens(); ++t) {
+      if (!in.active[t]) continue;
+      for (Index i = 0; i < in.chosen_count[t]; ++i) count[in.choices(t)[i] / size] += 1;
+      total += static_cast<double>(in.chosen_count[t]);
+    }
+    const double common = total > 0 && in.active_count > 0
+                              ? options_.coefficient * static_cast<double>(groups) / total /
+                                    static_cast<double>(in.active_count)
+                              : 0.0;
+    for (Index j = 0; j < groups; ++j) count[j] *= common;
+    return count;
+  }
+
+  Options options_;
+};
+
+MOE_NAMESPACE_END

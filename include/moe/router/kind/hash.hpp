@@ -1,0 +1,78 @@
+// Hash routing: the expert is looked up by token id in a table fixed before training. No parameters, weight
+// 1, no loss. Roller et al., "Hash layers for large sparse models", 2106.04426.
+#pragma once
+
+#include <utility>
+
+#include "moe/core/check.hpp"
+#include "moe/router/concept.hpp"
+#include "moe/router/hash_table.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// Routes by LayerInput::token_id, one expert per hash, weight 1. Reads no rows.
+template <class RealType>
+class HashRouter {
+ public:
+  using Real = RealType;
+  struct Tape {};
+  struct Gradients {};
+
+  static constexpr Coupling coupling(bool) noexcept { return Coupling::row_independent; }
+
+  explicit HashRouter(HashTable table) : table_(std::move(table)) {}
+
+  const HashTable& table() const noexcept { return table_; }
+  Index experts() const noexcept { return table_.experts(); }
+  Index width() const noexcept { return 0; }
+  Index max_pairs(const CallShape& shape) const {
+    return checked_product("routed pairs", shape.tokens, table_.hashes());
+  }
+  void measure(Arena&, const CallShape&, Index) const noexcept {}
+  void measure_backward(Arena&, const CallShape&, Index) const noexcept {}
+
+  /// Throws config_error without token ids, route_error for one outside the vocabulary, config_error for a
+  /// mask or a K of the call, which a table cannot follow.
+  template <Executor X>
+  void route(const RouterInput<Real>& in, RouteTable<Real>& table, Arena&, X&) const {
+    check(in);
+    for (Index t = 0; t < in.tokens(); ++t) {
+      table.begin_token(t);
+      if (!in.takes_part(t)) continue;
+      for (Index h = 0; h < table_.hashes(); ++h)
+        table.push(t, table_.expert(h, Index{in.token_id[t]}), Real{1});
+    }
+  }
+  template <Executor X>
+  void route_train(const RouterInput<Real>& in, RouteTable<Real>& table, Tape&, Arena& arena,
+                   X& executor) const {
+    route(in, table, arena, executor);
+  }
+  /// Nothing is learned.
+  template <Executor X>
+  void backward(const RouterInput<Real>&, const RouteTable<Real>&, const Tape&, const RouteGradients<Real>&,
+                Gradients*, Arena&, X&) const noexcept {}
+
+  void on_step_end(const RouteStats&) noexcept {}
+  Gradients make_gradients() const noexcept { return {}; }
+  template <class Visitor>
+  void visit_parameters(Gradients*, Visitor&) noexcept {}
+  template <class Visitor>
+  void visit_storage(Gradients*, Visitor&) noexcept {}
+  template <class Visitor>
+  void visit_state(Visitor&) noexcept {}
+
+ private:
+  void check(const RouterInput<Real>& in) const {
+    if (!in.logit_mask.empty()) fail<config_error>("logit_mask: expected none for a hash router, got one");
+    if (in.options.experts_per_token != 0 && in.options.experts_per_token != table_.hashes()) {
+      fail<config_error>("experts per token: expected ", table_.hashes(), " (one per hash), got ",
+                         in.options.experts_per_token);
+    }
+    impl::check_token_ids(in, table_.vocabulary());
+  }
+
+  HashTable table_;
+};
+
+MOE_NAMESPACE_END

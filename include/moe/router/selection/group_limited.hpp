@@ -1,0 +1,88 @@
+// The best groups of experts first, then the k highest among them.
+#pragma once
+
+#include <cstdint>
+
+#include "moe/core/check.hpp"
+#include "moe/kernel/finite.hpp"
+#include "moe/kernel/top_k.hpp"
+#include "moe/router/selection/concept.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// How a group of experts is ranked.
+enum class GroupScore : std::uint8_t {
+  highest,      // best choice score of the group (DeepSeek-V2)
+  top_two_sum,  // sum of its two best that are not masked (DeepSeek-V3, with a selection bias)
+};
+
+/// Experts in equal groups (devices, nodes): the best `kept` groups stay, then the k highest among them.
+/// DeepSeek-V2 (2405.04434) section 2.2.2, DeepSeek-V3 (2412.19437) section 2.1.2.
+class GroupLimitedSelection {
+ public:
+  struct Options {
+    Index k = 8;
+    Index groups = 8;
+    Index kept = 4;
+    GroupScore score = GroupScore::highest;
+  };
+
+  static constexpr Index kMostGroups = 256;
+
+  /// Throws config_error unless 1 <= kept <= groups <= 256 and k >= 1.
+  explicit GroupLimitedSelection(Options options) : options_(options) {
+    require_range("experts per token", options.k, 1, INT32_MAX);
+    require_range("groups", options.groups, 1, kMostGroups);
+    require_range("kept groups", options.kept, 1, options.groups);
+  }
+
+  Index most(Index k, Index n) const {
+    if (n % options_.groups != 0) {
+      fail<config_error>("groups: expected a divisor of the ", n, " outputs, got ", options_.groups);
+    }
+    const Index kept = k == 0 ? options_.k : k;
+    const Index reachable = n / options_.groups * options_.kept;
+    if (kept < 1 || kept > reachable) {
+      fail<config_error>("experts per token: expected K in [1, ", reachable,
+                         "] (experts of the kept groups), got ", kept);
+    }
+    return kept;
+  }
+
+  template <class Real>
+  Index select(Real* choice, Index n, Index k, ExpertId* out) const noexcept {
+    const Index size = n / options_.groups;
+    Real score[kMostGroups];
+    ExpertId order[kMostGroups];
+    bool stays[kMostGroups] = {};
+    for (Index g = 0; g < options_.groups; ++g) score[g] = group_score(choice + g * size, size);
+    top_k_row(score, options_.groups, options_.kept, order);
+    for (Index i = 0; i < options_.kept; ++i) stays[order[i]] = true;
+    for (Index e = 0; e < n; ++e) {
+      if (!stays[e / size]) choice[e] = impl::kMasked<Real>;
+    }
+    const Index kept = k == 0 ? options_.k : k;
+    top_k_row(choice, n, kept, out);
+    return impl::without_masked(choice, out, kept);
+  }
+
+ private:
+  template <class Real>
+  Real group_score(const Real* choice, Index size) const noexcept {
+    Real first = impl::kMasked<Real>, second = impl::kMasked<Real>;
+    for (Index i = 0; i < size; ++i) {
+      if (choice[i] > first) {
+        second = first;
+        first = choice[i];
+      } else if (choice[i] > second) {
+        second = choice[i];
+      }
+    }
+    // A masked second is left out: a group with one open expert stays ahead of a group with none.
+    return options_.score == GroupScore::highest || is_neg_inf(second) ? first : first + second;
+  }
+
+  Options options_;
+};
+
+MOE_NAMESPACE_END

@@ -1,0 +1,45 @@
+// A softmax over the scores of the chosen alone.
+#pragma once
+
+#include "moe/kernel/math.hpp"
+#include "moe/kernel/softmax.hpp"
+#include "moe/router/weighting/concept.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// softmax over the scores of the chosen (Shazeer 1701.06538; Mixtral: equal to normalising the softmax of
+/// all).
+class SoftmaxWeighting {
+ public:
+  Index experts(Index outputs) const noexcept { return outputs; }
+
+  template <class Real>
+  void forward(const Chosen& chosen, const Real* score, Real* weight, bool* keep) const noexcept {
+    for (Index i = 0; i < chosen.count; ++i) {
+      weight[i] = score[chosen.id[i]];
+      keep[i] = true;
+    }
+    if (chosen.count > 0) softmax_row(weight, weight, chosen.count);
+  }
+
+  template <class Real>
+  void backward(const Chosen& chosen, const Real* score, const Real* dweight, Real* dscore) const noexcept {
+    if (chosen.count == 0) return;
+    // d score_i = w_i (dw_i - sum_j w_j dw_j), with w from the scores again: no array of unknown size.
+    Real top = score[chosen.id[0]];
+    for (Index i = 1; i < chosen.count; ++i) top = score[chosen.id[i]] > top ? score[chosen.id[i]] : top;
+    Real sum = 0, mean = 0;
+    for (Index i = 0; i < chosen.count; ++i) {
+      const Real w = math::exp_nonpositive(Real(score[chosen.id[i]] - top));
+      sum += w;
+      mean += w * dweight[i];
+    }
+    mean /= sum;
+    for (Index i = 0; i < chosen.count; ++i) {
+      dscore[chosen.id[i]] +=
+          math::exp_nonpositive(Real(score[chosen.id[i]] - top)) / sum * (dweight[i] - mean);
+    }
+  }
+};
+
+MOE_NAMESPACE_END

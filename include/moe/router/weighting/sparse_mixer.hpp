@@ -1,0 +1,79 @@
+// SparseMixer weights of Phi-3.5-MoE (2310.00811, 2409.12136): the i-th choice is weighed by a softmax over
+// the logits near its own, without the choices before it. For IdentityScore and TopKSelection: scores are
+// logits.
+#pragma once
+
+#include "moe/core/check.hpp"
+#include "moe/kernel/finite.hpp"
+#include "moe/kernel/math.hpp"
+#include "moe/router/weighting/concept.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// Choice i with logit m leaves out the choices before it and every expert e with
+/// (m - h_e) / max(|h_e|, m) > 2 eps; its weight is its share in the softmax of the rest. Weights are not
+/// normalised together: two of them may add up to 2. As in the released inference code; the gradient is that
+/// of the softmax, with the set of near experts fixed.
+class SparseMixerWeighting {
+ public:
+  /// `outputs`: N of the router. Throws config_error for outputs below 1, an eps below 0 or not finite.
+  SparseMixerWeighting(Index outputs, double eps) : outputs_(outputs), eps_(eps) {
+    require_range("outputs", outputs, 1, INT32_MAX);
+    if (!(eps >= 0 && is_finite(eps))) {
+      fail<config_error>("sparse mixer eps: expected a finite value >= 0, got ", eps);
+    }
+  }
+
+  /// A router of another N than the options said has no experts, which it refuses.
+  Index experts(Index outputs) const noexcept { return outputs == outputs_ ? outputs : 0; }
+
+  template <class Real>
+  void forward(const Chosen& chosen, const Real* score, Real* weight, bool* keep) const noexcept {
+    for (Index i = 0; i < chosen.count; ++i) {
+      weight[i] = 1 / sum_of_near(chosen, i, score);
+      keep[i] = true;
+    }
+  }
+
+  template <class Real>
+  void backward(const Chosen& chosen, const Real* score, const Real* dweight, Real* dscore) const noexcept {
+    for (Index i = 0; i < chosen.count; ++i) {
+      const Real own = score[chosen.id[i]];
+      const Real weight = 1 / sum_of_near(chosen, i, score);
+      // d weight / d h_e = weight ([e is the choice] - p_e), p_e = weight exp(h_e - m).
+      for (Index e = 0; e < outputs_; ++e) {
+        if (!counts(chosen, i, e, own, score[e])) continue;
+        const Real p = weight * math::exp_nonpositive(Real(score[e] - own));
+        dscore[e] += dweight[i] * weight * ((e == Index{chosen.id[i]} ? Real{1} : Real{0}) - p);
+      }
+    }
+  }
+
+ private:
+  /// sum of exp(h_e - m) over the experts that count; the choice's own term is 1.
+  template <class Real>
+  Real sum_of_near(const Chosen& chosen, Index i, const Real* score) const noexcept {
+    const Real own = score[chosen.id[i]];
+    Real sum = 0;
+    for (Index e = 0; e < outputs_; ++e) {
+      if (counts(chosen, i, e, own, score[e])) sum += math::exp_nonpositive(Real(score[e] - own));
+    }
+    return sum;
+  }
+  template <class Real>
+  bool counts(const Chosen& chosen, Index i, Index e, Real own, Real h) const noexcept {
+    if (is_neg_inf(h)) return false;
+    for (Index j = 0; j < i; ++j) {
+      if (Index{chosen.id[j]} == e) return false;
+    }
+    const Real magnitude = h < 0 ? -h : h;
+    const Real factor = magnitude > own ? magnitude : own;
+    // 0 / 0 where both logits are 0: NaN is not above, so the expert counts, as in the released code.
+    return !((own - h) / factor > 2 * static_cast<Real>(eps_));
+  }
+
+  Index outputs_;
+  double eps_;
+};
+
+MOE_NAMESPACE_END

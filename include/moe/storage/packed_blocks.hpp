@@ -1,0 +1,128 @@
+// Matrices of a block storage, from and to published row-major numbers.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+#include <utility>
+
+#include "moe/core/check.hpp"
+#include "moe/core/types.hpp"
+#include "moe/core/view.hpp"
+#include "moe/kernel/storage_block.hpp"
+#include "moe/storage/packed_matrix.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// The largest magnitude that a storage can hold: beyond it a number or a scale would round to infinity.
+template <BlockStorage Storage>
+inline constexpr double kLargestWeight = 0x1.fep127;
+template <>
+inline constexpr double kLargestWeight<Int8Groups<Float16>> = 127.0 * 65504;
+template <>
+inline constexpr double kLargestWeight<Int4Groups<Float16>> = 7.0 * 65504;
+
+/// Throws numeric_error naming the argument and the place of a number that is not finite or too large.
+template <BlockStorage Storage>
+void require_roundable(const char* argument, const ConstMatrixView<float>& matrix) {
+  for (Index o = 0; o < matrix.rows; ++o) {
+    for (Index i = 0; i < matrix.cols; ++i) {
+      const double w = static_cast<double>(matrix(o, i));
+      if (!(std::abs(w) <= kLargestWeight<Storage>)) {
+        fail<numeric_error>(argument, ": expected numbers of magnitude up to ", kLargestWeight<Storage>,
+                            " to round, got ", w, " in row ", o, ", column ", i);
+      }
+    }
+  }
+}
+
+/// Rounds float columns into panel j of `packed`. column(position) -> const float*: the K numbers of the
+/// column at `position` in panel order, contiguous and finite, or null for zeros. Each column is rounded by
+/// itself.
+template <BlockStorage Storage, class Column>
+void pack_panel(const PackedView<Storage>& packed, Index j, Column column) noexcept {
+  constexpr Index kColumns = kPanel<float>;
+  alignas(64) float values[kBlockRows * kColumns];
+  const float* source[kColumns];
+  for (Index c = 0; c < kColumns; ++c) source[c] = column(j * kColumns + c);
+  StorageBlock<Storage>* block = packed.panel(j);
+  for (Index k = 0; k < packed.rows; k += kBlockRows, ++block) {
+    const Index count = std::min(kBlockRows, packed.rows - k);
+    for (Index c = 0; c < kColumns; ++c) {
+      for (Index i = 0; i < kBlockRows; ++i) {
+        values[i * kColumns + c] = i < count && source[c] != nullptr ? source[c][k + i] : 0.0f;
+      }
+    }
+    encode_block(values, *block);
+  }
+}
+
+/// All panels.
+template <BlockStorage Storage, class Column>
+void pack_blocks(const PackedView<Storage>& packed, Column column) noexcept {
+  for (Index j = 0; j < packed.panels; ++j) pack_panel(packed, j, column);
+}
+
+/// Block storages of codes with a scale for every kBlockRows of a column: Int8Groups, Int4Groups.
+template <class Storage>
+concept GroupStorage = BlockStorage<Storage> && requires(const StorageBlock<Storage>& block) {
+  block.scale(Index{});
+};
+template <GroupStorage Storage>
+using GroupScale = decltype(std::declval<const StorageBlock<Storage>&>().scale(Index{}));
+
+/// A matrix [out, in] of numbers code(o, i) * scale(o, i / kBlockRows) that a storage can hold as they are.
+template <class G, class Storage>
+concept StorageGroups = GroupStorage<Storage> && requires(const G& groups, Index o, Index i) {
+  { groups.code(o, i) }
+  noexcept->std::same_as<int>;
+  { groups.scale(o, i) }
+  noexcept->std::same_as<GroupScale<Storage>>;
+};
+
+/// Row o of `groups`; none where that is null.
+template <class Groups>
+struct GroupRow {
+  const Groups* groups;
+  Index o;
+};
+
+/// Copies codes and scales without rounding. row(position) -> GroupRow: what the column at `position` in
+/// panel order holds; none: zeros.
+template <GroupStorage Storage, class Row>
+void pack_groups(const PackedView<Storage>& packed, Row row) noexcept {
+  for (Index j = 0; j < packed.panels; ++j) {
+    StorageBlock<Storage>* block = packed.panel(j);
+    for (Index k = 0; k < packed.rows; k += kBlockRows, ++block) {
+      for (Index c = 0; c < kPanel<float>; ++c) {
+        const auto from = row(j * kPanel<float> + c);
+        const bool any = from.groups != nullptr;
+        block->set_scale(c, any ? from.groups->scale(from.o, k / kBlockRows) : GroupScale<Storage>{});
+        for (Index i = 0; i < kBlockRows; ++i) {
+          block->set_code(i, c, any && k + i < packed.rows ? from.groups->code(from.o, k + i) : 0);
+        }
+      }
+    }
+  }
+}
+
+/// The inverse, of the rounded numbers exactly. column(position) -> float*: where the K numbers of that
+/// column go, or null.
+template <BlockStorage Storage, class Column>
+void unpack_blocks(const PackedView<const Storage>& packed, Column column) noexcept {
+  constexpr Index kColumns = kPanel<float>;
+  alignas(64) float values[kBlockRows * kColumns];
+  for (Index j = 0; j < packed.panels; ++j) {
+    const StorageBlock<Storage>* block = packed.panel(j);
+    for (Index k = 0; k < packed.rows; k += kBlockRows, ++block) {
+      decode_block(*block, values);
+      const Index count = std::min(kBlockRows, packed.rows - k);
+      for (Index c = 0; c < kColumns; ++c) {
+        float* const to = column(j * kColumns + c);
+        for (Index i = 0; to != nullptr && i < count; ++i) to[k + i] = values[i * kColumns + c];
+      }
+    }
+  }
+}
+
+MOE_NAMESPACE_END

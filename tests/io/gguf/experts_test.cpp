@@ -1,0 +1,160 @@
+#include "moe/io/gguf/experts.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <string>
+#include <vector>
+
+#include "io/gguf/gguf_bytes.hpp"
+#include "moe/expert/bank/glu.hpp"
+#include "moe/expert/bank/mlp.hpp"
+#include "moe/io/experts.hpp"
+#include "support/catch.hpp"
+#include "support/errors.hpp"
+
+using moe::Index;
+using moe::io::GgufExperts;
+using moe::io::GgufFile;
+using moe::io::Part;
+using test::GgufBytes;
+using test::little;
+
+namespace {
+
+constexpr Index kExperts = 2, kD = 32, kF = 64;
+
+std::string floats(Index n, float first) {
+  std::string out;
+  for (Index i = 0; i < n; ++i) out += little(std::bit_cast<std::uint32_t>(first + static_cast<float>(i)), 4);
+  return out;
+}
+
+/// Q8_0 blocks of scale 1/2 and codes that count up.
+std::string q8(Index numbers) {
+  std::string out;
+  for (Index i = 0; i < numbers; ++i) {
+    if (i % 32 == 0) out += little(0x3800, 2);
+    out += little(static_cast<std::uint64_t>(i * 7 % 251 - 125), 1);
+  }
+  return out;
+}
+
+GgufBytes model() {
+  GgufBytes b;
+  const std::string p = "blk.3.ffn_";
+  b.tensor(p + "gate_exps.weight", {kD, kF, kExperts}, 0, b.data(floats(kExperts * kD * kF, 1)));
+  b.tensor(p + "up_exps.weight", {kD, kF, kExperts}, 8, b.data(q8(kExperts * kD * kF)));
+  b.tensor(p + "down_exps.weight", {kF, kD, kExperts}, 8, b.data(q8(kExperts * kD * kF)));
+  b.tensor(p + "gate_exps.bias", {kF, kExperts}, 0, b.data(floats(kExperts * kF, -500)));
+  const std::string q = "blk.4.ffn_";
+  b.tensor(q + "up_exps.weight", {kD, kF, kExperts}, 8, b.data(q8(kExperts * kD * kF)));
+  b.tensor(q + "down_exps.weight", {kF, kD, kExperts}, 8, b.data(q8(kExperts * kD * kF)));
+  b.tensor("blk.5.ffn_up_exps.weight", {kD, kF, kExperts}, 12, 0);
+  b.tensor("blk.5.ffn_down_exps.weight", {kF, kD, kExperts}, 12, 0);
+  b.tensor("blk.6.ffn_up_exps.weight", {kD, 1}, 0, b.data(floats(kD, 0)));
+  b.tensor("blk.6.ffn_down_exps.weight", {kD, 1, 1}, 0, b.data(floats(kD, 0)));
+  b.tensor("blk.8.ffn_up_exps.weight", {kD, 1, 0}, 0, 0);
+  b.tensor("blk.8.ffn_down_exps.weight", {1, kD, 0}, 0, 0);
+  b.tensor("blk.7.ffn_up_exps.weight", {kD, 1, 1}, 0, b.data(floats(kD, 0)));
+  b.tensor("blk.7.ffn_down_exps.weight", {kD, 1, 1}, 0, b.data(floats(kD, 0)));
+  return b;
+}
+
+float q8_value(Index e, Index o, Index i, Index rows, Index cols) {
+  return 0.5f * static_cast<float>(static_cast<std::int8_t>(((e * rows + o) * cols + i) * 7 % 251 - 125));
+}
+
+}  // namespace
+
+TEST_CASE("gguf experts: a layer's experts in a bank", "[io]") {
+  const test::TemporaryFolder folder;
+  const GgufFile file(folder.write("m.gguf", model().all()));
+  const GgufExperts source(file, 3);
+  static_assert(moe::io::ExpertSource<GgufExperts>);
+  REQUIRE(source.experts() == kExperts);
+  REQUIRE(source.width() == kD);
+  REQUIRE(source.hidden() == kF);
+  CHECK(source.is_gated());
+  CHECK((source.has_bias(Part::gate) && !source.has_bias(Part::up)));
+  moe::Glu<moe::Silu> bank({.experts = kExperts, .width = kD, .hidden = kF, .bias = true});
+  moe::io::load_experts(bank, source);
+  Index seen = 0;
+  bank.visit_parameters(nullptr, [&](const auto& p) {
+    const std::string name = p.name;
+    const Index e = name[8] - '0';
+    const bool bias = name.find(".bias") != std::string::npos,
+               gate = name.find("gate_proj") != std::string::npos;
+    INFO(name);
+    for (Index o = 0; o < p.value.rows; ++o) {
+      for (Index i = 0; i < p.value.cols; ++i) {
+        const float want = bias   ? (gate ? -500 + static_cast<float>(e * kF + o) : 0)
+                           : gate ? static_cast<float>(1 + (e * kF + o) * kD + i)
+                                  : q8_value(e, o, i, p.value.rows, p.value.cols);
+        CHECK(p.value(o, i) == want);
+      }
+    }
+    ++seen;
+  });
+  CHECK(seen == kExperts * 6);
+}
+
+TEST_CASE("gguf experts: without a gate, and what is refused", "[io]") {
+  const std::vector<std::byte> bytes = test::exact_bytes(model().all());
+  const GgufFile file = GgufFile::from_bytes(bytes, "f");
+  const GgufExperts source(file, 4);
+  CHECK_FALSE(source.is_gated());
+  moe::Mlp<moe::Relu> bank({.experts = kExperts, .width = kD, .hidden = kF});
+  moe::io::load_experts(bank, source);
+  bank.visit_parameters(nullptr, [&](const auto& p) {
+    const Index e = p.name[8] - '0';
+    CHECK(p.value(p.value.rows - 1, 3) == q8_value(e, p.value.rows - 1, 3, p.value.rows, p.value.cols));
+  });
+  std::vector<float> to(kD * kF);
+  CHECK_THROWS_AS(source.read(kExperts, Part::fc1, moe::MatrixView<float>(to.data(), kF, kD)),
+                  moe::config_error);
+  CHECK_THROWS_AS(source.read(0, Part::gate, moe::MatrixView<float>(to.data(), kF, kD)), moe::config_error);
+  CHECK_THROWS_AS(source.read(0, Part::fc2, moe::MatrixView<float>(to.data(), kF, kD)), moe::shape_error);
+  CHECK_THROWS_AS(source.read_bias(0, Part::fc1, to.data()), moe::config_error);
+
+  const auto reason = [&](Index layer) {
+    return test::message_of<moe::format_error>([&] { GgufExperts(file, layer); });
+  };
+  CHECK(reason(0) == "moe: f: expected a tensor \"blk.0.ffn_up_exps.weight\", got none");
+  CHECK(reason(5) ==
+        "moe: f: tensor \"blk.5.ffn_up_exps.weight\": expected type F32, F16, BF16, Q8_0, Q4_0 or MXFP4, got "
+        "type 12");
+  CHECK(reason(6) ==
+        "moe: f: tensor \"blk.6.ffn_up_exps.weight\": expected shape [experts, hidden, width], got [1, 32]");
+  CHECK(reason(8).find("expected shape [experts, hidden, width], got [0, 1, 32]") != std::string::npos);
+  CHECK(reason(7) ==
+        "moe: f: tensor \"blk.7.ffn_down_exps.weight\": expected shape [1, 32, 1], got [1, 1, 32]");
+}
+
+TEST_CASE("gguf experts: Q8_0 and Q4_0 are repacked as they are", "[io]") {
+  const auto check = [](auto storage, std::uint32_t type, int code_bytes) {
+    // Codes of any value and scales of either sign: what rounding anew would not give back.
+    std::string blocks;
+    for (Index g = 0; g < kD * kF / 32; ++g) {
+      blocks += little(static_cast<std::uint64_t>(0x2A00 + g * 5 + (g % 3 == 0 ? 0x8000 : 0)), 2);
+      for (int b = 0; b < code_bytes; ++b)
+        blocks += little(static_cast<std::uint64_t>(g * 29 + b * 53) / 3, 1);
+    }
+    GgufBytes bytes;
+    bytes.tensor("blk.0.ffn_up_exps.weight", {kD, kF, 1}, type, bytes.data(blocks));
+    bytes.tensor("blk.0.ffn_down_exps.weight", {kF, kD, 1}, type, bytes.data(blocks));
+    const std::vector<std::byte> exact = test::exact_bytes(bytes.all());
+    const GgufFile file = GgufFile::from_bytes(exact, "f");
+    const GgufExperts source(file, 0);
+    moe::Mlp<moe::Relu, decltype(storage)> bank({.experts = 1, .width = kD, .hidden = kF});
+    moe::io::load_experts(bank, source);
+    std::vector<float> fc1(kD * kF), fc2(kD * kF), want1(kD * kF), want2(kD * kF);
+    bank.unpack(0, moe::MatrixView<float>(fc1.data(), kF, kD), moe::MatrixView<float>(fc2.data(), kD, kF));
+    source.read(0, Part::fc1, moe::MatrixView<float>(want1.data(), kF, kD));
+    source.read(0, Part::fc2, moe::MatrixView<float>(want2.data(), kD, kF));
+    CHECK(fc1 == want1);
+    CHECK(fc2 == want2);
+    CHECK(std::count(want1.begin(), want1.end(), 0.0f) < kD * kF / 4);
+  };
+  check(moe::Int8Groups<moe::Float16>{}, 8, 32);
+  check(moe::Int4Groups<moe::Float16>{}, 2, 16);
+}

@@ -1,0 +1,73 @@
+// What the presets of moe/models/preset/deepseek.hpp read from a config; that they compute the right thing:
+// golden_test.cpp.
+#include "moe/models/preset/deepseek.hpp"
+
+#include "models/fixture.hpp"
+#include "moe/router/selection/group_limited.hpp"
+#include "moe/router/weighting/gather.hpp"
+#include "support/catch.hpp"
+
+using moe::Normalise;
+using test::describe;
+using test::edited;
+
+namespace {
+
+void check_refused(const char* folder, const std::string& from, const std::string& to, moe::Index layer) {
+  INFO(folder << " with " << to);
+  CHECK_THROWS_AS(describe(edited(folder, from, to), layer), moe::config_error);
+}
+
+}  // namespace
+
+TEST_CASE("the first layers of the DeepSeek lineage are dense", "[models]") {
+  for (const char* const folder :
+       {"deepseek_v1", "deepseek_v2", "deepseek_v3", "glm4_moe", "dots1", "kimi_k2", "kimi_linear",
+        "lfm2_moe", "afmoe", "bailing_v2", "nemotron_h"}) {
+    check_refused(folder, "\"hidden_size\"", "\"hidden_size\"", 0);
+  }
+  check_refused("deepseek_v3", "\"moe_layer_freq\": 1", "\"moe_layer_freq\": 2", 1);
+  check_refused("nemotron_h", "\"hybrid_override_pattern\": \"*E\"", "\"hybrid_override_pattern\": \"EM\"",
+                1);
+}
+
+TEST_CASE("scores and choices that the presets do not compute are refused", "[models]") {
+  check_refused("deepseek_v3", "\"sigmoid\"", "\"softmax\"", 1);
+  check_refused("deepseek_v3", "\"noaux_tc\"", "\"greedy\"", 1);
+  check_refused("deepseek_v2", "\"group_limited_greedy\"", "\"noaux_tc\"", 1);
+  check_refused("deepseek_v4", "\"sqrtsoftplus\"", "\"sigmoid\"", 1);
+  check_refused("minimax_m2", "\"scoring_func\": \"sigmoid\"", "\"scoring_func\": \"softmax\"", 0);
+  check_refused("longcat_flash", "\"identity\"", "\"zero\"", 0);
+  check_refused("kimi_k3", "\"situ\"", "\"silu\"", 1);
+  check_refused("nemotron_h", "\"mlp_bias\": false", "\"mlp_bias\": true", 1);
+}
+
+TEST_CASE("DeepSeek-V2 scales what it does not normalise", "[models]") {
+  const auto spec =
+      describe(edited("deepseek_v2", "\"norm_topk_prob\": false", "\"norm_topk_prob\": true"), 1);
+  CHECK(spec.router.weights.normalise == Normalise::sum_plus_eps);
+  CHECK(spec.router.weights.scale == 16);
+  CHECK(!spec.router.weights.scale_normalised);
+  CHECK((spec.router.groups == 4 && spec.router.kept_groups == 2));
+  CHECK(spec.router.group_score == moe::GroupScore::highest);
+  CHECK(describe(edited("deepseek_v2_2", "\"greedy\"", "\"greedy\""), 1).router.groups == 1);
+}
+
+TEST_CASE("DeepSeek-V4's first layers choose by token id", "[models]") {
+  const auto hashed = describe(edited("deepseek_v4", "\"hidden_size\"", "\"hidden_size\""), 0);
+  CHECK((hashed.hash_table && !hashed.router.selection_bias));
+  const auto learned = describe(edited("deepseek_v4", "\"hidden_size\"", "\"hidden_size\""), 1);
+  CHECK((!learned.hash_table && learned.router.selection_bias));
+  CHECK((learned.gate.kind == moe::AnyGate::Kind::clamped && learned.gate.limit == 10 &&
+         learned.gate.offset == 0));
+}
+
+TEST_CASE("configs without shared experts, with null, or without a bias", "[models]") {
+  CHECK(describe(edited("deepseek_v3", "\"n_shared_experts\": 1", "\"n_shared_experts\": null"), 1)
+            .shared_hidden == 0);
+  CHECK(!describe(edited("lfm2_moe", "\"use_expert_bias\": true", "\"use_expert_bias\": false"), 1)
+             .router.selection_bias);
+  CHECK(describe(edited("nemotron_h_2", "\"moe_latent_size\": 12", "\"moe_latent_size\": null"), 1).latent ==
+        0);
+  CHECK(describe(edited("nemotron_h_2", "\"hidden_size\"", "\"hidden_size\""), 1).expert_width() == 12);
+}

@@ -1,0 +1,68 @@
+// What the presets of moe/models/preset/softmax.hpp read from a config; that they compute the right thing:
+// golden_test.cpp.
+#include "moe/models/preset/softmax.hpp"
+
+#include "models/fixture.hpp"
+#include "moe/router/weighting/gather.hpp"
+#include "support/catch.hpp"
+
+namespace {
+
+using test::describe;
+using test::edited;
+
+/// Layers without experts are refused.
+void check_dense(const moe::io::Config& config, moe::Index layer) {
+  CHECK_THROWS_AS(describe(config, layer), moe::config_error);
+}
+
+}  // namespace
+
+TEST_CASE("layers without experts are refused, as each model counts them", "[models]") {
+  check_dense(edited("qwen2_moe", "\"decoder_sparse_step\": 1", "\"decoder_sparse_step\": 2"), 0);
+  check_dense(edited("qwen3_moe", "\"mlp_only_layers\": []", "\"mlp_only_layers\": [0]"), 0);
+  check_dense(edited("qwen3_moe_2", "\"num_hidden_layers\"", "\"num_hidden_layers\""), 7);
+  check_dense(edited("jamba", "\"hidden_size\"", "\"hidden_size\""), 0);
+  check_dense(edited("arctic", "\"hidden_size\"", "\"hidden_size\""), 0);
+  check_dense(edited("nomic_v2", "\"n_embd\"", "\"n_embd\""), 0);
+  check_dense(edited("ernie4_5_moe", "\"hidden_size\"", "\"hidden_size\""), 0);
+  check_dense(edited("ernie4_5_moe", "\"moe_layer_end_index\": 2", "\"moe_layer_end_index\": 1"), 2);
+  CHECK(describe(edited("ernie4_5_moe", "\"moe_layer_end_index\": 2", "\"moe_layer_end_index\": -1"), 2)
+            .experts == 7);
+}
+
+TEST_CASE("normalisation follows the config where the model has it there", "[models]") {
+  using moe::Normalise;
+  const auto rule = [](const char* folder, const char* from, const char* to) {
+    const test::Golden golden(folder);
+    return describe(edited(folder, from, to), golden.layer).router.weights;
+  };
+  CHECK(rule("qwen3_moe", "\"norm_topk_prob\": true", "\"norm_topk_prob\": true").normalise ==
+        Normalise::sum);
+  CHECK(rule("qwen3_moe", "\"norm_topk_prob\": true", "\"norm_topk_prob\": false").normalise ==
+        Normalise::none);
+  const char* const key = "\"moe_normalize_expert_weights\": 1.0";
+  CHECK(rule("dbrx", key, key).normalise == Normalise::p_norm);
+  CHECK(rule("dbrx", key, "\"moe_normalize_expert_weights\": 2").p == 2);
+  CHECK(rule("dbrx", key, "\"moe_normalize_expert_weights\": null").normalise == Normalise::none);
+}
+
+TEST_CASE("what a preset does not compute is refused", "[models]") {
+  CHECK_THROWS_AS(describe(edited("phimoe", "\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 3"), 0),
+                  moe::config_error);
+  CHECK_THROWS_AS(
+      describe(edited("minimax", "\"shared_intermediate_size\": 0", "\"shared_intermediate_size\": 8"), 0),
+      moe::config_error);
+  CHECK_THROWS_AS(describe(edited("ernie4_5_moe", "\"use_bias\": false", "\"use_bias\": true"), 2),
+                  moe::config_error);
+  CHECK_THROWS_AS(describe(edited("mixtral", "\"hidden_act\": \"silu\"", "\"hidden_act\": \"mish\""), 0),
+                  moe::config_error);
+}
+
+TEST_CASE("lists by layer and optional parts", "[models]") {
+  CHECK(describe(edited("hunyuan_v1_moe", "\"hidden_size\"", "\"hidden_size\""), 1).router.k == 2);
+  CHECK(describe(edited("hunyuan_v1_moe", "\"use_mixed_mlp_moe\": true", "\"use_mixed_mlp_moe\": false"), 1)
+            .shared_hidden == 0);
+  CHECK(describe(edited("grok1_2", "\"hidden_size\"", "\"hidden_size\""), 0).router.soft_cap == 5);
+  CHECK(describe(edited("grok1", "\"hidden_size\"", "\"hidden_size\""), 0).router.soft_cap == 0);
+}

@@ -1,0 +1,136 @@
+#include "moe/router/named/top_k.hpp"
+
+#include <cmath>
+#include <vector>
+
+#include "moe/router/weighting/gather.hpp"
+#include "support/router_laws.hpp"
+
+namespace {
+
+using moe::Index;
+using moe::Normalise;
+using moe::TopKOptions;
+using test::route;
+
+template <class R>
+void run_laws_and_gradients(R router) {
+  test::randomise(router, 31);
+  test::check_router_laws(router);
+  test::check_ties_take_lower_ids(router);
+  test::check_router_gradients(router, 6);
+  test::check_router_gradients(router, 6, {.weight_scale = 0, .auxiliary_scale = 3});  // losses alone
+  test::check_router_gradients(router, 6, {.weight_scale = 1, .auxiliary_scale = 0});  // weights alone
+}
+
+}  // namespace
+
+TEST_CASE("softmax top-k: laws and gradients", "[top_k]") {
+  // Rows of zeros tie; a trained bias would not.
+  run_laws_and_gradients(
+      moe::softmax_top_k<double>({.width = 5, .experts = 6, .k = 3, .jitter = 0.2, .z_loss = 0.1}));
+  run_laws_and_gradients(moe::softmax_top_k<double>({.width = 4,
+                                                     .experts = 5,
+                                                     .k = 2,
+                                                     .load_balance = 0.5,
+                                                     .weights = {.normalise = Normalise::sum, .scale = 2}}));
+  auto biased = moe::softmax_top_k<double>({.width = 3, .experts = 4, .k = 4, .bias = true});  // K = E
+  test::randomise(biased, 7);
+  test::check_router_laws(biased);
+  test::check_router_gradients(biased, 5);
+}
+
+TEST_CASE("top-k softmax: laws and gradients", "[top_k]") {
+  run_laws_and_gradients(moe::top_k_softmax<double>({.width = 5, .experts = 6, .k = 3, .z_loss = 0.1}));
+  auto biased = moe::top_k_softmax<double>({.width = 3, .experts = 4, .k = 2, .bias = true});
+  test::randomise(biased, 7);
+  test::check_router_gradients(biased, 5);
+}
+
+TEST_CASE("sigmoid top-k: laws and gradients", "[top_k]") {
+  run_laws_and_gradients(moe::sigmoid_top_k<double>({.width = 5, .experts = 6, .k = 3, .z_loss = 0.1}));
+  run_laws_and_gradients(moe::sigmoid_top_k<double>(
+      {.width = 4, .experts = 5, .k = 2, .weights = {.normalise = Normalise::sum_plus_eps, .eps = 0.1}}));
+}
+
+TEST_CASE("top-k routers in single precision obey the laws", "[top_k]") {
+  auto router = moe::softmax_top_k<float>({.width = 19, .experts = 21, .k = 4});
+  test::randomise(router, 5);
+  test::check_router_laws(router);
+}
+
+TEST_CASE("softmax then renormalise is softmax over the kept", "[top_k]") {
+  for (const Index k : {1, 2, 5, 9}) {
+    const TopKOptions options{.width = 6, .experts = 9, .k = k, .weights = {.normalise = Normalise::sum}};
+    auto over_all = moe::softmax_top_k<double>(options);
+    auto over_kept = moe::top_k_softmax<double>(options);
+    test::randomise(over_all, 4, 3);
+    test::randomise(over_kept, 4, 3);
+    const auto call = test::random_call<double>(50, 6, static_cast<std::uint64_t>(k));
+    const auto a = route(over_all, call), b = route(over_kept, call);
+    CHECK(a.expert == b.expert);
+    for (std::size_t p = 0; p < a.weight.size(); ++p) CHECK(std::abs(a.weight[p] - b.weight[p]) <= 1e-12);
+  }
+}
+
+TEST_CASE("a single weight that is 1 gives the router no gradient at all", "[top_k]") {
+  const TopKOptions options{.width = 5,
+                            .experts = 7,
+                            .k = 1,
+                            .bias = true,
+                            .load_balance = 0,
+                            .weights = {.normalise = Normalise::sum}};
+  const auto check = [](auto router) {
+    test::randomise(router, 9);
+    auto call = test::random_call<double>(40, 5, 2);
+    call.training = true;
+    typename decltype(router)::Tape tape;
+    test::OwnedTable<double> table(router, call.shape());
+    const auto routed = test::route_train(router, call, table, tape);
+    for (const double w : routed.weight) CHECK(w == 1);
+    std::vector<double> dweight;
+    for (std::size_t p = 0; p < routed.weight.size(); ++p)
+      dweight.push_back(std::sin(static_cast<double>(p) + 1));
+    auto gradients = router.make_gradients();
+    for (const double d : test::backward(router, call, table, tape, dweight, 1, &gradients)) CHECK(d == 0);
+    for (const auto& element : test::elements(router, gradients)) CHECK(*element.gradient == 0);
+  };
+  check(moe::softmax_top_k<double>(options));
+  check(moe::top_k_softmax<double>(options));
+  check(moe::sigmoid_top_k<double>(options));
+}
+
+TEST_CASE("sigmoid gates that are normalised sum to 1 and feel a shift of all logits", "[top_k]") {
+  auto router = moe::sigmoid_top_k<double>(
+      {.width = 4, .experts = 6, .k = 3, .weights = {.normalise = Normalise::sum}});
+  test::randomise(router, 6);
+  auto call = test::random_call<double>(20, 4, 3);
+  const auto plain = route(router, call);
+  call.mask.assign(6, 1.0);  // every logit one higher: softmax would not notice
+  const auto shifted = route(router, call);
+  CHECK(plain.expert == shifted.expert);
+  double change = 0;
+  for (Index t = 0; t < 20; ++t) {
+    double sum = 0;
+    for (const double w : plain.weights_of(t)) sum += w;
+    CHECK(std::abs(sum - 1) <= 1e-15 * 4);
+  }
+  for (std::size_t p = 0; p < plain.weight.size(); ++p)
+    change = std::max(change, std::abs(plain.weight[p] - shifted.weight[p]));
+  CHECK(change > 1e-3);
+}
+
+TEST_CASE("top-k options reach their parts", "[top_k]") {
+  CHECK_THROWS_AS(moe::softmax_top_k<float>({.width = 0, .experts = 4}), moe::config_error);
+  CHECK_THROWS_AS(moe::softmax_top_k<float>({.width = 4, .experts = 4, .k = 5}), moe::config_error);
+  CHECK_THROWS_AS(moe::top_k_softmax<float>({.width = 4, .experts = 4, .jitter = 1}), moe::config_error);
+  CHECK_THROWS_AS(moe::sigmoid_top_k<float>({.width = 4, .experts = 4, .weights = {.eps = -1}}),
+                  moe::config_error);
+  auto isolating = moe::softmax_top_k<double>(
+      {.width = 2, .experts = 3, .k = 2, .non_finite = moe::NonFinite::isolate_row});
+  auto call = test::random_call<double>(2, 2, 1);
+  call.x[0] = std::numeric_limits<double>::quiet_NaN();
+  CHECK(route(isolating, call).spoiled == std::vector<bool>{true, false});
+  auto gradients = isolating.make_gradients();
+  CHECK(test::elements(isolating, gradients).size() == 6);
+}
