@@ -15,7 +15,7 @@ void read_experts(const moe::io::GgufFile& file) {
   if (experts.width() > 4096 || experts.hidden() > 4096) return;
   moe::Buffer<float> values(experts.width() * experts.hidden());
   for (moe::Index p = 0; p < moe::io::kParts; ++p) {
-    const auto part = static_cast<moe::io::Part>(p);
+    const auto part = static_cast<moe::io::ExpertMatrix>(p);
     if (experts.weight(part) == nullptr) continue;
     experts.read(experts.experts() - 1, part,
                  moe::MatrixView<float>(values.data(), experts.outputs(part), experts.inputs(part)));

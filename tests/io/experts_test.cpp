@@ -17,8 +17,8 @@ using moe::io::Checkpoint;
 using moe::io::CheckpointExperts;
 using moe::io::DType;
 using moe::io::ExpertLayout;
+using moe::io::ExpertMatrix;
 using moe::io::Outputs;
-using moe::io::Part;
 using moe::io::Shape;
 
 namespace {
@@ -64,9 +64,9 @@ void write_model(const std::filesystem::path& folder) {
 
 ExpertLayout gated() {
   ExpertLayout layout = moe::io::fused_glu("gate_up", "down", false, Outputs::even, Outputs::odd);
-  layout.bias_of(Part::gate) = {"gate_up_bias", Outputs::even};
-  layout.bias_of(Part::up) = {"gate_up_bias", Outputs::odd};
-  layout.bias_of(Part::down) = {"down_bias"};
+  layout.bias_of(ExpertMatrix::gate) = {"gate_up_bias", Outputs::even};
+  layout.bias_of(ExpertMatrix::up) = {"gate_up_bias", Outputs::odd};
+  layout.bias_of(ExpertMatrix::down) = {"down_bias"};
   return layout;
 }
 
@@ -106,7 +106,8 @@ TEST_CASE("experts: a bank gets every weight and bias, expert by expert", "[io]"
   const Checkpoint checkpoint(folder.path());
   const CheckpointExperts source(checkpoint, gated(), kExperts, kD, kF);
   CHECK(source.is_gated());
-  CHECK((source.has_bias(Part::gate) && source.has_bias(Part::down) && !source.has_bias(Part::fc1)));
+  CHECK((source.has_bias(ExpertMatrix::gate) && source.has_bias(ExpertMatrix::down) &&
+         !source.has_bias(ExpertMatrix::fc1)));
   static_assert(moe::io::ExpertSource<CheckpointExperts>);
 
   moe::Glu<moe::Silu> bank({.experts = kExperts, .width = kD, .hidden = kF, .bias = true});
@@ -129,7 +130,7 @@ TEST_CASE("experts: without a gate; a part without bias gets zeros", "[io]") {
   write_model(folder.path());
   const Checkpoint checkpoint(folder.path());
   ExpertLayout layout = moe::io::per_expert_mlp("experts.{expert}.", "fc1", "fc2");
-  layout.bias_of(Part::fc1) = {"experts.{expert}.fc1.bias"};
+  layout.bias_of(ExpertMatrix::fc1) = {"experts.{expert}.fc1.bias"};
   const CheckpointExperts source(checkpoint, layout, kExperts, kD, kF);
   moe::Mlp<moe::Relu> bank({.experts = kExperts, .width = kD, .hidden = kF, .bias = true});
   bank.visit_parameters(nullptr, [](const auto& p) {
@@ -169,18 +170,18 @@ TEST_CASE("experts: layouts and biases that do not fit are refused before anythi
     CheckpointExperts(checkpoint, layout, experts, kD, kF);
   };
   ExpertLayout layout = gated();
-  layout[Part::up] = {};
+  layout[ExpertMatrix::up] = {};
   CHECK(test::message_of<moe::config_error>([&] { make(layout, kExperts); }) ==
         "moe: expert layout: expected gate, up and down, or fc1 and fc2, got no up");
   layout = gated();
-  layout[Part::fc1].name = "gate_up";
+  layout[ExpertMatrix::fc1].name = "gate_up";
   CHECK(test::message_of<moe::config_error>([&] { make(layout, kExperts); }).find("got also fc1") !=
         std::string::npos);
   layout = gated();
-  layout.bias_of(Part::fc2).name = "down_bias";
+  layout.bias_of(ExpertMatrix::fc2).name = "down_bias";
   CHECK_THROWS_AS(make(layout, kExperts), moe::config_error);
   layout = gated();
-  layout.bias_of(Part::gate).outputs = Outputs::all;
+  layout.bias_of(ExpertMatrix::gate).outputs = Outputs::all;
   CHECK(test::message_of<moe::format_error>([&] {
           make(layout, kExperts);
         }).find("\"gate_up_bias\": expected shape [3, 4], got [3, 8]") != std::string::npos);
@@ -189,10 +190,10 @@ TEST_CASE("experts: layouts and biases that do not fit are refused before anythi
 
   const CheckpointExperts source(checkpoint, gated(), kExperts, kD, kF);
   float to[8];
-  CHECK_THROWS_AS(source.read_bias(0, Part::fc1, to), moe::config_error);
-  CHECK_THROWS_AS(source.read_bias(3, Part::gate, to), moe::config_error);
-  CHECK_THROWS_AS(source.read(3, Part::gate, moe::MatrixView<float>(to, 1, 1)), moe::config_error);
-  CHECK_THROWS_AS(source.reader(Part::fc1), moe::config_error);
+  CHECK_THROWS_AS(source.read_bias(0, ExpertMatrix::fc1, to), moe::config_error);
+  CHECK_THROWS_AS(source.read_bias(3, ExpertMatrix::gate, to), moe::config_error);
+  CHECK_THROWS_AS(source.read(3, ExpertMatrix::gate, moe::MatrixView<float>(to, 1, 1)), moe::config_error);
+  CHECK_THROWS_AS(source.reader(ExpertMatrix::fc1), moe::config_error);
 }
 
 TEST_CASE("experts: 4-bit groups are repacked as they are where the storage and the scales agree", "[io]") {
@@ -209,7 +210,7 @@ TEST_CASE("experts: 4-bit groups are repacked as they are where the storage and 
   std::vector<float> scales;
   for (Index g = 0; g < 2 * kWidth * kHidden / 32; ++g) scales.push_back(0.01f * static_cast<float>(g + 1));
   ExpertLayout layout = moe::io::per_expert_glu("{expert}.", "g", "u", "d");
-  const auto describe = [&](Part part, DType scale_dtype, Index out, Index in) {
+  const auto describe = [&](ExpertMatrix part, DType scale_dtype, Index out, Index in) {
     moe::io::MatrixLayout& matrix = layout[part];
     const std::string base = std::string("{expert}.") + moe::io::part_name(part) + "_";
     matrix = {.name = base + "packed", .encoding = moe::io::Encoding::int4, .scales = base + "scale"};
@@ -221,12 +222,12 @@ TEST_CASE("experts: 4-bit groups are repacked as they are where the storage and 
                         scales.data() + at / 32);
     }
   };
-  describe(Part::gate, DType::BF16, kHidden, kWidth);
-  describe(Part::up, DType::BF16, kHidden, kWidth);
-  describe(Part::down, DType::BF16, kWidth, kHidden);
+  describe(ExpertMatrix::gate, DType::BF16, kHidden, kWidth);
+  describe(ExpertMatrix::up, DType::BF16, kHidden, kWidth);
+  describe(ExpertMatrix::down, DType::BF16, kWidth, kHidden);
   const ExpertLayout bf16 = layout;
-  describe(Part::fc1, DType::F16, kHidden, kWidth);
-  describe(Part::fc2, DType::F16, kWidth, kHidden);
+  describe(ExpertMatrix::fc1, DType::F16, kHidden, kWidth);
+  describe(ExpertMatrix::fc2, DType::F16, kWidth, kHidden);
   writer.save(folder.path() / "model.safetensors");
   const Checkpoint c(folder.path());
 
@@ -246,7 +247,7 @@ TEST_CASE("experts: 4-bit groups are repacked as they are where the storage and 
     for (Index m = 0; m < 3; ++m) {
       for (auto* const b : {&got[m], &rounded[m], &want[m]}) b->resize(kWidth * kHidden);
       const bool down = m == 2;
-      source.read(e, static_cast<Part>(m),
+      source.read(e, static_cast<ExpertMatrix>(m),
                   moe::MatrixView<float>(want[m].data(), down ? kWidth : kHidden, down ? kHidden : kWidth));
     }
     const auto unpack = [&](const auto& from, moe::Buffer<float>* to) {
@@ -262,16 +263,16 @@ TEST_CASE("experts: 4-bit groups are repacked as they are where the storage and 
     }
   }
 
-  for (const Part p : {Part::gate, Part::up, Part::down}) layout[p] = {};
+  for (const ExpertMatrix p : {ExpertMatrix::gate, ExpertMatrix::up, ExpertMatrix::down}) layout[p] = {};
   const CheckpointExperts plain(c, layout, 2, kWidth, kHidden);
   moe::Mlp<moe::Relu, moe::Int4Groups<moe::Float16>> mlp({.experts = 2, .width = kWidth, .hidden = kHidden});
   moe::io::load_experts(mlp, plain);
   moe::Buffer<float> fc1(kWidth * kHidden), fc2(kWidth * kHidden), want(kWidth * kHidden);
   mlp.unpack(1, moe::MatrixView<float>(fc1.data(), kHidden, kWidth),
              moe::MatrixView<float>(fc2.data(), kWidth, kHidden));
-  plain.read(1, Part::fc1, moe::MatrixView<float>(want.data(), kHidden, kWidth));
+  plain.read(1, ExpertMatrix::fc1, moe::MatrixView<float>(want.data(), kHidden, kWidth));
   CHECK(all_equal(fc1, want));
-  plain.read(1, Part::fc2, moe::MatrixView<float>(want.data(), kWidth, kHidden));
+  plain.read(1, ExpertMatrix::fc2, moe::MatrixView<float>(want.data(), kWidth, kHidden));
   CHECK(all_equal(fc2, want));
 
   CHECK_FALSE(
@@ -290,8 +291,8 @@ TEST_CASE("experts: scales that are not finite are refused when groups are repac
   writer.save(folder.path() / "model.safetensors");
   const Checkpoint c(folder.path());
   ExpertLayout layout;
-  layout[Part::fc1] = {.name = "p", .encoding = moe::io::Encoding::int4, .scales = "s"};
-  layout[Part::fc2] = {.name = "p", .encoding = moe::io::Encoding::int4, .scales = "nan"};
+  layout[ExpertMatrix::fc1] = {.name = "p", .encoding = moe::io::Encoding::int4, .scales = "s"};
+  layout[ExpertMatrix::fc2] = {.name = "p", .encoding = moe::io::Encoding::int4, .scales = "nan"};
   const CheckpointExperts source(c, layout, 1, 32, 32);
   moe::Mlp<moe::Relu, moe::Int4Groups<>> bank({.experts = 1, .width = 32, .hidden = 32});
   CHECK(test::message_of<moe::numeric_error>([&] { moe::io::load_experts(bank, source); }) ==
@@ -308,8 +309,8 @@ TEST_CASE("experts: a weight that a storage cannot round is named with its exper
   writer.save(folder.path() / "model.safetensors");
   const Checkpoint c(folder.path());
   ExpertLayout layout;
-  layout[Part::fc1].name = "good";
-  layout[Part::fc2].name = "bad";
+  layout[ExpertMatrix::fc1].name = "good";
+  layout[ExpertMatrix::fc2].name = "bad";
   const CheckpointExperts source(c, layout, 2, 3, 3);
   moe::Mlp<moe::Relu, moe::Int4Groups<>> bank({.experts = 2, .width = 3, .hidden = 3});
   Index loaded = 0;

@@ -5,27 +5,27 @@
 using moe::io::Outputs;
 
 TEST_CASE("layout: named layouts of published models", "[io]") {
-  using moe::io::Part;
+  using moe::io::ExpertMatrix;
   const auto mixtral =
       moe::io::per_expert_glu("layers.{layer}.experts.{expert}.", "w1", "w3", "w2").for_layer(7);
   CHECK(mixtral.is_gated());
-  CHECK(mixtral[Part::gate].name == "layers.7.experts.{expert}.w1.weight");
-  CHECK(mixtral[Part::up].name == "layers.7.experts.{expert}.w3.weight");
-  CHECK(mixtral[Part::down].name == "layers.7.experts.{expert}.w2.weight");
+  CHECK(mixtral[ExpertMatrix::gate].name == "layers.7.experts.{expert}.w1.weight");
+  CHECK(mixtral[ExpertMatrix::up].name == "layers.7.experts.{expert}.w3.weight");
+  CHECK(mixtral[ExpertMatrix::down].name == "layers.7.experts.{expert}.w2.weight");
   const auto nemotron = moe::io::per_expert_mlp("x.{expert}.", "up_proj", "down_proj");
   CHECK_FALSE(nemotron.is_gated());
-  CHECK(nemotron[Part::fc2].name == "x.{expert}.down_proj.weight");
+  CHECK(nemotron[ExpertMatrix::fc2].name == "x.{expert}.down_proj.weight");
   const auto llama = moe::io::fused_glu("gu", "d", true);
-  CHECK(llama[Part::gate].transposed);
-  CHECK(llama[Part::up].outputs == Outputs::second_half);
-  CHECK(llama[Part::down].transposed);
-  CHECK(llama[Part::down].outputs == Outputs::all);
+  CHECK(llama[ExpertMatrix::gate].transposed);
+  CHECK(llama[ExpertMatrix::up].outputs == Outputs::second_half);
+  CHECK(llama[ExpertMatrix::down].transposed);
+  CHECK(llama[ExpertMatrix::down].outputs == Outputs::all);
   const auto dbrx = moe::io::stacked_glu("w1", "v1", "w2");
-  CHECK((dbrx[Part::up].stacked && !dbrx[Part::up].transposed));
-  CHECK((dbrx[Part::down].stacked && dbrx[Part::down].transposed));
+  CHECK((dbrx[ExpertMatrix::up].stacked && !dbrx[ExpertMatrix::up].transposed));
+  CHECK((dbrx[ExpertMatrix::down].stacked && dbrx[ExpertMatrix::down].transposed));
   const auto nomic = moe::io::stacked_mlp("w1", "w2");
-  CHECK((nomic[Part::fc1].stacked && !nomic[Part::fc1].transposed));
-  CHECK((nomic[Part::fc2].stacked && nomic[Part::fc2].transposed));
+  CHECK((nomic[ExpertMatrix::fc1].stacked && !nomic[ExpertMatrix::fc1].transposed));
+  CHECK((nomic[ExpertMatrix::fc2].stacked && nomic[ExpertMatrix::fc2].transposed));
 }
 
 TEST_CASE("layout: which stored outputs a matrix is made of", "[io]") {

@@ -161,7 +161,7 @@ class Checked {
   /// there is none.
   Index published(const moe::models::LayerTensors& tensors, const moe::Parameter<float>& p,
                   const test::Matrix& naive) {
-    using moe::io::Part;
+    using moe::io::ExpertMatrix;
     const std::string name = p.name;
     const std::string plain = tensors.name_of(name);
     if (!plain.empty()) {

@@ -280,14 +280,14 @@ TEST_CASE("pitfall 10: gpt-oss interleaves gate and up, and packs the even eleme
   for (const char* const folder : {"gpt_oss", "gpt_oss_2"}) {
     shows(folder, [](LayerSpec& s) {
       for (moe::io::ExpertLayout& layout : s.expert_layouts) {
-        layout[moe::io::Part::gate].outputs = moe::io::Outputs::first_half;
-        layout[moe::io::Part::up].outputs = moe::io::Outputs::second_half;
+        layout[moe::io::ExpertMatrix::gate].outputs = moe::io::Outputs::first_half;
+        layout[moe::io::ExpertMatrix::up].outputs = moe::io::Outputs::second_half;
       }
     });
     shows(folder, [](LayerSpec& s) {  // the biases too
       for (moe::io::ExpertLayout& layout : s.expert_layouts) {
-        layout.bias_of(moe::io::Part::gate).outputs = moe::io::Outputs::odd;
-        layout.bias_of(moe::io::Part::up).outputs = moe::io::Outputs::even;
+        layout.bias_of(moe::io::ExpertMatrix::gate).outputs = moe::io::Outputs::odd;
+        layout.bias_of(moe::io::ExpertMatrix::up).outputs = moe::io::Outputs::even;
       }
     });
   }
@@ -300,11 +300,13 @@ TEST_CASE("pitfall 10: gpt-oss interleaves gate and up, and packs the even eleme
 TEST_CASE("pitfall 11: w1 is the gate, w3 goes up, w2 down", "[models]") {
   for (const char* const folder : {"mixtral", "phimoe", "minimax_m2", "lfm2_moe"}) {
     shows(folder, [](LayerSpec& s) {
-      std::swap(s.expert_layouts[0][moe::io::Part::gate], s.expert_layouts[0][moe::io::Part::up]);
+      std::swap(s.expert_layouts[0][moe::io::ExpertMatrix::gate],
+                s.expert_layouts[0][moe::io::ExpertMatrix::up]);
     });
   }
   shows("qwen3_5_moe", [](LayerSpec& s) {  // gate first, then up
-    std::swap(s.expert_layouts[0][moe::io::Part::gate], s.expert_layouts[0][moe::io::Part::up]);
+    std::swap(s.expert_layouts[0][moe::io::ExpertMatrix::gate],
+              s.expert_layouts[0][moe::io::ExpertMatrix::up]);
   });
 }
 
@@ -316,15 +318,15 @@ TEST_CASE("pitfall 12: orientation comes from the model, never from a shape that
     REQUIRE(spec.width == 2 * spec.hidden);
     shows(folder, [](LayerSpec& s) {
       for (moe::io::ExpertLayout& layout : s.expert_layouts) {
-        layout[moe::io::Part::gate].transposed = !layout[moe::io::Part::gate].transposed;
-        layout[moe::io::Part::up].transposed = !layout[moe::io::Part::up].transposed;
+        layout[moe::io::ExpertMatrix::gate].transposed = !layout[moe::io::ExpertMatrix::gate].transposed;
+        layout[moe::io::ExpertMatrix::up].transposed = !layout[moe::io::ExpertMatrix::up].transposed;
       }
     });
   }
   // Where a shape tells, it is said.
   const std::string message = test::message_of<moe::format_error>([] {
     error_of(Golden("dbrx"),
-             [](LayerSpec& s) { s.expert_layouts[0][moe::io::Part::down].transposed = false; });
+             [](LayerSpec& s) { s.expert_layouts[0][moe::io::ExpertMatrix::down].transposed = false; });
   });
   CHECK(message.find("experts.mlp.w2") != std::string::npos);
 }
@@ -345,7 +347,8 @@ TEST_CASE("pitfall 13: a bias of the sum is added once, biases of experts are we
     });
   }
   shows("gpt_oss", [](LayerSpec& s) {
-    for (moe::io::ExpertLayout& layout : s.expert_layouts) layout.bias_of(moe::io::Part::down).name.clear();
+    for (moe::io::ExpertLayout& layout : s.expert_layouts)
+      layout.bias_of(moe::io::ExpertMatrix::down).name.clear();
   });
 }
 

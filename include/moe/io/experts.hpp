@@ -29,7 +29,7 @@ namespace io {
 
 /// What load_experts() reads from.
 template <class S>
-concept ExpertSource = requires(const S& s, Index e, Part part, MatrixView<float> m, float* b) {
+concept ExpertSource = requires(const S& s, Index e, ExpertMatrix part, MatrixView<float> m, float* b) {
   { s.experts() } -> std::convertible_to<Index>;
   { s.width() } -> std::convertible_to<Index>;
   { s.hidden() } -> std::convertible_to<Index>;
@@ -53,8 +53,8 @@ class CheckpointExperts {
     require_range("experts", experts, 1, INT32_MAX);
     const bool gated = layout.is_gated();
     for (Index p = 0; p < kParts; ++p) {
-      const Part part = static_cast<Part>(p);
-      const bool wanted = gated ? part <= Part::down : part >= Part::fc1;
+      const ExpertMatrix part = static_cast<ExpertMatrix>(p);
+      const bool wanted = gated ? part <= ExpertMatrix::down : part >= ExpertMatrix::fc1;
       if (wanted != static_cast<bool>(layout.matrix[p]) || (!wanted && layout.bias[p])) {
         fail<config_error>("expert layout: expected gate, up and down, or fc1 and fc2, got ",
                            wanted ? "no " : "also ", part_name(part));
@@ -69,31 +69,31 @@ class CheckpointExperts {
   Index width() const noexcept { return width_; }
   Index hidden() const noexcept { return hidden_; }
   bool is_gated() const noexcept { return layout_.is_gated(); }
-  bool has_bias(Part part) const noexcept { return static_cast<bool>(layout_.bias_of(part)); }
-  Index outputs(Part part) const noexcept {
-    return part == Part::down || part == Part::fc2 ? width_ : hidden_;
+  bool has_bias(ExpertMatrix part) const noexcept { return static_cast<bool>(layout_.bias_of(part)); }
+  Index outputs(ExpertMatrix part) const noexcept {
+    return part == ExpertMatrix::down || part == ExpertMatrix::fc2 ? width_ : hidden_;
   }
-  Index inputs(Part part) const noexcept {
-    return part == Part::down || part == Part::fc2 ? hidden_ : width_;
+  Index inputs(ExpertMatrix part) const noexcept {
+    return part == ExpertMatrix::down || part == ExpertMatrix::fc2 ? hidden_ : width_;
   }
-  const MatrixReader& reader(Part part) const {
-    const Index first = static_cast<Index>(is_gated() ? Part::gate : Part::fc1);
+  const MatrixReader& reader(ExpertMatrix part) const {
+    const Index first = static_cast<Index>(is_gated() ? ExpertMatrix::gate : ExpertMatrix::fc1);
     const Index i = static_cast<Index>(part) - first;
     require_range("part of an expert", i, 0, static_cast<Index>(readers_.size()) - 1);
     return readers_[static_cast<std::size_t>(i)];
   }
 
   /// to [F, D], or [D, F] of down and fc2.
-  void read(Index e, Part part, const MatrixView<float>& to) const { reader(part).read(e, to); }
+  void read(Index e, ExpertMatrix part, const MatrixView<float>& to) const { reader(part).read(e, to); }
 
   /// Codes and scales of expert e, if they can be repacked without loss.
-  std::optional<CodeGroups> groups(Index e, Part part) const {
+  std::optional<CodeGroups> groups(Index e, ExpertMatrix part) const {
     require_range("expert", e, 0, experts_ - 1);
     return reader(part).groups(e);
   }
 
   /// to[F], or to[D] of down and fc2. Throws config_error for a part without bias.
-  void read_bias(Index e, Part part, float* to) const {
+  void read_bias(Index e, ExpertMatrix part, float* to) const {
     const BiasLayout& layout = layout_.bias_of(part);
     if (!layout) fail<config_error>("bias of ", part_name(part), ": expected a layout with one, got none");
     require_range("expert", e, 0, experts_ - 1);
@@ -109,7 +109,7 @@ class CheckpointExperts {
   }
 
  private:
-  const Tensor& bias(Index e, Part part) const {
+  const Tensor& bias(Index e, ExpertMatrix part) const {
     const BiasLayout& layout = layout_.bias_of(part);
     const Index stored = impl::OutputChoice(layout.outputs, outputs(part)).stored;
     const bool each = layout.name.find("{expert}") != std::string::npos;
@@ -149,8 +149,8 @@ void require_bank(const Bank& bank, const Source& source) {
                        " for this checkpoint, got the other kind");
   }
   for (Index p = 0; p < kParts; ++p) {
-    const Part part = static_cast<Part>(p);
-    const bool wanted = source.is_gated() ? part <= Part::down : part >= Part::fc1;
+    const ExpertMatrix part = static_cast<ExpertMatrix>(p);
+    const bool wanted = source.is_gated() ? part <= ExpertMatrix::down : part >= ExpertMatrix::fc1;
     if (wanted && source.has_bias(part) && !bank.has_bias()) {
       fail<config_error>("experts: expected a bank with biases for this checkpoint's ", part_name(part),
                          ", got one without");
@@ -159,7 +159,7 @@ void require_bank(const Bank& bank, const Source& source) {
 }
 
 /// The part that a bank's parameter "experts.<e>.<matrix>.bias" belongs to, and e; false for another name.
-inline bool parse_bias_name(const char* name, Index& e, Part& part) noexcept {
+inline bool parse_bias_name(const char* name, Index& e, ExpertMatrix& part) noexcept {
   constexpr const char* kMatrix[kParts] = {"gate_proj.bias", "up_proj.bias", "down_proj.bias", "fc1.bias",
                                            "fc2.bias"};
   long long number = 0;
@@ -168,7 +168,7 @@ inline bool parse_bias_name(const char* name, Index& e, Part& part) noexcept {
   for (Index p = 0; p < kParts; ++p) {
     if (std::strcmp(name + length, kMatrix[p]) == 0) {
       e = static_cast<Index>(number);
-      part = static_cast<Part>(p);
+      part = static_cast<ExpertMatrix>(p);
       return true;
     }
   }
@@ -198,8 +198,9 @@ void require_finite_scales(const TypedGroups<Scale>& matrix, const char* part) {
 }
 
 template <class Bank>
-constexpr Part part_of_matrix(Index m) noexcept {
-  return static_cast<Part>(static_cast<Index>(GatedBank<Bank> ? Part::gate : Part::fc1) + m);
+constexpr ExpertMatrix part_of_matrix(Index m) noexcept {
+  return static_cast<ExpertMatrix>(
+      static_cast<Index>(GatedBank<Bank> ? ExpertMatrix::gate : ExpertMatrix::fc1) + m);
 }
 template <class Bank>
 inline constexpr Index kMatrices = GatedBank<Bank> ? 3 : 2;
@@ -294,7 +295,7 @@ void load_experts(Bank& bank, const Source& source, Progress&& progress) {
   Buffer<float> bias(std::max(source.width(), source.hidden()));
   bank.visit_parameters(nullptr, [&](const auto& p) {
     Index e = 0;
-    Part part{};
+    ExpertMatrix part{};
     if (!impl::parse_bias_name(p.name, e, part)) return;
     bias.fill(0);
     if (source.has_bias(part)) source.read_bias(e, part, bias.data());

@@ -50,10 +50,10 @@ struct BiasLayout {
 };
 
 /// The matrices of an expert: gate, up, down of gated ones, else fc1, fc2.
-enum class Part : std::uint8_t { gate, up, down, fc1, fc2 };
+enum class ExpertMatrix : std::uint8_t { gate, up, down, fc1, fc2 };
 inline constexpr Index kParts = 5;
 
-constexpr const char* part_name(Part part) noexcept {
+constexpr const char* part_name(ExpertMatrix part) noexcept {
   constexpr const char* kNames[kParts] = {"gate", "up", "down", "fc1", "fc2"};
   return kNames[static_cast<std::uint8_t>(part)];
 }
@@ -63,11 +63,13 @@ struct ExpertLayout {
   MatrixLayout matrix[kParts]{};
   BiasLayout bias[kParts]{};
 
-  MatrixLayout& operator[](Part p) noexcept { return matrix[static_cast<std::uint8_t>(p)]; }
-  const MatrixLayout& operator[](Part p) const noexcept { return matrix[static_cast<std::uint8_t>(p)]; }
-  BiasLayout& bias_of(Part p) noexcept { return bias[static_cast<std::uint8_t>(p)]; }
-  const BiasLayout& bias_of(Part p) const noexcept { return bias[static_cast<std::uint8_t>(p)]; }
-  bool is_gated() const noexcept { return static_cast<bool>((*this)[Part::gate]); }
+  MatrixLayout& operator[](ExpertMatrix p) noexcept { return matrix[static_cast<std::uint8_t>(p)]; }
+  const MatrixLayout& operator[](ExpertMatrix p) const noexcept {
+    return matrix[static_cast<std::uint8_t>(p)];
+  }
+  BiasLayout& bias_of(ExpertMatrix p) noexcept { return bias[static_cast<std::uint8_t>(p)]; }
+  const BiasLayout& bias_of(ExpertMatrix p) const noexcept { return bias[static_cast<std::uint8_t>(p)]; }
+  bool is_gated() const noexcept { return static_cast<bool>((*this)[ExpertMatrix::gate]); }
 
   /// Every name with "{layer}" replaced.
   ExpertLayout for_layer(Index layer) const {
@@ -85,15 +87,15 @@ struct ExpertLayout {
 inline ExpertLayout per_expert_glu(const std::string& prefix, const char* gate, const char* up,
                                    const char* down) {
   ExpertLayout out;
-  out[Part::gate].name = prefix + gate + ".weight";
-  out[Part::up].name = prefix + up + ".weight";
-  out[Part::down].name = prefix + down + ".weight";
+  out[ExpertMatrix::gate].name = prefix + gate + ".weight";
+  out[ExpertMatrix::up].name = prefix + up + ".weight";
+  out[ExpertMatrix::down].name = prefix + down + ".weight";
   return out;
 }
 inline ExpertLayout per_expert_mlp(const std::string& prefix, const char* fc1, const char* fc2) {
   ExpertLayout out;
-  out[Part::fc1].name = prefix + fc1 + ".weight";
-  out[Part::fc2].name = prefix + fc2 + ".weight";
+  out[ExpertMatrix::fc1].name = prefix + fc1 + ".weight";
+  out[ExpertMatrix::fc2].name = prefix + fc2 + ".weight";
   return out;
 }
 
@@ -101,25 +103,25 @@ inline ExpertLayout per_expert_mlp(const std::string& prefix, const char* fc1, c
 inline ExpertLayout fused_glu(std::string gate_up, std::string down, bool transposed,
                               Outputs gate = Outputs::first_half, Outputs up = Outputs::second_half) {
   ExpertLayout out;
-  out[Part::gate] = {.name = gate_up, .transposed = transposed, .outputs = gate};
-  out[Part::up] = {.name = std::move(gate_up), .transposed = transposed, .outputs = up};
-  out[Part::down] = {.name = std::move(down), .transposed = transposed};
+  out[ExpertMatrix::gate] = {.name = gate_up, .transposed = transposed, .outputs = gate};
+  out[ExpertMatrix::up] = {.name = std::move(gate_up), .transposed = transposed, .outputs = up};
+  out[ExpertMatrix::down] = {.name = std::move(down), .transposed = transposed};
   return out;
 }
 
 /// Tensors [E * F, D]: gate and up as [out, in], down as [in, out] (DBRX).
 inline ExpertLayout stacked_glu(std::string gate, std::string up, std::string down) {
   ExpertLayout out;
-  out[Part::gate] = {.name = std::move(gate), .stacked = true};
-  out[Part::up] = {.name = std::move(up), .stacked = true};
-  out[Part::down] = {.name = std::move(down), .transposed = true, .stacked = true};
+  out[ExpertMatrix::gate] = {.name = std::move(gate), .stacked = true};
+  out[ExpertMatrix::up] = {.name = std::move(up), .stacked = true};
+  out[ExpertMatrix::down] = {.name = std::move(down), .transposed = true, .stacked = true};
   return out;
 }
 /// The same of experts without a gate (Nomic).
 inline ExpertLayout stacked_mlp(std::string fc1, std::string fc2) {
   ExpertLayout out;
-  out[Part::fc1] = {.name = std::move(fc1), .stacked = true};
-  out[Part::fc2] = {.name = std::move(fc2), .transposed = true, .stacked = true};
+  out[ExpertMatrix::fc1] = {.name = std::move(fc1), .stacked = true};
+  out[ExpertMatrix::fc2] = {.name = std::move(fc2), .transposed = true, .stacked = true};
   return out;
 }
 

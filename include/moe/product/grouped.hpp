@@ -2,7 +2,7 @@
 // weights.
 //
 // Rows come sorted by group (expert): group g owns rows offsets[g] .. offsets[g + 1] - 1, each given by a
-// pointer of any alignment. weight_of(g) is asked for groups with rows only. Panels run outermost and rows
+// pointer of any alignment. matrix_of(g) is asked for groups with rows only. Panels run outermost and rows
 // inside, so that weights are read from memory once per row chunk while the rows stay in cache; while the
 // tiles of one panel run, the next panel (or the next task's first) is prefetched. The work is one flat list
 // of tasks
@@ -71,26 +71,26 @@ constexpr Index grouped_scratch() noexcept {
   return (impl::kSlice + impl::kMostRows) * kPanel<T>;
 }
 
-/// Row p of group g times weight_of(g), for all: the product's tiles go to `epilogue`, kPanels panels of them
+/// Row p of group g times matrix_of(g), for all: the product's tiles go to `epilogue`, kPanels panels of them
 /// at once.
 ///
-/// rows [P]: row p has TileKernel's cells for weight_of(g).rows numbers. weight_of(g) -> PackedView of const,
+/// rows [P]: row p has TileKernel's cells for matrix_of(g).rows numbers. matrix_of(g) -> PackedView of const,
 /// a multiple of kPanels panels. epilogue(g, first, m, unit, tile), noexcept, gets the finished tiles
 /// [kPanels][TileKernel::kRows][kPanel] of panels unit * kPanels and on, rows first .. first + m - 1, exactly
 /// once, from any worker; it may overwrite them. announce(row, unit), noexcept, is called before the tile of
 /// that row is computed: the place to prefetch what the epilogue will write. tasks: scratch
 /// [task_list_size(groups)].
-template <class Arch, Index kPanels = 1, class Cell, class WeightOf, class Epilogue, Executor X,
+template <class Arch, Index kPanels = 1, class Cell, class MatrixOf, class Epilogue, Executor X,
           class Announce = impl::NoAnnounce>
-void grouped_gemm(const Cell* const* rows, const Index* offsets, Index groups, WeightOf weight_of,
+void grouped_gemm(const Cell* const* rows, const Index* offsets, Index groups, MatrixOf matrix_of,
                   Epilogue epilogue, Index* tasks, X& executor, Announce announce = {}) noexcept {
-  using View = std::invoke_result_t<WeightOf, Index>;
+  using View = std::invoke_result_t<MatrixOf, Index>;
   using Kernel = TileKernel<Arch, typename View::Storage>;
   using T = typename Kernel::Real;
   const auto extent_of = [&](Index g) noexcept -> GroupExtent {
     const Index count = offsets[g + 1] - offsets[g];
     if (count == 0) return {};
-    const View weight = weight_of(g);
+    const View weight = matrix_of(g);
     MOE_ASSERT(weight.panels % kPanels == 0);
     const Index row_bytes = std::max<Index>(Kernel::stride(weight.rows), 1) * Index{sizeof(Cell)};
     const Index limit = std::clamp(impl::kChunkBytes / row_bytes, impl::kFewestRows, impl::kMostRows);
@@ -102,7 +102,7 @@ void grouped_gemm(const Cell* const* rows, const Index* offsets, Index groups, W
   const TaskList list(tasks, groups, executor.concurrency(), impl::kLeastCost, extent_of);
   executor.parallel_for(list.size(), [&](Index index, Index) noexcept {
     const TileTask task = list[index];
-    const View weight = weight_of(task.group);
+    const View weight = matrix_of(task.group);
     const Index first_row = offsets[task.group] + task.row;
     const Index count = task.row_end - task.row;
     const bool fetches = count >= Kernel::kPrefetchRows;
@@ -110,7 +110,7 @@ void grouped_gemm(const Cell* const* rows, const Index* offsets, Index groups, W
     const Index next_index = index + executor.concurrency();
     const bool continues = fetches && next_index < list.size();
     const TileTask next = continues ? list[next_index] : TileTask{};
-    const View next_weight = continues ? weight_of(next.group) : weight;
+    const View next_weight = continues ? matrix_of(next.group) : weight;
     alignas(64) T tile[kPanels * Kernel::kRows * kPanel<T>];
     for (Index unit = task.unit; unit < task.unit_end; ++unit) {
       const bool last = unit + 1 == task.unit_end;

@@ -44,24 +44,24 @@ void transpose_slice(const View& weight, const Slice& slice, bool fetched, T* ou
 
 }  // namespace impl
 
-/// Row p of group g times the transpose of weight_of(g): C[p][k] = sum over n of rows[p][n] * W[k][n], n in
+/// Row p of group g times the transpose of matrix_of(g): C[p][k] = sum over n of rows[p][n] * W[k][n], n in
 /// panel order.
 ///
-/// rows [P]: row p has `depth` numbers in panel order, or as many as weight_of(g) has positions if that is
+/// rows [P]: row p has `depth` numbers in panel order, or as many as matrix_of(g) has positions if that is
 /// less. epilogue(g, first, m, block, tile), noexcept, gets C of rows first .. first + m - 1 and k from block
-/// * kPanel on as a tile [m][kPanel] exactly once; from k = weight_of(g).rows on there is nothing in it worth
+/// * kPanel on as a tile [m][kPanel] exactly once; from k = matrix_of(g).rows on there is nothing in it worth
 /// reading. tasks: scratch [task_list_size(groups)]; scratch: [executor.concurrency() *
 /// grouped_scratch<T>()], aligned to 64 bytes. Each element is ONE chain of fma, n ascending, from +0.
-template <class Arch, class T, class WeightOf, class Epilogue, Executor X>
+template <class Arch, class T, class MatrixOf, class Epilogue, Executor X>
 void grouped_gemm_transposed(const T* const* rows, Index depth, const Index* offsets, Index groups,
-                             WeightOf weight_of, Epilogue epilogue, Index* tasks, T* scratch,
+                             MatrixOf matrix_of, Epilogue epilogue, Index* tasks, T* scratch,
                              X& executor) noexcept {
-  using View = std::invoke_result_t<WeightOf, Index>;
+  using View = std::invoke_result_t<MatrixOf, Index>;
   using Kernel = TileKernel<Arch, typename View::Storage>;
   const auto extent_of = [&](Index g) noexcept -> GroupExtent {
     const Index count = offsets[g + 1] - offsets[g];
     if (count == 0) return {};
-    const View weight = weight_of(g);
+    const View weight = matrix_of(g);
     // Transposing costs about as much again as reading.
     const Index unit_rows = std::min(count, impl::kMostRows) + 2 * impl::kPanelCost;
     return {.rows = count,
@@ -74,7 +74,7 @@ void grouped_gemm_transposed(const T* const* rows, Index depth, const Index* off
     T* const panel = scratch + worker * grouped_scratch<T>();
     T* const tiles = panel + impl::kSlice * kPanel<T>;  // [rows of the chunk][kPanel]
     const TileTask task = list[index];
-    const View weight = weight_of(task.group);
+    const View weight = matrix_of(task.group);
     const Index first_row = offsets[task.group] + task.row;
     const Index count = task.row_end - task.row;
     const Index width = std::min(depth, weight.panels * kPanel<T>);

@@ -13,9 +13,9 @@
 #include "support/errors.hpp"
 
 using moe::Index;
+using moe::io::ExpertMatrix;
 using moe::io::GgufExperts;
 using moe::io::GgufFile;
-using moe::io::Part;
 using test::GgufBytes;
 using test::little;
 
@@ -75,7 +75,7 @@ TEST_CASE("gguf experts: a layer's experts in a bank", "[io]") {
   REQUIRE(source.width() == kD);
   REQUIRE(source.hidden() == kF);
   CHECK(source.is_gated());
-  CHECK((source.has_bias(Part::gate) && !source.has_bias(Part::up)));
+  CHECK((source.has_bias(ExpertMatrix::gate) && !source.has_bias(ExpertMatrix::up)));
   moe::Glu<moe::Silu> bank({.experts = kExperts, .width = kD, .hidden = kF, .bias = true});
   moe::io::load_experts(bank, source);
   Index seen = 0;
@@ -110,11 +110,13 @@ TEST_CASE("gguf experts: without a gate, and what is refused", "[io]") {
     CHECK(p.value(p.value.rows - 1, 3) == q8_value(e, p.value.rows - 1, 3, p.value.rows, p.value.cols));
   });
   std::vector<float> to(kD * kF);
-  CHECK_THROWS_AS(source.read(kExperts, Part::fc1, moe::MatrixView<float>(to.data(), kF, kD)),
+  CHECK_THROWS_AS(source.read(kExperts, ExpertMatrix::fc1, moe::MatrixView<float>(to.data(), kF, kD)),
                   moe::config_error);
-  CHECK_THROWS_AS(source.read(0, Part::gate, moe::MatrixView<float>(to.data(), kF, kD)), moe::config_error);
-  CHECK_THROWS_AS(source.read(0, Part::fc2, moe::MatrixView<float>(to.data(), kF, kD)), moe::shape_error);
-  CHECK_THROWS_AS(source.read_bias(0, Part::fc1, to.data()), moe::config_error);
+  CHECK_THROWS_AS(source.read(0, ExpertMatrix::gate, moe::MatrixView<float>(to.data(), kF, kD)),
+                  moe::config_error);
+  CHECK_THROWS_AS(source.read(0, ExpertMatrix::fc2, moe::MatrixView<float>(to.data(), kF, kD)),
+                  moe::shape_error);
+  CHECK_THROWS_AS(source.read_bias(0, ExpertMatrix::fc1, to.data()), moe::config_error);
 
   const auto reason = [&](Index layer) {
     return test::message_of<moe::format_error>([&] { GgufExperts(file, layer); });
@@ -149,8 +151,8 @@ TEST_CASE("gguf experts: Q8_0 and Q4_0 are repacked as they are", "[io]") {
     moe::io::load_experts(bank, source);
     std::vector<float> fc1(kD * kF), fc2(kD * kF), want1(kD * kF), want2(kD * kF);
     bank.unpack(0, moe::MatrixView<float>(fc1.data(), kF, kD), moe::MatrixView<float>(fc2.data(), kD, kF));
-    source.read(0, Part::fc1, moe::MatrixView<float>(want1.data(), kF, kD));
-    source.read(0, Part::fc2, moe::MatrixView<float>(want2.data(), kD, kF));
+    source.read(0, ExpertMatrix::fc1, moe::MatrixView<float>(want1.data(), kF, kD));
+    source.read(0, ExpertMatrix::fc2, moe::MatrixView<float>(want2.data(), kD, kF));
     CHECK(fc1 == want1);
     CHECK(fc2 == want2);
     CHECK(std::count(want1.begin(), want1.end(), 0.0f) < kD * kF / 4);

@@ -64,21 +64,22 @@ TEST_CASE("layouts are those of the tensors that are there", "[models]") {
     const LayerTensors tensors(golden.model, golden.config, test::describe(golden.config, golden.layer));
     return std::pair(tensors.prefix(), tensors.experts());
   };
-  using moe::io::Part;
+  using moe::io::ExpertMatrix;
   const auto [prefix, fused] = resolved("qwen3_5_moe");
   CHECK(prefix == "model.language_model.layers.0.mlp.");
-  CHECK(fused[Part::gate].name == prefix + "experts.gate_up_proj");
-  CHECK(resolved("qwen3_5_moe_2").second[Part::gate].name == prefix + "experts.{expert}.gate_proj.weight");
-  const auto fp8 = resolved("deepseek_v3_2").second[Part::down];
+  CHECK(fused[ExpertMatrix::gate].name == prefix + "experts.gate_up_proj");
+  CHECK(resolved("qwen3_5_moe_2").second[ExpertMatrix::gate].name ==
+        prefix + "experts.{expert}.gate_proj.weight");
+  const auto fp8 = resolved("deepseek_v3_2").second[ExpertMatrix::down];
   CHECK((fp8.encoding == Encoding::scaled && fp8.scale_rows == 16));
   CHECK(fp8.scales == "model.layers.1.mlp.experts.{expert}.down_proj.weight_scale_inv");
-  const auto int4 = resolved("kimi_k2_2").second[Part::up];
+  const auto int4 = resolved("kimi_k2_2").second[ExpertMatrix::up];
   CHECK((int4.encoding == Encoding::int4 && int4.group == 32));
   CHECK(int4.name == "model.layers.1.mlp.experts.{expert}.up_proj.weight_packed");
-  const auto v4 = resolved("deepseek_v4").second[Part::gate];
+  const auto v4 = resolved("deepseek_v4").second[ExpertMatrix::gate];
   CHECK((v4.encoding == Encoding::mxfp4 && v4.scales == "layers.1.ffn.experts.{expert}.w1.scale"));
-  CHECK(resolved("gpt_oss").second[Part::gate].encoding == Encoding::mxfp4);
-  CHECK(resolved("gpt_oss_2").second[Part::gate].transposed);
+  CHECK(resolved("gpt_oss").second[ExpertMatrix::gate].encoding == Encoding::mxfp4);
+  CHECK(resolved("gpt_oss_2").second[ExpertMatrix::gate].transposed);
 }
 
 TEST_CASE("tensors whose encoding the config does not announce are refused", "[models]") {

@@ -61,7 +61,7 @@ requires(Activation<Act> || Gate<Act>) class Glu : public TwoLayerBank<impl::Glu
       require_roundable<Storage>("down", down);
     }
     const ConstMatrixView<Real> part[] = {gate, up};
-    this->weights().load(e, part, down);
+    this->parameters().load(e, part, down);
   }
 
   /// The same of codes and scales that the storage holds as they are: nothing is rounded. The caller answers
@@ -70,7 +70,7 @@ requires(Activation<Act> || Gate<Act>) class Glu : public TwoLayerBank<impl::Glu
   void load_groups(Index e, const Groups& gate, const Groups& up, const Groups& down) {
     require_range("expert", e, 0, this->experts() - 1);
     const Groups part[] = {gate, up};
-    this->weights().load_groups(e, part, down);
+    this->parameters().load_groups(e, part, down);
   }
 
   /// What the kernels multiply with, exactly: loading it again changes nothing.
@@ -78,7 +78,7 @@ requires(Activation<Act> || Gate<Act>) class Glu : public TwoLayerBank<impl::Glu
               const MatrixView<Real>& down) const {
     check_shapes(e, gate, up, down);
     const MatrixView<Real> part[] = {gate, up};
-    this->weights().unpack(e, part, down);
+    this->parameters().unpack(e, part, down);
   }
 
  private:

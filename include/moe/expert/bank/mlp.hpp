@@ -55,7 +55,7 @@ class Mlp : public TwoLayerBank<impl::MlpUnit<Act>, Storage> {
       require_roundable<Storage>("fc1", fc1);
       require_roundable<Storage>("fc2", fc2);
     }
-    this->weights().load(e, &fc1, fc2);
+    this->parameters().load(e, &fc1, fc2);
   }
 
   /// The same of codes and scales that the storage holds as they are: nothing is rounded. The caller answers
@@ -63,13 +63,13 @@ class Mlp : public TwoLayerBank<impl::MlpUnit<Act>, Storage> {
   template <StorageGroups<Storage> Groups>
   void load_groups(Index e, const Groups& fc1, const Groups& fc2) {
     require_range("expert", e, 0, this->experts() - 1);
-    this->weights().load_groups(e, &fc1, fc2);
+    this->parameters().load_groups(e, &fc1, fc2);
   }
 
   /// What the kernels multiply with, exactly: loading it again changes nothing.
   void unpack(Index e, const MatrixView<Real>& fc1, const MatrixView<Real>& fc2) const {
     check_shapes(e, fc1, fc2);
-    this->weights().unpack(e, &fc1, fc2);
+    this->parameters().unpack(e, &fc1, fc2);
   }
 
  private:

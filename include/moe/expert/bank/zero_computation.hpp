@@ -18,7 +18,6 @@
 #include "moe/kernel/math.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/storage/parameter.hpp"
-#include "moe/storage/storage.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -32,10 +31,10 @@ struct ZeroComputationOptions {
 /// Bank of constant experts (the first ids), copies, then zeros: the order of MoE++ behind its FFN experts.
 /// Parameters of constant expert e: "experts.<e>.constant" v [D, 1] and
 /// "experts.<e>.constant_gate.weight" Wc [2, D].
-template <class Storage = float>
+template <class RealType = float>
 class ZeroComputation {
  public:
-  using Real = typename StorageTraits<Storage>::Real;
+  using Real = RealType;
   using Options = ZeroComputationOptions;
   static constexpr Coupling coupling = Coupling::row_independent;
 

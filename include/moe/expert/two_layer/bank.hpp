@@ -38,7 +38,7 @@ class TwoLayerBank {
   using Real = typename StorageTraits<Storage>::Real;
   using Options = TwoLayerOptions;
   using StorageType = Storage;
-  using Weights = TwoLayerParameters<typename Unit::Layout, Storage>;
+  using Parameters = TwoLayerParameters<typename Unit::Layout, Storage>;
   /// Of a block storage too in float, packed as the weights of a float bank are.
   using Gradients = TwoLayerParameters<typename Unit::Layout, Real>;
   static constexpr Coupling coupling = Coupling::row_independent;
@@ -49,23 +49,23 @@ class TwoLayerBank {
     Buffer<Real> hidden;  // [P, hidden_stride] behind it
   };
 
-  Index experts() const noexcept { return weights_.experts(); }
-  Index width() const noexcept { return weights_.width(); }
-  Index hidden() const noexcept { return weights_.hidden(); }
-  bool has_bias() const noexcept { return weights_.has_bias(); }
+  Index experts() const noexcept { return parameters_.experts(); }
+  Index width() const noexcept { return parameters_.width(); }
+  Index hidden() const noexcept { return parameters_.hidden(); }
+  bool has_bias() const noexcept { return parameters_.has_bias(); }
   /// Of the weights, padding included.
-  Index bytes() const noexcept { return weights_.bytes(); }
+  Index bytes() const noexcept { return parameters_.bytes(); }
 
   /// Matrices uniform in +-1 / sqrt(inputs), biases 0. Same values for any packing and executor; banks that
   /// must differ take different seeds.
   template <Executor X = SerialExecutor>
   void initialise(std::uint64_t seed, X&& executor = X{}) {
-    weights_.initialise(seed, executor);
+    parameters_.initialise(seed, executor);
   }
 
-  void measure(Arena& arena, Index pairs, Index) const { Scratch{arena, pairs, weights_, false}; }
+  void measure(Arena& arena, Index pairs, Index) const { Scratch{arena, pairs, parameters_, false}; }
   void measure_backward(Arena& arena, Index pairs, Index concurrency) const {
-    BackwardScratch{arena, pairs, weights_, concurrency};
+    BackwardScratch{arena, pairs, parameters_, concurrency};
   }
 
   template <Executor X>
@@ -92,25 +92,25 @@ class TwoLayerBank {
       fail<state_error>("expert tape: expected the tape of a batch of ", slots, " rows, got one of ",
                         tape.slots);
     }
-    if (tape.pre.size() != slots * weights_.first_stride() ||
-        tape.hidden.size() != slots * weights_.hidden_stride()) {
+    if (tape.pre.size() != slots * parameters_.first_stride() ||
+        tape.hidden.size() != slots * parameters_.hidden_stride()) {
       fail<state_error>("expert tape: expected the tape of a bank of this shape, got another bank's");
     }
-    if (gradients != nullptr && gradients->shape() != weights_.shape()) {
+    if (gradients != nullptr && gradients->shape() != parameters_.shape()) {
       fail<shape_error>("expert gradients: expected those of a bank of this shape; ask make_gradients()");
     }
-    const BackwardScratch scratch(arena, slots, weights_, executor.concurrency());
+    const BackwardScratch scratch(arena, slots, parameters_, executor.concurrency());
     const bool wants_dx = rows.dx.data != nullptr;
     const Real* const* const dy = scratch.dy.prepare(rows.dy, batch, executor);
 
     // dh = dy W2^T for each slot's bare dy: <dh, h> is what <dy, z> is without b2.
     grouped_gemm_transposed<native_arch>(
-        dy, width(), batch.offsets, batch.experts, [this](Index e) noexcept { return weights_.second(e); },
+        dy, width(), batch.offsets, batch.experts, [this](Index e) noexcept { return parameters_.second(e); },
         [&](Index, Index first, Index m, Index block, const Real* tile) noexcept {
           const Index column = block * kPanel<Real>;
           const Index count = std::min(kPanel<Real>, hidden() - column);
           for (Index i = 0; i < m; ++i) {
-            copy_row(tile + i * kPanel<Real>, scratch.dh + (first + i) * weights_.hidden_stride() + column,
+            copy_row(tile + i * kPanel<Real>, scratch.dh + (first + i) * parameters_.hidden_stride() + column,
                      count);
           }
         },
@@ -118,15 +118,15 @@ class TwoLayerBank {
 
     // Then dh becomes weight * h, the left factor of dW2; dpre stays.
     for_each_slot(batch, executor, [&](Index e, Index s) noexcept {
-      Real* const dh = scratch.dh + s * weights_.hidden_stride();
-      const Real* const h = tape.hidden.data() + s * weights_.hidden_stride();
+      Real* const dh = scratch.dh + s * parameters_.hidden_stride();
+      const Real* const h = tape.hidden.data() + s * parameters_.hidden_stride();
       Real dweight = dot(dh, h, hidden());
-      if (has_bias()) dweight += dot(rows.dy[s], weights_.second_bias(e), width());
+      if (has_bias()) dweight += dot(rows.dy[s], parameters_.second_bias(e), width());
       rows.dweight[s] = dweight;
       if (!wants_dx && gradients == nullptr) return;
-      Real* const dpre = scratch.dpre + s * weights_.first_stride();
+      Real* const dpre = scratch.dpre + s * parameters_.first_stride();
       scale_row(rows.weight[s], dh, dh, hidden());
-      unit_backward(tape.pre.data() + s * weights_.first_stride(), dh, dpre);
+      unit_backward(tape.pre.data() + s * parameters_.first_stride(), dh, dpre);
       scratch.dpre_row[s] = dpre;
       scale_row(rows.weight[s], h, dh, hidden());
       scratch.dh_row[s] = dh;
@@ -135,8 +135,8 @@ class TwoLayerBank {
     if (gradients != nullptr) add_gradients(batch, rows, dy, *gradients, scratch, executor);
     if (!wants_dx) return;
     grouped_gemm_transposed<native_arch>(
-        scratch.dpre_row, weights_.first_positions(), batch.offsets, batch.experts,
-        [this](Index e) noexcept { return weights_.first(e); },
+        scratch.dpre_row, parameters_.first_positions(), batch.offsets, batch.experts,
+        [this](Index e) noexcept { return parameters_.first(e); },
         [&](Index, Index first, Index m, Index block, const Real* tile) noexcept {
           const Index column = block * kPanel<Real>;
           const Index count = std::min(kPanel<Real>, width() - column);
@@ -146,34 +146,34 @@ class TwoLayerBank {
         scratch.tasks, scratch.panels, executor);
   }
 
-  Gradients make_gradients() const { return Gradients(weights_.shape()); }
+  Gradients make_gradients() const { return Gradients(parameters_.shape()); }
 
   /// Names "experts.<id>.<matrix>.weight" (and ".bias"), ids from first_id on.
   template <class Visitor>
   void visit_parameters(Gradients* gradients, Visitor&& f, Index first_id = 0) {
-    weights_.visit_parameters(gradients, f, first_id);
+    parameters_.visit_parameters(gradients, f, first_id);
   }
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor&& f) {
-    weights_.visit_storage(gradients, f);
+    parameters_.visit_storage(gradients, f);
   }
   /// f(name, std::byte* data, bytes) for the weights of a block storage, as they lie in memory.
   template <class Visitor>
   void visit_packed(Visitor&& f) {
-    weights_.visit_packed(f);
+    parameters_.visit_packed(f);
   }
 
  protected:
-  TwoLayerBank(const Options& options, Unit unit) : weights_(options), unit_(std::move(unit)) {}
+  TwoLayerBank(const Options& options, Unit unit) : parameters_(options), unit_(std::move(unit)) {}
   template <class From>
   explicit TwoLayerBank(const TwoLayerBank<Unit, From>& other)
-      : weights_(other.weights_.shape()), unit_(other.unit_) {
+      : parameters_(other.parameters_.shape()), unit_(other.unit_) {
     static_assert(std::is_same_v<Real, typename StorageTraits<From>::Real>,
                   "moe: banks of float and double do not convert into each other");
-    weights_.assign(other.weights_);
+    parameters_.assign(other.parameters_);
   }
-  Weights& weights() noexcept { return weights_; }
-  const Weights& weights() const noexcept { return weights_; }
+  Parameters& parameters() noexcept { return parameters_; }
+  const Parameters& parameters() const noexcept { return parameters_; }
 
  private:
   template <class, class>
@@ -181,25 +181,25 @@ class TwoLayerBank {
 
   using Kernel = TileKernel<native_arch, Storage>;
   using Cell = typename Kernel::Cell;
-  static constexpr Index kColumns = Weights::kColumns;
-  static constexpr Index kTilePanels = Weights::kTilePanels;
+  static constexpr Index kColumns = Parameters::kColumns;
+  static constexpr Index kTilePanels = Parameters::kTilePanels;
 
   struct Scratch {
     const Cell** hidden_row;  // [P]
     Index* tasks;
     Cell* hidden;            // [P, hidden_cells], unless on the tape
     PreparedRows<Kernel> x;  // what the first layer reads
-    Scratch(Arena& arena, Index slots, const Weights& weights, bool taped)
+    Scratch(Arena& arena, Index slots, const Parameters& parameters, bool taped)
         : hidden_row(arena.take<const Cell*>(slots)),
-          tasks(arena.take<Index>(task_list_size(weights.experts()))),
+          tasks(arena.take<Index>(task_list_size(parameters.experts()))),
           hidden(taped && !Kernel::kRounds
                      ? nullptr
-                     : arena.take<Cell>(checked_product("hidden", slots, hidden_cells(weights)))),
-          x(arena, slots, weights.width()) {}
+                     : arena.take<Cell>(checked_product("hidden", slots, hidden_cells(parameters)))),
+          x(arena, slots, parameters.width()) {}
   };
 
-  static Index hidden_cells(const Weights& weights) noexcept {
-    return Kernel::kRounds ? Kernel::stride(weights.hidden()) : weights.hidden_stride();
+  static Index hidden_cells(const Parameters& parameters) noexcept {
+    return Kernel::kRounds ? Kernel::stride(parameters.hidden()) : parameters.hidden_stride();
   }
 
   struct BackwardScratch {
@@ -210,23 +210,23 @@ class TwoLayerBank {
     Real* dpre;    // [P, first_stride]
     Real* panels;  // [concurrency * grouped_scratch]
     PreparedRows<TileKernel<native_arch, Real>> dy;
-    BackwardScratch(Arena& arena, Index slots, const Weights& weights, Index concurrency)
+    BackwardScratch(Arena& arena, Index slots, const Parameters& parameters, Index concurrency)
         : dh_row(arena.take<const Real*>(slots)),
           dpre_row(arena.take<const Real*>(slots)),
-          tasks(arena.take<Index>(task_list_size(weights.experts()))),
-          dh(arena.take<Real>(checked_product("hidden gradients", slots, weights.hidden_stride()))),
-          dpre(arena.take<Real>(checked_product("hidden gradients", slots, weights.first_stride()))),
+          tasks(arena.take<Index>(task_list_size(parameters.experts()))),
+          dh(arena.take<Real>(checked_product("hidden gradients", slots, parameters.hidden_stride()))),
+          dpre(arena.take<Real>(checked_product("hidden gradients", slots, parameters.first_stride()))),
           panels(arena.take<Real>(checked_product("panels", concurrency, grouped_scratch<Real>()))),
-          dy(arena, slots, weights.width()) {}
+          dy(arena, slots, parameters.width()) {}
   };
 
   template <Executor X>
   void run(const RowBatch<Real>& batch, const RowSink<Real>& sink, Tape* tape, Arena& arena,
            X& executor) const {
     MOE_ASSERT(batch.experts == experts());
-    const Index slots = batch.slots(), pre_stride = weights_.first_stride(),
-                stride = weights_.hidden_stride(), cells = hidden_cells(weights_);
-    const Scratch scratch(arena, slots, weights_, tape != nullptr);
+    const Index slots = batch.slots(), pre_stride = parameters_.first_stride(),
+                stride = parameters_.hidden_stride(), cells = hidden_cells(parameters_);
+    const Scratch scratch(arena, slots, parameters_, tape != nullptr);
     Cell* hidden_rows = scratch.hidden;
     Real *taped_pre = nullptr, *taped_hidden = nullptr;
     if (tape != nullptr) {
@@ -240,7 +240,7 @@ class TwoLayerBank {
 
     grouped_gemm<native_arch, kTilePanels>(
         scratch.x.prepare(batch.row, batch, executor), batch.offsets, batch.experts,
-        [this](Index e) noexcept { return weights_.first(e); },
+        [this](Index e) noexcept { return parameters_.first(e); },
         [&](Index e, Index first, Index m, Index unit, Real* tile) noexcept {
           constexpr Index kUnitColumns = kTilePanels * kColumns;
           const Index column = unit * kUnitColumns;
@@ -252,8 +252,8 @@ class TwoLayerBank {
           for (Index p = 0; p < kTilePanels; ++p) {
             const Index position = (unit * kTilePanels + p) * kPanel<Real>;
             Real* const pre = tile + p * Kernel::kRows * kPanel<Real>;
-            for (Index i = 0; has_bias() && position < weights_.bias_positions() && i < m; ++i) {
-              add_row(weights_.first_bias(e) + position, pre + i * kPanel<Real>, kPanel<Real>);
+            for (Index i = 0; has_bias() && position < parameters_.bias_positions() && i < m; ++i) {
+              add_row(parameters_.first_bias(e) + position, pre + i * kPanel<Real>, kPanel<Real>);
             }
             for (Index i = 0; tape != nullptr && i < m; ++i) {
               copy_row(pre + i * kPanel<Real>, taped_pre + (first + i) * pre_stride + position, kPanel<Real>);
@@ -280,13 +280,13 @@ class TwoLayerBank {
 
     grouped_gemm<native_arch>(
         scratch.hidden_row, batch.offsets, batch.experts,
-        [this](Index e) noexcept { return weights_.second(e); },
+        [this](Index e) noexcept { return parameters_.second(e); },
         [&](Index e, Index first, Index m, Index j, Real* tile) noexcept {
           const Index column = j * kPanel<Real>;
           const Index count = std::min(kPanel<Real>, width() - column);
           for (Index i = 0; i < m; ++i) {
             Real* const z = tile + i * kPanel<Real>;
-            if (has_bias()) add_row(weights_.second_bias(e) + column, z, kPanel<Real>);
+            if (has_bias()) add_row(parameters_.second_bias(e) + column, z, kPanel<Real>);
             copy_row(z, sink.row(first + i) + column, count);
           }
         },
@@ -301,17 +301,17 @@ class TwoLayerBank {
   /// dpre of a row, panel by panel. Padding becomes 0, whatever x was: it must not reach dx, and its gradient
   /// stays 0.
   void unit_backward(const Real* pre, Real* dh, Real* dpre) const noexcept {
-    const Index panels = weights_.used_panels(), positions = weights_.bias_positions();
+    const Index panels = parameters_.used_panels(), positions = parameters_.bias_positions();
     const Index used = hidden() - (panels - 1) * kColumns;  // columns of the last panel
     fill_row(Real{0}, dh + hidden(), kColumns - used);
     for (Index j = 0; j < panels; ++j) {
       unit_.backward(pre + j * kPanel<Real>, dh + j * kColumns, dpre + j * kPanel<Real>);
     }
-    for (Index part = 0; part < Weights::kParts; ++part) {
+    for (Index part = 0; part < Parameters::kParts; ++part) {
       const Index end = positions - kPanel<Real> + (part + 1) * kColumns;
       fill_row(Real{0}, dpre + end - (kColumns - used), kColumns - used);
     }
-    fill_row(Real{0}, dpre + positions, weights_.first_positions() - positions);
+    fill_row(Real{0}, dpre + positions, parameters_.first_positions() - positions);
   }
 
   /// dW1 += sum x (x) dpre, db1 += sum dpre, dW2 += sum weight h (x) dy, db2 += sum weight dy.
@@ -319,14 +319,14 @@ class TwoLayerBank {
   void add_gradients(const RowBatch<Real>& batch, const RowGradients<Real>& rows, const Real* const* dy,
                      Gradients& gradients, const BackwardScratch& scratch, X& executor) const {
     grouped_outer<native_arch>(
-        batch.row, width(), scratch.dpre_row, weights_.bias_positions(), batch.offsets, batch.experts,
+        batch.row, width(), scratch.dpre_row, parameters_.bias_positions(), batch.offsets, batch.experts,
         [&](Index e) noexcept { return gradients.first(e); }, scratch.tasks, scratch.panels, executor);
     grouped_outer<native_arch>(
         scratch.dh_row, hidden(), dy, width(), batch.offsets, batch.experts,
         [&](Index e) noexcept { return gradients.second(e); }, scratch.tasks, scratch.panels, executor);
     if (!has_bias()) return;
     constexpr Index kBlock = 8 * kPanel<Real>;  // columns of a task
-    const Index positions = weights_.bias_positions();
+    const Index positions = parameters_.bias_positions();
     const Index first_blocks = ceil_div(positions, kBlock);
     const Index blocks = first_blocks + ceil_div(width(), kBlock);
     executor.parallel_for(experts() * blocks, [&](Index task, Index) noexcept {
@@ -344,7 +344,7 @@ class TwoLayerBank {
     });
   }
 
-  Weights weights_;
+  Parameters parameters_;
   Unit unit_;
 };
 

@@ -30,13 +30,13 @@ class GgufExperts {
       bias_[p] = file.find(base + ".bias");
       require_known(*weight_[p]);
     }
-    const GgufTensor& up = *weight(gated_ ? Part::up : Part::fc1);
+    const GgufTensor& up = *weight(gated_ ? ExpertMatrix::up : ExpertMatrix::fc1);
     if (up.shape.rank != 3 || up.shape.elements() == 0) {
       fail_at(up, "shape [experts, hidden, width]", up.shape.text());
     }
     experts_ = up.shape[0], hidden_ = up.shape[1], width_ = up.shape[2];
     for (Index p = 0; p < kParts; ++p) {
-      const Part part = static_cast<Part>(p);
+      const ExpertMatrix part = static_cast<ExpertMatrix>(p);
       if (weight_[p] == nullptr) continue;
       const Shape wanted(experts_, outputs(part), inputs(part));
       if (!(weight_[p]->shape == wanted)) {
@@ -53,18 +53,18 @@ class GgufExperts {
   Index width() const noexcept { return width_; }
   Index hidden() const noexcept { return hidden_; }
   bool is_gated() const noexcept { return gated_; }
-  bool has_bias(Part part) const noexcept { return bias_[index(part)] != nullptr; }
-  Index outputs(Part part) const noexcept {
-    return part == Part::down || part == Part::fc2 ? width_ : hidden_;
+  bool has_bias(ExpertMatrix part) const noexcept { return bias_[index(part)] != nullptr; }
+  Index outputs(ExpertMatrix part) const noexcept {
+    return part == ExpertMatrix::down || part == ExpertMatrix::fc2 ? width_ : hidden_;
   }
-  Index inputs(Part part) const noexcept {
-    return part == Part::down || part == Part::fc2 ? hidden_ : width_;
+  Index inputs(ExpertMatrix part) const noexcept {
+    return part == ExpertMatrix::down || part == ExpertMatrix::fc2 ? hidden_ : width_;
   }
   /// Null for a part that these experts do not have.
-  const GgufTensor* weight(Part part) const noexcept { return weight_[index(part)]; }
+  const GgufTensor* weight(ExpertMatrix part) const noexcept { return weight_[index(part)]; }
 
   /// to [F, D], or [D, F] of down and fc2.
-  void read(Index e, Part part, const MatrixView<float>& to) const {
+  void read(Index e, ExpertMatrix part, const MatrixView<float>& to) const {
     require_part(e, part, weight(part));
     require_shape("matrix of an expert", to, outputs(part), inputs(part));
     const GgufTensor& t = *weight(part);
@@ -76,14 +76,14 @@ class GgufExperts {
   }
 
   /// to[F], or to[D] of down and fc2.
-  void read_bias(Index e, Part part, float* to) const {
+  void read_bias(Index e, ExpertMatrix part, float* to) const {
     require_part(e, part, bias_[index(part)]);
     const GgufTensor& t = *bias_[index(part)];
     decode_ggml_row(t.type, t.data + e * (t.bytes / experts_), 0, outputs(part), to);
   }
 
   /// Codes and scales of Q8_0 and Q4_0, which can be repacked without loss.
-  std::optional<CodeGroups> groups(Index e, Part part) const {
+  std::optional<CodeGroups> groups(Index e, ExpertMatrix part) const {
     require_part(e, part, weight(part));
     const GgufTensor& t = *weight(part);
     if (t.type != GgmlType::Q8_0 && t.type != GgmlType::Q4_0) return std::nullopt;
@@ -113,9 +113,9 @@ class GgufExperts {
   }
 
  private:
-  static Index index(Part part) noexcept { return static_cast<Index>(part); }
+  static Index index(ExpertMatrix part) noexcept { return static_cast<Index>(part); }
 
-  void require_part(Index e, Part part, const GgufTensor* tensor) const {
+  void require_part(Index e, ExpertMatrix part, const GgufTensor* tensor) const {
     require_range("expert", e, 0, experts_ - 1);
     if (tensor == nullptr) {
       fail<config_error>(part_name(part), ": expected a part of the experts of ", file_->name().c_str(),

@@ -17,7 +17,6 @@
 #include "moe/layer/frame/active_rows.hpp"
 #include "moe/layer/frame/identity.hpp"
 #include "moe/product/projection.hpp"
-#include "moe/storage/storage.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -30,10 +29,10 @@ struct LatentNorm {
 /// Router and shared experts see the full rows. Parameters "latent_in.weight" [Dl, D] and "latent_out.weight"
 /// [D, Dl], 0 at first, with a norm "latent_norm.weight" [Dl, 1], 1 at first. What the methods are for:
 /// IdentityFrame.
-template <class Storage = float>
+template <class RealType = float>
 class LatentFrame {
  public:
-  using Real = typename StorageTraits<Storage>::Real;
+  using Real = RealType;
   struct Tape {
     Buffer<Real> x_inner;        // [T, Dl]
     Buffer<Real> y_inner;        // [T, Dl]

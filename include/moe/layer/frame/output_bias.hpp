@@ -15,16 +15,15 @@
 #include "moe/layer/frame/active_rows.hpp"
 #include "moe/layer/frame/identity.hpp"
 #include "moe/storage/parameter.hpp"
-#include "moe/storage/storage.hpp"
 
 MOE_NAMESPACE_BEGIN
 
 /// y[t] += b for active t. Parameter "output.bias" [D, 1], 0 at first. What the methods are for:
 /// IdentityFrame.
-template <class Storage = float>
+template <class RealType = float>
 class OutputBias {
  public:
-  using Real = typename StorageTraits<Storage>::Real;
+  using Real = RealType;
   struct Tape {
     Buffer<std::int32_t> token;  // rows that take part, ascending
   };

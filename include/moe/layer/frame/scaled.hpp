@@ -11,15 +11,14 @@
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/frame/identity.hpp"
-#include "moe/storage/storage.hpp"
 
 MOE_NAMESPACE_BEGIN
 
 /// x_inner = factor x. What the methods are for: IdentityFrame.
-template <class Storage = float>
+template <class RealType = float>
 class ScaledFrame {
  public:
-  using Real = typename StorageTraits<Storage>::Real;
+  using Real = RealType;
   struct Tape {
     Buffer<Real> x_inner;  // [T, D]
   };

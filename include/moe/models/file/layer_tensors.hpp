@@ -125,7 +125,8 @@ class LayerTensors {
   /// The first layout that has its first matrix here; of none the first, whose reader says what is missing.
   io::ExpertLayout choose(const std::vector<io::ExpertLayout>& layouts) const {
     for (const io::ExpertLayout& layout : layouts) {
-      const io::MatrixLayout& first = layout[layout.is_gated() ? io::Part::gate : io::Part::fc1];
+      const io::MatrixLayout& first =
+          layout[layout.is_gated() ? io::ExpertMatrix::gate : io::ExpertMatrix::fc1];
       const std::string name = prefix_ + first.name, base = without(name, "weight");
       if (find(name) != nullptr || (!base.empty() && find(base + "weight_packed") != nullptr)) {
         return resolve(layout);

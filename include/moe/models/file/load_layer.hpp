@@ -134,7 +134,7 @@ void load_bank(Bank& bank, const LayerTensors& tensors, const LayerSpec& spec, c
 template <class Bank>
 void load_shared_bank(Bank& bank, const LayerTensors& tensors, const LayerSpec& spec) {
   const Index width = spec.width, hidden = spec.shared_hidden;
-  const auto read = [&](io::Part part, Index out, Index in, Buffer<float>& to) {
+  const auto read = [&](io::ExpertMatrix part, Index out, Index in, Buffer<float>& to) {
     to.resize(checked_product("shared expert", out, in));
     const MatrixView<float> view(to.data(), out, in);
     io::MatrixReader(tensors.checkpoint(), tensors.shared()[part], 0, out, in).read(0, view);
@@ -142,12 +142,12 @@ void load_shared_bank(Bank& bank, const LayerTensors& tensors, const LayerSpec& 
   };
   Buffer<float> first, second, third;
   if constexpr (io::impl::GatedBank<Bank>) {
-    const auto gate = read(io::Part::gate, hidden, width, first),
-               up = read(io::Part::up, hidden, width, second);
-    bank.load(0, gate, up, read(io::Part::down, width, hidden, third));
+    const auto gate = read(io::ExpertMatrix::gate, hidden, width, first),
+               up = read(io::ExpertMatrix::up, hidden, width, second);
+    bank.load(0, gate, up, read(io::ExpertMatrix::down, width, hidden, third));
   } else {
-    const auto fc1 = read(io::Part::fc1, hidden, width, first);
-    bank.load(0, fc1, read(io::Part::fc2, width, hidden, second));
+    const auto fc1 = read(io::ExpertMatrix::fc1, hidden, width, first);
+    bank.load(0, fc1, read(io::ExpertMatrix::fc2, width, hidden, second));
   }
 }
 template <class Shared>

@@ -38,7 +38,7 @@ class ChangedTensors {
     if (!own.empty()) return compare(tensors_->checkpoint().at(own), std::move(now));
 
     Index e = 0;
-    io::Part part{};
+    io::ExpertMatrix part{};
     const bool shared = std::string_view(p.name).starts_with("shared_");
     const char* const name = p.name + (shared ? std::strlen("shared_") : 0);
     Buffer<float> before(p.value.size());
@@ -98,7 +98,7 @@ class ChangedTensors {
   }
   static bool is_each(const std::string& name) noexcept { return name.find("{expert}") != std::string::npos; }
   /// "experts.<e>.<matrix>.weight".
-  static bool parse_matrix_name(const char* name, Index& e, io::Part& part) noexcept {
+  static bool parse_matrix_name(const char* name, Index& e, io::ExpertMatrix& part) noexcept {
     constexpr const char* kMatrix[io::kParts] = {"gate_proj.weight", "up_proj.weight", "down_proj.weight",
                                                  "fc1.weight", "fc2.weight"};
     long long number = 0;
@@ -107,7 +107,7 @@ class ChangedTensors {
     for (Index p = 0; p < io::kParts; ++p) {
       if (std::strcmp(name + length, kMatrix[p]) != 0) continue;
       e = static_cast<Index>(number);
-      part = static_cast<io::Part>(p);
+      part = static_cast<io::ExpertMatrix>(p);
       return true;
     }
     return false;

@@ -110,8 +110,8 @@ inline LayerSpec describe_nllb_moe(const io::Config& config, Index layer) {
   spec.tensors = {{"gate.weight", "router.classifier.weight"}};
   if (spec.router.bias) spec.tensors.push_back({"gate.bias", "router.classifier.bias"});
   io::ExpertLayout layout = io::per_expert_mlp("experts.expert_{expert}.", "fc1", "fc2");
-  layout.bias_of(io::Part::fc1).name = "experts.expert_{expert}.fc1.bias";
-  layout.bias_of(io::Part::fc2).name = "experts.expert_{expert}.fc2.bias";
+  layout.bias_of(io::ExpertMatrix::fc1).name = "experts.expert_{expert}.fc1.bias";
+  layout.bias_of(io::ExpertMatrix::fc2).name = "experts.expert_{expert}.fc2.bias";
   spec.expert_layouts = {layout};
   return spec;
 }
@@ -155,10 +155,10 @@ inline LayerSpec describe_swin_moe(const io::Config& config, Index layer) {
     spec.tensors = {{"gate.weight", gate + "wg.weight"}};
   }
   io::ExpertLayout layout;
-  layout[io::Part::fc1] = {.name = "experts.batched_fc1_w"};
-  layout[io::Part::fc2] = {.name = "experts.batched_fc2_w", .transposed = true};
-  layout.bias_of(io::Part::fc1).name = "experts.batched_fc1_bias";
-  layout.bias_of(io::Part::fc2).name = "experts.batched_fc2_bias";
+  layout[io::ExpertMatrix::fc1] = {.name = "experts.batched_fc1_w"};
+  layout[io::ExpertMatrix::fc2] = {.name = "experts.batched_fc2_w", .transposed = true};
+  layout.bias_of(io::ExpertMatrix::fc1).name = "experts.batched_fc1_bias";
+  layout.bias_of(io::ExpertMatrix::fc2).name = "experts.batched_fc2_bias";
   spec.expert_layouts = {layout};
   return spec;
 }

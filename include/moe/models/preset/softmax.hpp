@@ -330,17 +330,18 @@ inline LayerSpec describe_gpt_oss(const io::Config& config, Index layer) {
   spec.prefixes = {"model.layers.{layer}.mlp."};
   spec.tensors = {{"gate.weight", "router.weight"}, {"gate.bias", "router.bias"}};
   const auto layout = [](bool packed) {
-    using io::Part;
+    using io::ExpertMatrix;
     const std::string tail = packed ? "_blocks" : "";
     io::ExpertLayout out = io::fused_glu("experts.gate_up_proj" + tail, "experts.down_proj" + tail, !packed,
                                          io::Outputs::even, io::Outputs::odd);
-    out.bias_of(Part::gate) = {.name = "experts.gate_up_proj_bias", .outputs = io::Outputs::even};
-    out.bias_of(Part::up) = {.name = "experts.gate_up_proj_bias", .outputs = io::Outputs::odd};
-    out.bias_of(Part::down) = {.name = "experts.down_proj_bias"};
-    for (const Part part : {Part::gate, Part::up, Part::down}) {
+    out.bias_of(ExpertMatrix::gate) = {.name = "experts.gate_up_proj_bias", .outputs = io::Outputs::even};
+    out.bias_of(ExpertMatrix::up) = {.name = "experts.gate_up_proj_bias", .outputs = io::Outputs::odd};
+    out.bias_of(ExpertMatrix::down) = {.name = "experts.down_proj_bias"};
+    for (const ExpertMatrix part : {ExpertMatrix::gate, ExpertMatrix::up, ExpertMatrix::down}) {
       if (!packed) break;
       out[part].encoding = io::Encoding::mxfp4;
-      out[part].scales = part == Part::down ? "experts.down_proj_scales" : "experts.gate_up_proj_scales";
+      out[part].scales =
+          part == ExpertMatrix::down ? "experts.down_proj_scales" : "experts.gate_up_proj_scales";
     }
     return out;
   };
