@@ -64,12 +64,19 @@ TEST_CASE("types may be made of every part of the lists that a model has", "[mod
                                                  moe::Softmax, TopKSelection, moe::GatherWeighting>,
                                 moe::Glu<moe::GeluTanh>>;
   check_same<Wrapped>("grok1_2");
-  using PlusPlus =
-      moe::MoeLayer<moe::TokenChoice<moe::MappedScorer<moe::TwoLayerScorer<float>, moe::LogitSpread>,
-                                     moe::Softmax, TopKSelection, moe::LeadingWeighting>,
-                    moe::Composite<Swiglu, moe::ZeroComputation<float>>, moe::Dropless, moe::NoShared,
-                    moe::ScaledFrame<float>>;
+  using Cheap = moe::Composite<Swiglu, moe::ZeroComputation<float>>;
+  using PlusPlus = moe::MoeLayer<
+      moe::TokenChoice<moe::TwoLayerScorer<float>, moe::Softmax, TopKSelection, moe::LeadingWeighting>, Cheap,
+      moe::Dropless, moe::NoShared, moe::ScaledFrame<float>>;
   check_same<PlusPlus>("moepp");
+  using Spread = moe::MoeLayer<moe::TokenChoice<moe::MappedScorer<moe::LinearScorer<float>, moe::LogitSpread>,
+                                                moe::Softmax, TopKSelection, moe::LeadingWeighting>,
+                               Cheap>;
+  check_same<Spread>("moepp_2");
+  using Swin = moe::MoeLayer<
+      moe::TokenChoice<moe::CosineScorer<float>, moe::Softmax, TopKSelection, moe::GatherWeighting>,
+      moe::Mlp<moe::GeluErf>, moe::FixedCapacity>;
+  check_same<Swin>("swin_moe_3");
   using Phi =
       moe::MoeLayer<moe::TokenChoice<moe::LinearScorer<float>, moe::IdentityScore, TopKSelection,
                                      moe::SparseMixerWeighting, moe::Balancing<moe::ZLoss, moe::AdaptiveL1>>,
