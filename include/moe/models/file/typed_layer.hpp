@@ -313,7 +313,10 @@ template <class R>
 R load_router_as(const LayerTensors& tensors, const LayerSpec& spec) {
   R router = PartOf<R>::make(spec);
   load_parameters(router, tensors);
-  auto state = [&](const char* name, double* to, Index n) { load_state(tensors, name, to, n); };
+  // State of parts that the model does not have (an adaptive coefficient) stays as built.
+  auto state = [&](const char* name, double* to, Index n) {
+    if (!tensors.name_of(name).empty()) load_state(tensors, name, to, n);
+  };
   router.visit_state(state);
   return router;
 }
