@@ -10,11 +10,10 @@
 #include "moe/core/workspace.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
-#include "moe/layer/frame/identity.hpp"
 
 MOE_NAMESPACE_BEGIN
 
-/// x_inner = factor x. What the methods are for: IdentityFrame.
+/// x_inner = factor x. What the methods are for: layer/frame/concept.hpp.
 template <class RealType = float>
 class ScaledFrame {
  public:
