@@ -65,8 +65,8 @@ int main() {
   bank.visit_parameters(nullptr, [&](const moe::Parameter<float>& p) {
     for (std::size_t e = 0; e < ffn.size(); ++e) {
       const std::string name = "experts." + std::to_string(e) + ".";
-      if (p.name == name + "up_proj.weight") p.value.copy_to(ffn[e].up), ++copied;
-      if (p.name == name + "down_proj.weight") p.value.copy_to(ffn[e].down), ++copied;
+      if (p.name == name + "fc1.weight") p.value.copy_to(ffn[e].up), ++copied;
+      if (p.name == name + "fc2.weight") p.value.copy_to(ffn[e].down), ++copied;
     }
   });
 

@@ -36,10 +36,14 @@ void check_gather() {
     moe::gather_rows<Arch>(row.data(), kCount, same.data(), out_stride, n);
     CHECK(test::first_bit_difference(same.data(), out.data(), out.size()) == -1);
     CHECK(same.guards_intact());
+    for (Index j = 0; j < same.size(); ++j) same[j] = T(-5);
+    moe::copy_rows<Arch>(out.data(), out_stride, kCount, same.data(), out_stride, n);
+    CHECK(test::first_bit_difference(same.data(), out.data(), out.size()) == -1);
+    CHECK(same.guards_intact());
   }
 }
 
-TEST_CASE("gather copies rows by id or by pointer", "[kernel][smoke]") {
+TEST_CASE("gather copies rows by id or by pointer, copy_rows as they lie", "[kernel][smoke]") {
   check_gather<float, moe::native_arch>();
   check_gather<double, moe::native_arch>();
   check_gather<float, moe::reference_arch>();

@@ -1,4 +1,4 @@
-// Stage 5 for those who run the experts themselves (dispatch/rows.hpp): rows by expert to y. Eigen matrices
+// Combine for those who run the experts themselves (dispatch/rows.hpp): rows by expert to y. Eigen matrices
 // and rank-3 tensors convert.
 #pragma once
 

@@ -43,9 +43,9 @@ void combine_slots(const DispatchPlan<Real>& plan, const RowOf& row_of, const Re
           weights[count] = weight == nullptr ? Real{1} : weight[slot];
         }
         if (fresh) {
-          weighted_sum_rows(rows, weights, count, y.row(t), y.cols);
+          moe::weighted_sum_rows(rows, weights, count, y.row(t), y.cols);
         } else {
-          accumulate_weighted_rows(rows, weights, count, y.row(t), y.cols);
+          moe::accumulate_weighted_rows(rows, weights, count, y.row(t), y.cols);
         }
         fresh = false;
       }

@@ -1,4 +1,4 @@
-// Stage 3 as a copy, for those who run the experts themselves: rows by expert, contiguous. What brings their
+// Dispatch as a copy, for those who run the experts themselves: rows by expert, contiguous. What brings their
 // results back is combine/rows.hpp. Eigen matrices and rank-3 tensors convert.
 #pragma once
 

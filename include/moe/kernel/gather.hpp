@@ -1,5 +1,5 @@
-// Rows picked by token id or by pointer into one block. Built from copy_row, hence without loops of their own
-// in kernel/ref/ and kernel/simd/.
+// Rows picked by token id or by pointer into one block, and blocks moved. Built from copy_row, hence without
+// loops of their own in kernel/ref/ and kernel/simd/.
 #pragma once
 
 #include <cstdint>
@@ -29,6 +29,13 @@ void gather_rows(const std::type_identity_t<T>* const* row, Index count, T* out,
                  Index n) noexcept {
   MOE_ASSERT(count >= 0 && n >= 0);
   for (Index i = 0; i < count; ++i) copy_row<Arch>(row[i], out + i * out_stride, n);
+}
+
+/// out[i, :] = rows[i, :], i in [0, count), between two strides.
+template <class Arch = native_arch, class T>
+void copy_rows(const T* rows, Index row_stride, Index count, T* out, Index out_stride, Index n) noexcept {
+  MOE_ASSERT(count >= 0 && n >= 0);
+  for (Index i = 0; i < count; ++i) copy_row<Arch>(rows + i * row_stride, out + i * out_stride, n);
 }
 
 MOE_NAMESPACE_END

@@ -72,7 +72,7 @@ class FunctionExperts {
   Index experts() const noexcept { return options_.experts; }
   Index width() const noexcept { return options_.width; }
 
-  void measure(Arena& arena, Index pairs, Index) const { take_rows(arena, pairs); }
+  void measure(Arena& arena, Index pairs, Index) const { Scratch{arena, *this, pairs}; }
   void measure_backward(Arena& arena, Index pairs, Index) const requires kTrainable {
     BackwardScratch{arena, *this, pairs};
   }
@@ -112,16 +112,14 @@ class FunctionExperts {
         rows.dweight[first + i] = dot(rows.dy[first + i], z + i * d, d);
         scale_row(rows.weight[first + i], rows.dy[first + i], dz + i * d, d);
       }
-      // The expert's rows of the sink, packed: a Map without strides.
-      Real* const dx = rows.dx.data == nullptr ? scratch.dx + first * d : rows.dx.row(first);
+      Real* const dx = place(rows.dx, first, scratch.dx);
       if constexpr (kAsks) {
         backward_(e, Rows(x, n, d), Rows(z, n, d), Rows(dz, n, d), Out(dx, n, d), trained);
       } else {
         static_cast<void>(trained);
         backward_(e, Rows(x, n, d), Rows(z, n, d), Rows(dz, n, d), Out(dx, n, d));
       }
-      if (rows.dx.data == nullptr) return;
-      for (Index i = 0; i < n; ++i) rows.dx.result[first + i] = dx + i * d;
+      if (rows.dx.data != nullptr) bring(dx, n, rows.dx, first);
     });
   }
 
@@ -132,10 +130,16 @@ class FunctionExperts {
   void visit_storage(Gradients*, Visitor&&) noexcept {}
 
  private:
+  struct Scratch {
+    Real* x;  // [P, D]
+    Real* z;  // [P, D] where the sink's rows are not contiguous
+    Scratch(Arena& arena, const FunctionExperts& bank, Index slots)
+        : x(bank.take_rows(arena, slots)), z(bank.take_rows(arena, slots)) {}
+  };
   struct BackwardScratch {
     Real* x;   // [P, D]
     Real* dz;  // [P, D]
-    Real* dx;  // [P, D] where nobody wants it
+    Real* dx;  // [P, D] where the sink's rows are not contiguous, or nobody wants it
     BackwardScratch(Arena& arena, const FunctionExperts& bank, Index slots)
         : x(bank.take_rows(arena, slots)),
           dz(bank.take_rows(arena, slots)),
@@ -145,21 +149,33 @@ class FunctionExperts {
   Real* take_rows(Arena& arena, Index slots) const {
     return arena.take<Real>(checked_product("rows by expert", slots, width()));
   }
+  /// Where the callable writes the rows from slot `first` on: contiguous.
+  Real* place(const RowSink<Real>& sink, Index first, Real* scratch) const noexcept {
+    return sink.data != nullptr && sink.stride == width() ? sink.row(first) : scratch + first * width();
+  }
+  /// From there to the sink.
+  void bring(const Real* rows, Index n, const RowSink<Real>& sink, Index first) const noexcept {
+    if (rows != sink.row(first)) copy_rows(rows, width(), n, sink.row(first), sink.stride, width());
+  }
 
-  /// Results go to `taped` [P, D] or, packed, to the expert's rows of the sink.
+  /// With `taped` [P, D] results stay there.
   template <Executor X>
   void run(const RowBatch<Real>& batch, const RowSink<Real>& sink, Real* taped, Arena& arena,
            X& executor) const {
-    MOE_ASSERT(batch.experts == experts() && sink.stride >= width());
-    Real* const gathered = take_rows(arena, batch.slots());
+    MOE_ASSERT(batch.experts == experts());
+    const Scratch scratch(arena, *this, batch.slots());
     const Index d = width();
     executor.parallel_for(batch.experts, [&](Index e, Index) noexcept {
       const Index first = batch.offsets[e], n = batch.offsets[e + 1] - first;
       if (n == 0) return;
-      Real* const x = gathered + first * d;
-      Real* const z = taped == nullptr ? sink.row(first) : taped + first * d;
+      Real* const x = scratch.x + first * d;
+      Real* const z = taped == nullptr ? place(sink, first, scratch.z) : taped + first * d;
       gather_rows(batch.row + first, n, x, d, d);
       forward_(e, Rows(x, n, d), Out(z, n, d));
+      if (taped == nullptr) {
+        bring(z, n, sink, first);
+        return;
+      }
       for (Index i = 0; i < n; ++i) sink.result[first + i] = z + i * d;
     });
   }

@@ -11,13 +11,13 @@
 MOE_NAMESPACE_BEGIN
 
 /// A frame says where the inner rows and the inner sum live: `before` returns the rows the experts read,
-/// `inner_y` the matrix stage 5 fills (y itself, or memory from the arena), `after` turns that into y and
-/// leaves 0 in rows that are not active; `after_backward` returns the gradient of the inner sum, `inner_x`
-/// the rows `before` returned, `inner_dx` where stage 5 sums input gradients (empty: nobody needs them),
-/// `before_backward` turns that into dx, which may be absent. A null tape means inference, null gradients
-/// frozen. What they take from the arena stays taken until the call ends, and `measure` / `measure_backward`
-/// take the same. For the layer's visits: visit_parameters(gradients, f) and visit_storage(gradients, f), as
-/// a bank's.
+/// `inner_y` the matrix stage 5 fills (y itself, or memory from the arena: none from a measuring one),
+/// `after` turns that into y and leaves 0 in rows that are not active; `after_backward` returns the gradient
+/// of the inner sum, `inner_x` the rows `before` returned, `inner_dx` where stage 5 sums input gradients (dx
+/// itself, or memory from the arena; empty: nobody needs them), `before_backward` turns that into dx, which
+/// may be absent. A null tape means inference, null gradients frozen. What they take from the arena stays
+/// taken until the call ends, and `measure` / `measure_backward` take the same. For the layer's visits:
+/// visit_parameters(gradients, f) and visit_storage(gradients, f), as a bank's.
 template <class F, class Real>
 concept Frame = std::move_constructible<F> && std::default_initializable<typename F::Tape> &&
     requires(const F& frame, const ConstMatrixView<Real>& x, const MatrixView<Real>& y, const bool* active,

@@ -57,7 +57,9 @@ class ScaledFrame {
     return dy;
   }
   MatrixView<Real> inner_dx(const MatrixView<Real>& dx, Index tokens, Arena& arena) const {
-    return dx ? MatrixView<Real>(take(arena, tokens), tokens, width_) : MatrixView<Real>{};
+    if (!dx) return {};
+    Real* const rows = take(arena, tokens);
+    return arena.measuring() ? MatrixView<Real>{} : MatrixView<Real>(rows, tokens, width_);
   }
   template <Executor X>
   void before_backward(const Tape&, const ConstMatrixView<Real>&, const MatrixView<Real>& dinner,

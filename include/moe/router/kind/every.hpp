@@ -14,8 +14,7 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// Parameter, when gated: "expert_gate.weight" [1, D], 0 at first. A row whose gate is NaN is spoiled. Takes
-/// no mask and no K of the call: there is nothing to choose.
+/// Parameter, when gated: "expert_gate.weight" [1, D], 0 at first. A row whose gate is NaN is spoiled.
 template <class RealType>
 class EveryExpert {
  public:
@@ -43,8 +42,14 @@ class EveryExpert {
   void measure(Arena& arena, const CallShape& shape, Index) const { take_gates(arena, shape.tokens); }
   void measure_backward(Arena&, const CallShape&, Index) const noexcept {}
 
+  /// Throws config_error for a mask or a K of the call.
   template <Executor X>
   void route(const RouterInput<Real>& in, RouteTable<Real>& table, Arena& arena, X& executor) const {
+    if (!in.logit_mask.empty()) fail<config_error>("logit_mask: expected none for every expert, got one");
+    if (in.options.experts_per_token != 0 && in.options.experts_per_token != experts_) {
+      fail<config_error>("experts per token: expected ", experts_, " (every expert), got ",
+                         in.options.experts_per_token);
+    }
     Real* const gate = take_gates(arena, in.tokens());
     if (gated()) {
       executor.parallel_for(in.tokens(), [&](Index t, Index) noexcept {
