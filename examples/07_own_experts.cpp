@@ -71,11 +71,8 @@ int main() {
   });
 
   auto experts = moe::function_experts<float>(
-      {.experts = kExperts, .width = kWidth},
-      [&](Index e, In x, Out z) { map(z) = ffn[static_cast<std::size_t>(e)].forward(map(x)); },
-      [&](Index e, In x, In /*z*/, In dz, Out dx) {
-        map(dx) = ffn[static_cast<std::size_t>(e)].backward(map(x), map(dz));
-      });
+      {.experts = kExperts, .width = kWidth}, [&](Index e, In x, Out z) { map(z) = ffn[e].forward(map(x)); },
+      [&](Index e, In x, In /*z*/, In dz, Out dx) { map(dx) = ffn[e].backward(map(x), map(dz)); });
   moe::MoeLayer layer(router(), std::move(experts));
   using Layer = decltype(layer);
 

@@ -7,6 +7,7 @@
 #include "expert/bank_fixture.hpp"
 #include "moe/expert/bank/composite.hpp"
 #include "moe/expert/bank/zero_computation.hpp"
+#include "moe/layer/forward_experts.hpp"
 
 namespace {
 
@@ -133,12 +134,12 @@ TEST_CASE("experts as a function need no backward, and stand beside other banks"
   static_assert(moe::ExpertBank<Bank> && !moe::TrainableExpertBank<Bank>);
   const moe::Composite<moe::ZeroComputation<double>, Bank> both(
       moe::ZeroComputation<double>({.width = 3, .copy = 1}), bank);
-  const auto batch = test::random_batch<double>(3, {2, 1, 3}, 5);
-  const std::vector<double> z = test::run_forward(both, batch);
-  for (std::size_t i = 0; i < z.size(); ++i) {
-    const double factor = i < 6 ? 1 : i < 9 ? 2 : 3;
-    CHECK(z[i] == factor * batch.x[i]);
-  }
+  const Rows x = Rows::Random(6, 3);
+  const moe::ExpertId ids[] = {0, 0, 1, 2, 2, 2};
+  Rows y(6, 3), ones = Rows::Ones(6, 1);
+  moe::Workspace workspace;
+  moe::forward_experts(both, x, moe::ConstMatrixView<moe::ExpertId>(ids, 6, 1), ones, y, workspace);
+  for (Index t = 0; t < 6; ++t) CHECK(y.row(t) == (ids[t] + 1) * x.row(t));
 }
 
 TEST_CASE("experts as a function refuse bad sizes and tapes", "[expert][smoke]") {
