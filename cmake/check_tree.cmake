@@ -49,7 +49,8 @@ elseif(RULE STREQUAL "rooms")
     dispatch                                        # 3 dispatch
     expert expert/two_layer expert/bank             # 4 experts
     combine                                         # 5 combine
-    layer/call layer/frame layer/shared layer       # the five stages as a layer
+    layer/call layer/sum                            # the five stages as a value
+    layer/frame layer/shared layer                  # and as a layer
     io/file io/json io/safetensors io io/gguf       # files of other libraries
     models/preset models/any models/file)           # released models
   file(GLOB_RECURSE headers RELATIVE "${ROOT}/include/moe" "${ROOT}/include/moe/*/*.hpp")

@@ -18,6 +18,7 @@
 
 // 1 route
 #include "moe/router/concept.hpp"
+#include "moe/router/kind/every.hpp"
 #include "moe/router/kind/given.hpp"
 #include "moe/router/kind/hash.hpp"
 #include "moe/router/kind/token_choice.hpp"
@@ -43,9 +44,11 @@
 
 // 3 dispatch
 #include "moe/dispatch/row_pointers.hpp"
+#include "moe/dispatch/rows.hpp"
 
 // 4 experts
 #include "moe/expert/bank/composite.hpp"
+#include "moe/expert/bank/function.hpp"
 #include "moe/expert/bank/glu.hpp"
 #include "moe/expert/bank/mlp.hpp"
 #include "moe/expert/bank/quantise.hpp"
@@ -53,15 +56,18 @@
 #include "moe/expert/concept.hpp"
 
 // 5 combine
+#include "moe/combine/rows.hpp"
 #include "moe/combine/weighted_sum.hpp"
 
 // The layer
 #include "moe/archive/reader.hpp"
 #include "moe/archive/writer.hpp"
 #include "moe/layer/forward_experts.hpp"
+#include "moe/layer/frame/chain.hpp"
 #include "moe/layer/frame/latent.hpp"
 #include "moe/layer/frame/output_bias.hpp"
 #include "moe/layer/frame/scaled.hpp"
 #include "moe/layer/isolated_layer.hpp"
 #include "moe/layer/moe_layer.hpp"
 #include "moe/layer/shared/shared_experts.hpp"
+#include "moe/layer/sum/routed_sum.hpp"

@@ -55,12 +55,8 @@ struct Case {
   template <class X>
   std::vector<Real> combine(X& executor, bool weighted = true) const {
     std::vector<Real> y(at(plan().tokens * stride()), std::numeric_limits<Real>::quiet_NaN());
-    moe::Arena measuring;
-    moe::measure_combine<Real>(measuring, plan().slots());
-    moe::Workspace workspace;
-    moe::Arena arena = workspace.arena(measuring.bytes());
-    moe::combine_rows(plan(), row.data(), weighted ? weight.data() : nullptr,
-                      moe::MatrixView<Real>(y.data(), plan().tokens, d, stride()), arena, executor);
+    moe::combine_row_pointers(plan(), row.data(), weighted ? weight.data() : nullptr,
+                              moe::MatrixView<Real>(y.data(), plan().tokens, d, stride()), executor);
     return y;
   }
 

@@ -6,7 +6,10 @@
 #include <map>
 
 #include "moe/executor/pool.hpp"
+#include "moe/expert/bank/function.hpp"
+#include "moe/layer/moe_layer.hpp"
 #include "support/catch.hpp"
+#include "support/observable_archetype.hpp"
 #include "support/random_spec.hpp"
 
 namespace {
@@ -94,4 +97,30 @@ TEST_CASE("forward allocates nothing after warm-up", "[proof]") {
   for (const Format format : {Format::dense, Format::bf16, Format::int8, Format::int4}) {
     CHECK(layers[format] >= 5);
   }
+}
+
+TEST_CASE("an observed forward of experts as a function allocates nothing after warm-up", "[proof]") {
+  struct Counter final : moe::Observer<double> {
+    Index rows = 0;
+    void see(const moe::CallView<double>& call) override { rows += call.logit.rows; }
+  };
+  auto experts = moe::function_experts<double>(
+      {.experts = 3, .width = 6}, [](Index, moe::ConstMatrixView<double> x, moe::MatrixView<double> z) {
+        for (Index t = 0; t < x.rows; ++t) {
+          for (Index j = 0; j < x.cols; ++j) z(t, j) = 2 * x(t, j);
+        }
+      });
+  const moe::MoeLayer layer(test::ObservableArchetype(3), std::move(experts));
+  double x[17 * 6] = {1, 2, 3}, y[17 * 6];
+  Counter counter;
+  moe::LayerOutput<double> out(moe::MatrixView<double>(y, 17, 6)), few(moe::MatrixView<double>(y, 4, 6));
+  out.observer = few.observer = &counter;
+  moe::Workspace workspace;
+  moe::PoolExecutor pool(2);
+  layer.forward(moe::ConstMatrixView<double>(x, 17, 6), out, workspace, pool);
+  CHECK(allocations_of([&] {
+          layer.forward(moe::ConstMatrixView<double>(x, 17, 6), out, workspace, pool);
+          layer.forward(moe::ConstMatrixView<double>(x, 4, 6), few, workspace, pool);
+        }) == 0);
+  CHECK(counter.rows == 17 + 17 + 4);
 }

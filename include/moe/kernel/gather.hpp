@@ -1,8 +1,9 @@
-// Rows picked by token id, and their inverse. Built from copy_row and add_row, hence without loops of their
-// own in kernel/ref/ and kernel/simd/.
+// Rows picked by token id or by pointer into one block, and blocks moved. Built from copy_row, hence without
+// loops of their own in kernel/ref/ and kernel/simd/.
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "moe/kernel/row.hpp"
 
@@ -22,15 +23,19 @@ void gather_rows(const T* x, Index x_stride, const std::int32_t* token, Index co
   }
 }
 
-/// out[token[i], :] += rows[i, :], i ascending: a token named twice gets both rows, in that order.
+/// out[i, :] = row[i][:], i in [0, count).
 template <class Arch = native_arch, class T>
-void scatter_add_rows(const T* rows, Index row_stride, const std::int32_t* token, Index count, T* out,
-                      Index out_stride, Index n) noexcept {
+void gather_rows(const std::type_identity_t<T>* const* row, Index count, T* out, Index out_stride,
+                 Index n) noexcept {
   MOE_ASSERT(count >= 0 && n >= 0);
-  for (Index i = 0; i < count; ++i) {
-    MOE_ASSERT(token[i] >= 0);
-    add_row<Arch>(rows + i * row_stride, out + Index{token[i]} * out_stride, n);
-  }
+  for (Index i = 0; i < count; ++i) copy_row<Arch>(row[i], out + i * out_stride, n);
+}
+
+/// out[i, :] = rows[i, :], i in [0, count), between two strides.
+template <class Arch = native_arch, class T>
+void copy_rows(const T* rows, Index row_stride, Index count, T* out, Index out_stride, Index n) noexcept {
+  MOE_ASSERT(count >= 0 && n >= 0);
+  for (Index i = 0; i < count; ++i) copy_row<Arch>(rows + i * row_stride, out + i * out_stride, n);
 }
 
 MOE_NAMESPACE_END

@@ -7,7 +7,10 @@
 
 #include "models/fixture.hpp"
 #include "moe/executor/pool.hpp"
+#include "moe/layer/concept.hpp"
 #include "support/catch.hpp"
+
+static_assert(moe::TokenLayer<moe::models::AnyLayer>);
 
 using test::Golden;
 using test::Index;

@@ -94,6 +94,16 @@ TEST_CASE("what is wrong with a folder is said with file, key or tensor", "[mode
         std::string::npos);
 }
 
+TEST_CASE("two frames at once are refused", "[models]") {
+  moe::models::LayerSpec spec;
+  spec.width = 8;
+  spec.latent = 4;
+  CHECK_NOTHROW(moe::models::impl::load_frame(nullptr, spec));
+  spec.output_bias = true;
+  CHECK(test::message_of<moe::config_error>([&] { moe::models::impl::load_frame(nullptr, spec); }) ==
+        "moe: frame: expected at most one of output bias, input scale and latent projections, got more");
+}
+
 TEST_CASE("hash layers need token ids", "[models]") {
   const Golden golden("deepseek_v4_2");
   const auto layer = golden.load();

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "moe/core/view.hpp"
+#include "moe/layer/call/observer.hpp"
 #include "moe/plan/losses.hpp"
 #include "moe/plan/statistics.hpp"
 
@@ -13,8 +14,9 @@ MOE_NAMESPACE_BEGIN
 /// `y` is overwritten and must share no memory with the input. `losses` are those of this call.
 template <class Real>
 struct LayerOutput {
-  MatrixView<Real> y;           // [T, D]
-  RouteStats* stats = nullptr;  // caller-owned; this call's counts are added
+  MatrixView<Real> y;                  // [T, D]
+  RouteStats* stats = nullptr;         // caller-owned; this call's counts are added
+  Observer<Real>* observer = nullptr;  // caller-owned; sees this call, costs nothing when null
   AuxiliaryLosses losses{};
 
   LayerOutput() = default;

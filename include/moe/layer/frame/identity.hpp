@@ -10,12 +10,6 @@
 MOE_NAMESPACE_BEGIN
 
 /// The experts read X and their sum is Y.
-///
-/// A frame says where the inner rows and the inner sum live: `before` returns the rows the experts read,
-/// `inner_y` the matrix stage 5 fills, `after` turns that into y; `after_backward` returns the gradient of
-/// the inner sum, `inner_dx` where stage 5 sums input gradients (empty: nobody needs them),
-/// `before_backward` turns that into dx, which may be absent. What they take from the arena stays taken until
-/// the call ends, and `measure` / `measure_backward` take the same.
 struct IdentityFrame {
   struct Tape {};
   struct Gradients {};

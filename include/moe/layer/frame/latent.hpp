@@ -15,7 +15,6 @@
 #include "moe/kernel/rms_norm.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/frame/active_rows.hpp"
-#include "moe/layer/frame/identity.hpp"
 #include "moe/product/projection.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -28,7 +27,7 @@ struct LatentNorm {
 
 /// Router and shared experts see the full rows. Parameters "latent_in.weight" [Dl, D] and "latent_out.weight"
 /// [D, Dl], 0 at first, with a norm "latent_norm.weight" [Dl, 1], 1 at first. What the methods are for:
-/// IdentityFrame.
+/// layer/frame/concept.hpp.
 template <class RealType = float>
 class LatentFrame {
  public:

@@ -13,13 +13,12 @@
 #include "moe/kernel/panel.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/frame/active_rows.hpp"
-#include "moe/layer/frame/identity.hpp"
 #include "moe/storage/parameter.hpp"
 
 MOE_NAMESPACE_BEGIN
 
 /// y[t] += b for active t. Parameter "output.bias" [D, 1], 0 at first. What the methods are for:
-/// IdentityFrame.
+/// layer/frame/concept.hpp.
 template <class RealType = float>
 class OutputBias {
  public:

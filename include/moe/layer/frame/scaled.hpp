@@ -10,11 +10,10 @@
 #include "moe/core/workspace.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
-#include "moe/layer/frame/identity.hpp"
 
 MOE_NAMESPACE_BEGIN
 
-/// x_inner = factor x. What the methods are for: IdentityFrame.
+/// x_inner = factor x. What the methods are for: layer/frame/concept.hpp.
 template <class RealType = float>
 class ScaledFrame {
  public:
@@ -58,7 +57,9 @@ class ScaledFrame {
     return dy;
   }
   MatrixView<Real> inner_dx(const MatrixView<Real>& dx, Index tokens, Arena& arena) const {
-    return dx ? MatrixView<Real>(take(arena, tokens), tokens, width_) : MatrixView<Real>{};
+    if (!dx) return {};
+    Real* const rows = take(arena, tokens);
+    return arena.measuring() ? MatrixView<Real>{} : MatrixView<Real>(rows, tokens, width_);
   }
   template <Executor X>
   void before_backward(const Tape&, const ConstMatrixView<Real>&, const MatrixView<Real>& dinner,

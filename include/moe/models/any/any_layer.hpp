@@ -183,6 +183,7 @@ class ErasedModel final : public ErasedLayer {
 /// A layer of T x D rows of float. Const calls may run at the same time on different workspaces.
 class AnyLayer {
  public:
+  using Real = float;
   /// What a backward needs of a forward_train; reusable.
   class Tape {
    public:
@@ -214,6 +215,7 @@ class AnyLayer {
     Gradients* gradients = nullptr;
     Trained trained{};
   };
+  using LayerGradients = Backward;  // as TokenLayer calls it
 
   template <class Storage, class Capacity>
   AnyLayer(LayerSpec spec, ModelLayer<Storage, Capacity> layer)

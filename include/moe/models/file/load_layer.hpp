@@ -203,6 +203,12 @@ AnyShared<Storage> load_any_shared(const LayerTensors* tensors, const LayerSpec&
 }
 
 inline AnyFrame load_frame(const LayerTensors* tensors, const LayerSpec& spec) {
+  // AnyFrame holds one, and no released model has two; FrameChain of layer/frame/chain.hpp composes them by
+  // type.
+  if (int{spec.output_bias} + int{spec.input_scale != 1} + int{spec.latent > 0} > 1) {
+    fail<config_error>(
+        "frame: expected at most one of output bias, input scale and latent projections, got more");
+  }
   AnyFrame frame = IdentityFrame{};
   if (spec.output_bias) frame = OutputBias<float>(spec.width);
   if (spec.input_scale != 1) frame = ScaledFrame<float>(spec.width, spec.input_scale);

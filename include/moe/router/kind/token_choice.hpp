@@ -15,6 +15,7 @@
 #include "moe/router/balance/concept.hpp"
 #include "moe/router/concept.hpp"
 #include "moe/router/logit_checks.hpp"
+#include "moe/router/observable.hpp"
 #include "moe/router/row_context.hpp"
 #include "moe/router/score/concept.hpp"
 #include "moe/router/scorer/concept.hpp"
@@ -167,6 +168,26 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
     Arena kept = tape.memory.arena(measuring.bytes());
     tape.arrays = carve(kept, in.tokens(), in.options, in.training);
     run(in, table, tape.arrays, &tape.scorer, arena, executor);
+  }
+
+  /// As route, or with a tape as route_train, and shows logits and scores of the rows that take part.
+  template <Executor X>
+  void route_observed(const RouterInput<Real>& in, RouteTable<Real>& table, Tape* tape,
+                      const RouteView<Real>& view, Arena& arena, X& executor) const {
+    impl::TokenChoiceArrays<Real> a;
+    if (tape != nullptr) {
+      route_train(in, table, *tape, arena, executor);
+      a = tape->arrays;
+    } else {
+      check(in);
+      a = carve(arena, in.tokens(), in.options, in.training);
+      run(in, table, a, nullptr, arena, executor);
+    }
+    for (Index t = 0; t < in.tokens(); ++t) {
+      if (!a.active[t]) continue;
+      copy_row(a.logits.value.row(t), view.logit.row(t), outputs());
+      copy_row(a.score.row(t), view.score.row(t), outputs());
+    }
   }
 
   template <Executor X>

@@ -1,0 +1,446 @@
+// The middle of a layer as a value: Y = sum over a token's experts of weight * f_e(X), the five stages in
+// order and their backward in reverse. Around it: checks, tape, frame, shared experts, statistics
+// (layer/moe_layer.hpp).
+//   rows X[T,D] > 1 route > 2 plan > 3 dispatch > 4 experts > 5 combine > Y[T,D]
+#pragma once
+
+#include <type_traits>
+#include <utility>
+
+#include "moe/combine/weighted_sum.hpp"
+#include "moe/core/executor.hpp"
+#include "moe/core/input.hpp"
+#include "moe/core/part_traits.hpp"
+#include "moe/dispatch/row_pointers.hpp"
+#include "moe/expert/concept.hpp"
+#include "moe/kernel/panel.hpp"
+#include "moe/layer/call/observer.hpp"
+#include "moe/layer/call/scoped.hpp"
+#include "moe/plan/capacity/dropless.hpp"
+#include "moe/plan/concept.hpp"
+#include "moe/plan/dispatch_plan.hpp"
+#include "moe/router/concept.hpp"
+#include "moe/router/observable.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// What a sum reads and where it goes. The caller has checked widths and extents.
+template <class Real>
+struct SumRows {
+  ConstMatrixView<Real> x;  // [T, D] rows the experts read
+  MatrixView<Real> y;       // [T, D]
+  SumFrom from = SumFrom::zero;
+  Observer<Real>* observer = nullptr;
+};
+
+/// What stages 1 and 2 decided. In a tape's memory, or taken from the call's arena.
+template <class Real>
+struct Routed {
+  RouteTable<Real> table{};
+  DispatchPlan<Real> plan{};
+};
+
+/// What arrives at a sum's backward, and where the gradient of its rows goes.
+template <class Real>
+struct SumGradients {
+  ConstMatrixView<Real> dy;  // [T, D]
+  MatrixView<Real> dx{};     // [T, D] or absent
+  SumFrom from = SumFrom::zero;
+};
+
+/// Router, bank and capacity policy; `R&` or `B&` refers to a part that lives elsewhere. Errors are those of
+/// the parts and of stage 2, all before y is written. Rows that take no part, and spoiled ones, have no
+/// pairs: from zero their sum is 0.
+template <class R, class B, class C = Dropless>
+class RoutedSum {
+  using RouterType = std::remove_reference_t<R>;
+  using Bank = std::remove_reference_t<B>;
+  static_assert(
+      Router<RouterType>,
+      "moe: R is not a Router; it needs Real, coupling(bool), experts(), width(), max_pairs(shape), "
+      "measure(arena, shape, concurrency) and route(in, table, arena, executor): docs/add_a_router.md");
+  static_assert(
+      ExpertBank<Bank>,
+      "moe: B is not an ExpertBank; it needs Real, coupling, experts(), width(), "
+      "measure(arena, pairs, concurrency) and forward(batch, sink, arena, executor): docs/add_an_expert.md");
+  static_assert(CapacityPolicy<C>,
+                "moe: C is not a CapacityPolicy; it needs coupling, measure(arena, pairs, experts) and "
+                "limit(table, segments, keep, arena): moe/plan/capacity/fixed.hpp");
+  static_assert(std::is_same_v<typename RouterType::Real, typename Bank::Real>,
+                "moe: router and experts must compute in the same type");
+
+ public:
+  using Real = typename Bank::Real;
+  static constexpr bool kTrainable = TrainableRouter<RouterType> && TrainableExpertBank<Bank>;
+
+  struct Gradients {
+    impl::GradientsOf<RouterType> router;
+    impl::GradientsOf<Bank> experts;
+  };
+
+  /// What backward needs beside the rows; reusable, allocates while it warms up.
+  class Tape {
+   public:
+    const RouteTable<Real>& routes() const noexcept { return routed_.table; }
+    const DispatchPlan<Real>& plan() const noexcept { return routed_.plan; }
+
+   private:
+    friend class RoutedSum;
+    bool ready_ = false;
+    Workspace table_memory_;
+    Workspace plan_memory_;
+    Routed<Real> routed_{};
+    impl::TapeOf<RouterType> router_;
+    impl::TapeOf<Bank> experts_;
+  };
+
+  /// Throws config_error unless the bank has as many experts as the router has ids.
+  RoutedSum(R router, B experts, C capacity = C{})
+      : router_(std::forward<R>(router)), experts_(std::forward<B>(experts)), capacity_(std::move(capacity)) {
+    if (Index{router_.experts()} != Index{experts_.experts()}) {
+      fail<config_error>("layer: expected as many experts in the bank as the router has ids, ",
+                         Index{router_.experts()}, ", got ", Index{experts_.experts()});
+    }
+  }
+
+  RouterType& router() noexcept { return router_; }
+  const RouterType& router() const noexcept { return router_; }
+  Bank& experts() noexcept { return experts_; }
+  const Bank& experts() const noexcept { return experts_; }
+  const C& capacity() const noexcept { return capacity_; }
+  /// D: columns of the rows and of their sum.
+  Index width() const noexcept { return experts_.width(); }
+
+  /// How much of the batch a row's sum depends on: the weakest of the parts.
+  static constexpr Coupling coupling(bool training) noexcept {
+    return weakest(weakest(RouterType::coupling(training), C::coupling), Bank::coupling);
+  }
+  Index max_pairs(const CallShape& shape) const { return router_.max_pairs(shape); }
+
+  /// Takes what forward and forward_train take; of that, table and plan stay taken.
+  void measure(Arena& arena, const CallShape& shape, Index concurrency) const {
+    MeasuredForward call{*this, shape.tokens, max_pairs(shape), shape, concurrency};
+    stages(call, arena);
+  }
+  /// Takes what backward_experts and backward_router take.
+  void measure_backward(Arena& arena, const CallShape& shape, Index concurrency) const {
+    measure_backward_experts(arena, shape, concurrency);
+    measure_backward_router(arena, shape, concurrency);
+  }
+  void measure_backward_experts(Arena& arena, const CallShape& shape, Index concurrency) const {
+    const Index pairs = max_pairs(shape);
+    MeasuredBackward call{*this, pairs, pairs, concurrency};
+    backward_stages(call, arena);
+  }
+  void measure_backward_router(Arena& arena, const CallShape& shape, Index concurrency) const {
+    scoped(arena, [&] { router_.measure_backward(arena, shape, concurrency); });
+  }
+
+  template <Executor X>
+  Routed<Real> forward(const RouterInput<Real>& in, const SumRows<Real>& rows, Arena& arena,
+                       X& executor) const {
+    return run<void>(in, rows, nullptr, arena, executor);
+  }
+  /// The same bits, and writes the tape.
+  template <Executor X>
+  Routed<Real> forward_train(const RouterInput<Real>& in, const SumRows<Real>& rows, Tape& tape, Arena& arena,
+                             X& executor) const requires kTrainable {
+    tape.ready_ = false;
+    tape.routed_ = run<Tape>(in, rows, &tape, arena, executor);
+    tape.ready_ = true;
+    return tape.routed_;
+  }
+
+  /// Stages 5 to 3: dx, and the experts' gradients added to (null: frozen). `x` are the rows of the call on
+  /// the tape. Returns d weight by pair [pairs of the table], taken from the arena, for backward_router.
+  /// Throws state_error for a tape without a call or of another batch.
+  template <Executor X>
+  const Real* backward_experts(const Tape& tape, const ConstMatrixView<Real>& x,
+                               const SumGradients<Real>& out, impl::GradientsOf<Bank>* gradients,
+                               Arena& arena, X& executor) const requires kTrainable {
+    if (!tape.ready_ || tape.routed_.table.tokens != x.rows) {
+      fail<state_error>("tape: expected the tape of a call with ", x.rows, " rows, got ",
+                        tape.ready_ ? "one of " : "an empty one, ", tape.routed_.table.tokens);
+    }
+    const Routed<Real>& routed = tape.routed_;
+    Backward<X> call{*this, routed.table.pairs(), routed.plan.slots(), tape, x, out, gradients, executor};
+    return backward_stages(call, arena);
+  }
+  /// Stage 1; stage 2 has nothing to differentiate, a dropped pair's weight has no gradient. `out.dx` is
+  /// added to, and so are the router's gradients (null: frozen).
+  template <Executor X>
+  void backward_router(const Tape& tape, const RouterInput<Real>& in, const RouteGradients<Real>& out,
+                       impl::GradientsOf<RouterType>* gradients, Arena& arena,
+                       X& executor) const requires kTrainable {
+    scoped(arena,
+           [&] { router_.backward(in, tape.routed_.table, tape.router_, out, gradients, arena, executor); });
+  }
+
+  /// Zero gradients of both parts.
+  Gradients make_gradients() const requires kTrainable {
+    return {router_.make_gradients(), experts_.make_gradients()};
+  }
+
+ private:
+  struct Scratch {
+    const Real** x_row;  // [P] what the experts read
+    const Real** z_row;  // [P] their results
+    Real* z;             // [P, D] storage of the results
+    Real* scaled;        // [P, D] weighted rows; null unless weights are on the input
+    Scratch(Arena& arena, Index slots, Index width, bool on_input)
+        : x_row(arena.take<const Real*>(slots)),
+          z_row(arena.take<const Real*>(slots)),
+          z(arena.take<Real>(checked_product("expert results", slots, row_stride<Real>(width)))),
+          scaled(on_input ? arena.take<Real>(slots * row_stride<Real>(width)) : nullptr) {}
+  };
+
+  struct BackwardScratch {
+    const Real** x_row;   // [P]
+    const Real** dy_row;  // [P]
+    const Real** dx_row;  // [P]
+    Real* dx;             // [P, D]
+    Real* dweight;        // [P] by slot
+    Real* scaled;         // [P, D], null unless weights are on the input, as is:
+    Real* one;            // [P] the weights of the results
+    BackwardScratch(Arena& arena, Index slots, Index width, bool on_input)
+        : x_row(arena.take<const Real*>(slots)),
+          dy_row(arena.take<const Real*>(slots)),
+          dx_row(arena.take<const Real*>(slots)),
+          dx(arena.take<Real>(checked_product("expert gradients", slots, row_stride<Real>(width)))),
+          dweight(arena.take<Real>(slots)),
+          scaled(on_input ? arena.take<Real>(slots * row_stride<Real>(width)) : nullptr),
+          one(on_input ? arena.take<Real>(slots) : nullptr) {}
+  };
+
+  // The one list of what a call takes from its arena, in order. A call that is only measured answers with
+  // bounds and measures its parts where a real one runs them.
+
+  template <class Call>
+  Routed<Real> stages(Call& call, Arena& arena) const {
+    Routed<Real> routed;
+    routed.table = call.keep_table(arena, [&](Arena& from) {
+      return RouteTable<Real>::carve(from, call.tokens, router_.experts(), call.max_pairs);
+    });
+    scoped(arena, [&] { call.route(routed.table, arena); });
+    const Index pairs = call.pairs(routed.table);
+    routed.plan = call.keep_plan(arena, [&](Arena& from) {
+      return DispatchPlan<Real>::carve(from, call.tokens, router_.experts(), pairs);
+    });
+    scoped(arena, [&] { call.plan(routed, arena); });
+    scoped(arena, [&] {
+      const Scratch scratch(arena, call.slots(routed.plan), width(), weighs_input());
+      scoped(arena, [&] { call.run_experts(routed.plan, scratch, arena); });
+      call.combine(routed, scratch);
+    });
+    return routed;
+  }
+
+  template <class Call>
+  const Real* backward_stages(Call& call, Arena& arena) const {
+    Real* const dweight = arena.take<Real>(call.pairs);  // outlives the rest
+    scoped(arena, [&] {
+      const BackwardScratch scratch(arena, call.slots, width(), weighs_input());
+      scoped(arena, [&] { call.run_experts(scratch, arena); });
+      call.combine(scratch, dweight);
+    });
+    return dweight;
+  }
+
+  struct MeasuredForward {
+    const RoutedSum& sum;
+    Index tokens, max_pairs;
+    const CallShape& shape;
+    Index concurrency;
+
+    template <class Carve>
+    auto keep_table(Arena& arena, const Carve& carve) const {
+      return carve(arena);
+    }
+    template <class Carve>
+    auto keep_plan(Arena& arena, const Carve& carve) const {
+      return carve(arena);
+    }
+    void route(const RouteTable<Real>&, Arena& arena) const {
+      sum.router_.measure(arena, shape, concurrency);
+    }
+    Index pairs(const RouteTable<Real>&) const noexcept { return max_pairs; }
+    void plan(const Routed<Real>&, Arena& arena) const {
+      measure_plan(arena, sum.capacity_, max_pairs, sum.router_.experts());
+    }
+    Index slots(const DispatchPlan<Real>&) const noexcept { return max_pairs; }
+    void run_experts(const DispatchPlan<Real>&, const Scratch&, Arena& arena) const {
+      sum.experts_.measure(arena, max_pairs, concurrency);
+    }
+    void combine(const Routed<Real>&, const Scratch&) const noexcept {}
+  };
+
+  struct MeasuredBackward {
+    const RoutedSum& sum;
+    Index pairs, slots, concurrency;
+
+    void run_experts(const BackwardScratch&, Arena& arena) const {
+      sum.experts_.measure_backward(arena, slots, concurrency);
+    }
+    void combine(const BackwardScratch&, Real*) const noexcept {}
+  };
+
+  /// TapeType is void or Tape.
+  template <class TapeType, class X>
+  struct Forward {
+    static constexpr bool kTaped = !std::is_void_v<TapeType>;
+    const RoutedSum& sum;
+    Index tokens, max_pairs;
+    const RouterInput<Real>& in;
+    const SumRows<Real>& rows;
+    TapeType* tape;
+    X& executor;
+    RouteView<Real> seen{};
+
+    template <class Carve>
+    auto keep_table(Arena& arena, const Carve& carve) {
+      if constexpr (kTaped) {
+        return keep(tape->table_memory_, carve);
+      } else {
+        return carve(arena);
+      }
+    }
+    template <class Carve>
+    auto keep_plan(Arena& arena, const Carve& carve) {
+      if constexpr (kTaped) {
+        return keep(tape->plan_memory_, carve);
+      } else {
+        return carve(arena);
+      }
+    }
+    template <class Carve>
+    static auto keep(Workspace& memory, const Carve& carve) {
+      Arena measuring;
+      carve(measuring);
+      Arena kept = memory.arena(measuring.bytes());
+      return carve(kept);
+    }
+
+    void route(RouteTable<Real>& table, Arena& arena) {
+      if constexpr (ObservableRouter<RouterType>) {
+        if (rows.observer != nullptr) {
+          show(rows.observer->memory);
+          impl::TapeOf<RouterType>* router_tape = nullptr;
+          if constexpr (kTaped) router_tape = &tape->router_;
+          sum.router_.route_observed(in, table, router_tape, seen, arena, executor);
+          return;
+        }
+      }
+      if constexpr (kTaped) {
+        sum.router_.route_train(in, table, tape->router_, arena, executor);
+      } else {
+        sum.router_.route(in, table, arena, executor);
+      }
+    }
+    /// Memory for logits and scores.
+    void show(Workspace& memory) {
+      const Index outputs = sum.router_.outputs();
+      const Index size = checked_product("logits", tokens, outputs);
+      Arena measuring;
+      measuring.take<Real>(size);
+      measuring.take<Real>(size);
+      Arena arena = memory.arena(measuring.bytes());
+      seen.logit = MatrixView<Real>(arena.take<Real>(size), tokens, outputs);
+      seen.score = MatrixView<Real>(arena.take<Real>(size), tokens, outputs);
+    }
+
+    Index pairs(const RouteTable<Real>& table) const noexcept { return table.pairs(); }
+    void plan(Routed<Real>& routed, Arena& arena) const {
+      build_plan(routed.table, sum.capacity_, in.segments, routed.plan, arena);
+    }
+    Index slots(const DispatchPlan<Real>& plan) const noexcept { return plan.slots(); }
+    void run_experts(const DispatchPlan<Real>& plan, const Scratch& scratch, Arena& arena) const {
+      const RowBatch<Real> batch = make_batch(plan, rows.x, scratch.x_row, scratch.scaled, executor);
+      const RowSink<Real> sink = sum.make_sink(scratch.z, scratch.z_row, plan.slots());
+      if constexpr (kTaped) {
+        sum.experts_.forward_train(batch, sink, tape->experts_, arena, executor);
+      } else {
+        sum.experts_.forward(batch, sink, arena, executor);
+      }
+    }
+    void combine(const Routed<Real>& routed, const Scratch& scratch) const {
+      combine_row_pointers(routed.plan, scratch.z_row, sum.weighs_input() ? nullptr : routed.plan.weight,
+                           rows.y, executor, rows.from);
+      if (rows.observer == nullptr) return;
+      rows.observer->see(
+          CallView<Real>{routed.table, routed.plan, seen.logit, seen.score, rows.x, scratch.z_row, rows.y});
+    }
+  };
+
+  template <class X>
+  struct Backward {
+    const RoutedSum& sum;
+    Index pairs, slots;
+    const Tape& tape;
+    const ConstMatrixView<Real>& x;
+    const SumGradients<Real>& out;
+    impl::GradientsOf<Bank>* gradients;
+    X& executor;
+
+    /// Stages 4 and 3: the experts' input gradients are summed like results.
+    void run_experts(const BackwardScratch& scratch, Arena& arena) const {
+      const DispatchPlan<Real>& plan = tape.routed_.plan;
+      const bool on_input = sum.weighs_input();
+      gather_row_pointers(plan, out.dy, scratch.dy_row);
+      for (Index s = 0; on_input && s < slots; ++s) scratch.one[s] = 1;
+      const RowSink<Real> dx =
+          sum.make_sink(out.dx || on_input ? scratch.dx : nullptr, scratch.dx_row, slots);
+      sum.experts_.backward(
+          make_batch(plan, x, scratch.x_row, scratch.scaled, executor), tape.experts_,
+          RowGradients<Real>{scratch.dy_row, on_input ? scratch.one : plan.weight, scratch.dweight, dx},
+          gradients, arena, executor);
+      for (Index s = 0; on_input && s < slots; ++s) {  // the slot read w x
+        const Real* const row = scratch.dx_row[s];
+        scratch.dweight[s] = row == nullptr ? 0 : dot(row, x.row(Index{plan.token[s]}), x.cols);
+      }
+    }
+    void combine(const BackwardScratch& scratch, Real* dweight) const {
+      const DispatchPlan<Real>& plan = tape.routed_.plan;
+      if (out.dx) {
+        combine_row_pointers(plan, scratch.dx_row, sum.weighs_input() ? plan.weight : nullptr, out.dx,
+                             executor, out.from);
+      }
+      for (Index p = 0; p < pairs; ++p) dweight[p] = 0;
+      for (Index s = 0; s < slots; ++s) dweight[plan.pair[s]] = scratch.dweight[s];
+    }
+  };
+
+  template <class TapeType, Executor X>
+  Routed<Real> run(const RouterInput<Real>& in, const SumRows<Real>& rows, TapeType* tape, Arena& arena,
+                   X& executor) const {
+    const Index tokens = rows.x.rows;
+    const CallShape shape{tokens, in.segments.count(tokens), in.options};
+    Forward<TapeType, X> call{*this, tokens, max_pairs(shape), in, rows, tape, executor};
+    return stages(call, arena);
+  }
+
+  bool weighs_input() const noexcept { return impl::weight_place(router_) == WeightPlace::input; }
+
+  /// `scaled` [P, D]: storage of the weighted rows; null if rows are read as they are.
+  template <Executor X>
+  static RowBatch<Real> make_batch(const DispatchPlan<Real>& plan, const ConstMatrixView<Real>& x,
+                                   const Real** row, Real* scaled, X& executor) {
+    gather_row_pointers(plan, x, row);
+    if (scaled != nullptr) {  // slots of one token no longer read the same row
+      scale_gathered_rows(plan, x.cols, row, scaled, executor);
+      return {row, plan.token, plan.offsets, plan.experts};
+    }
+    return {row, plan.token, plan.offsets, plan.experts, plan.tokens};
+  }
+
+  RowSink<Real> make_sink(Real* data, const Real** result, Index slots) const noexcept {
+    const RowSink<Real> sink{data, row_stride<Real>(width()), result};
+    for (Index s = 0; s < slots; ++s) result[s] = data == nullptr ? nullptr : sink.row(s);
+    return sink;
+  }
+
+  R router_;
+  B experts_;
+  C capacity_;
+};
+
+MOE_NAMESPACE_END

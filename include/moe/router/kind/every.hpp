@@ -1,0 +1,119 @@
+// No choice: every token goes to every expert, with weight 1 or, gated, with one weight per token,
+// sigmoid(<x, w>) (Qwen2-MoE's shared expert gate). What shared experts are routed by.
+#pragma once
+
+#include "moe/core/buffer.hpp"
+#include "moe/core/check.hpp"
+#include "moe/core/executor.hpp"
+#include "moe/core/types.hpp"
+#include "moe/kernel/activation.hpp"
+#include "moe/kernel/finite.hpp"
+#include "moe/kernel/row.hpp"
+#include "moe/router/concept.hpp"
+#include "moe/storage/parameter.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// Parameter, when gated: "expert_gate.weight" [1, D], 0 at first. A row whose gate is NaN is spoiled.
+template <class RealType>
+class EveryExpert {
+ public:
+  using Real = RealType;
+  struct Tape {};  // the table has the weights
+  struct Gradients {
+    Buffer<Real> gate;  // [D] or empty
+  };
+
+  static constexpr Coupling coupling(bool) noexcept { return Coupling::row_independent; }
+
+  /// `gate_width` D of the rows that the gate reads, 0: no gate. Throws config_error for no experts.
+  explicit EveryExpert(Index experts, Index gate_width = 0) : experts_(experts) {
+    require_range("experts", experts, 1, INT32_MAX);
+    require_range("width of the gate", gate_width, 0, INT32_MAX);
+    gate_.assign(gate_width, Real{0});
+  }
+
+  bool gated() const noexcept { return !gate_.empty(); }
+  Index experts() const noexcept { return experts_; }
+  Index width() const noexcept { return gate_.size(); }
+  Index max_pairs(const CallShape& shape) const {
+    return checked_product("routed pairs", shape.tokens, experts_);
+  }
+  void measure(Arena& arena, const CallShape& shape, Index) const { take_gates(arena, shape.tokens); }
+  void measure_backward(Arena&, const CallShape&, Index) const noexcept {}
+
+  /// Throws config_error for a mask or a K of the call.
+  template <Executor X>
+  void route(const RouterInput<Real>& in, RouteTable<Real>& table, Arena& arena, X& executor) const {
+    if (!in.logit_mask.empty()) fail<config_error>("logit_mask: expected none for every expert, got one");
+    if (in.options.experts_per_token != 0 && in.options.experts_per_token != experts_) {
+      fail<config_error>("experts per token: expected ", experts_, " (every expert), got ",
+                         in.options.experts_per_token);
+    }
+    Real* const gate = take_gates(arena, in.tokens());
+    if (gated()) {
+      executor.parallel_for(in.tokens(), [&](Index t, Index) noexcept {
+        if (in.takes_part(t)) gate[t] = Sigmoid{}.value(dot(in.x.row(t), gate_.data(), width()));
+      });
+    }
+    for (Index t = 0; t < in.tokens(); ++t) {
+      table.begin_token(t);
+      if (!in.takes_part(t)) continue;
+      const Real weight = gated() ? gate[t] : Real{1};
+      table.spoiled[t] = !is_finite(weight);
+      for (Index e = 0; !table.spoiled[t] && e < experts_; ++e) {
+        table.push(t, static_cast<ExpertId>(e), weight);
+      }
+    }
+  }
+  template <Executor X>
+  void route_train(const RouterInput<Real>& in, RouteTable<Real>& table, Tape&, Arena& arena,
+                   X& executor) const {
+    route(in, table, arena, executor);
+  }
+
+  /// The experts of a token share its weight g: dg is the sum of their dweight, and sigmoid' = g (1 - g).
+  /// Tokens in ascending order.
+  template <Executor X>
+  void backward(const RouterInput<Real>& in, const RouteTable<Real>& table, const Tape&,
+                const RouteGradients<Real>& out, Gradients* gradients, Arena&, X&) const noexcept {
+    for (Index t = 0; gated() && t < table.tokens; ++t) {
+      if (table.count(t) == 0) continue;
+      Real dgate = 0;
+      for (Index p = table.offsets[t]; p < table.offsets[t + 1]; ++p) dgate += out.dweight[p];
+      const Real gate = table.weight[table.offsets[t]];
+      const Real dlogit = dgate * gate * (1 - gate);
+      if (gradients != nullptr) axpy_row(dlogit, in.x.row(t), gradients->gate.data(), width());
+      if (out.dx) axpy_row(dlogit, gate_.data(), out.dx.row(t), width());
+    }
+  }
+
+  void on_step_end(const RouteStats&) noexcept {}
+  Gradients make_gradients() const { return {Buffer<Real>(gate_.size())}; }
+  template <class Visitor>
+  void visit_parameters(Gradients* gradients, Visitor&& f) {
+    if (!gated()) return;
+    const auto view = [this](Real* data) noexcept {
+      const Index d = width();
+      return data == nullptr ? ParameterView<Real>{} : ParameterView<Real>{data, 1, d, 1, d, 1};
+    };
+    f(Parameter<Real>{"expert_gate.weight", view(gate_.data()),
+                      view(gradients == nullptr ? nullptr : gradients->gate.data())});
+  }
+  template <class Visitor>
+  void visit_storage(Gradients* gradients, Visitor&& f) {
+    if (!gated()) return;
+    f("expert_gate.weight", gate_.data(), gradients == nullptr ? nullptr : gradients->gate.data(),
+      gate_.size());
+  }
+  template <class Visitor>
+  void visit_state(Visitor&) noexcept {}
+
+ private:
+  Real* take_gates(Arena& arena, Index tokens) const { return arena.take<Real>(gated() ? tokens : 0); }
+
+  Index experts_;
+  Buffer<Real> gate_;  // [D] or empty
+};
+
+MOE_NAMESPACE_END
