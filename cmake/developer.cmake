@@ -13,7 +13,7 @@ if(moe_has_c2y_warning)
 endif()
 # GCC's own AVX-512 intrinsics read an undefined vector by design, which its warning mistakes for ours (GCC bug 105593).
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 14)
-  target_compile_options(moe_developer_flags INTERFACE -Wno-maybe-uninitialized)
+  target_compile_options(moe_developer_flags INTERFACE -Wno-maybe-uninitialized -Wno-uninitialized)
 endif()
 if(MOE_WERROR)
   target_compile_options(moe_developer_flags INTERFACE -Werror)

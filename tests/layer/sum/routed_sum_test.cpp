@@ -50,7 +50,7 @@ struct Rows {
   moe::RouterInput<double> input(const bool* valid = nullptr) const {
     moe::RouterInput<double> in;
     in.x = of(x);
-    in.valid = valid;
+    if (valid != nullptr) in.valid = {valid, static_cast<std::size_t>(tokens())};
     return in;
   }
 };
