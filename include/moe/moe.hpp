@@ -31,8 +31,6 @@
 #include "moe/router/named/relu.hpp"
 #include "moe/router/named/switch.hpp"
 #include "moe/router/named/top_k.hpp"
-#include "moe/router/runtime/any_parts.hpp"
-#include "moe/router/runtime/token_choice_options.hpp"
 
 // 2 plan
 #include "moe/plan/capacity/dropless.hpp"

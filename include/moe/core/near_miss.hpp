@@ -60,6 +60,9 @@
     MOE_AT(mea, s, u, re) MOE_AT(meas, u, r, e) MOE_AT(measu, r, e, ) MOE_END(measur, e))                    \
   MOE_HOOK(check, MOE_AT(, c, h, eck) MOE_AT(c, h, e, ck) MOE_AT(ch, e, c, k) MOE_AT(che, c, k, )            \
     MOE_END(chec, k))                                                                                        \
+  MOE_HOOK(check_call, MOE_AT(, c, h, eck_call) MOE_AT(c, h, e, ck_call) MOE_AT(ch, e, c, k_call)            \
+    MOE_AT(che, c, k, _call) MOE_AT(chec, k, _, call) MOE_AT(check, _, c, all) MOE_AT(check_, c, a, ll)      \
+    MOE_AT(check_c, a, l, l) MOE_TWO(check_ca, l, l, ) MOE_END(check_cal, l))                                \
   MOE_HOOK(coefficient, MOE_AT(, c, o, efficient) MOE_AT(c, o, e, fficient) MOE_AT(co, e, f, ficient)        \
     MOE_TWO(coe, f, f, icient) MOE_AT(coef, f, i, cient) MOE_AT(coeff, i, c, ient)                           \
     MOE_AT(coeffi, c, i, ent) MOE_AT(coeffic, i, e, nt) MOE_AT(coeffici, e, n, t)                            \
@@ -213,11 +216,19 @@ consteval bool refuse_near_misses() {
   return true;
 }
 
+/// The hooks that any part of a router may have.
+template <class Part>
+consteval bool refuse_near_part_hooks() {
+  return refuse_near_misses<Part, Hook::check, Hook::check_call, Hook::coupling, Hook::on_step_end,
+                            Hook::visit_state, Hook::visit_parameters, Hook::visit_storage,
+                            Hook::make_gradients>();
+}
+
 /// For a static_assert whose text gives the hook's signature: false if Part has the name, but `callable`, the
 /// requires-expression by which the hook is asked for, does not hold: it would never be called.
 template <class Part, Hook kHook>
 consteval bool absent_or(bool callable) {
-  return callable || !has_member<Part, kHook>();
+  return kOwnPart<Part> || callable || !has_member<Part, kHook>();
 }
 
 }  // namespace impl

@@ -116,7 +116,7 @@ class Projection {
     for (Index a = 0; a < count; ++a) scratch.dy_row[a] = dy.row(row_of(a));
     grouped_outer<native_arch>(
         scratch.forward.row, in_, scratch.dy_row, out_, scratch.forward.offsets, Index{1},
-        [&](Index) noexcept { return PackedView<Real>(gradients->weight.data(), in_, panels()); },
+        PackedMatrices<Real>{gradients->weight.data(), 0, in_, panels()},
         scratch.forward.tasks, scratch.panels, executor);
     for (Index a = 0; has_bias() && a < count; ++a) {
       add_row(scratch.dy_row[a], gradients->bias.data(), out_);

@@ -10,7 +10,7 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// [T, outputs] each, to be filled for rows that take part.
+/// [T, outputs] each, to be filled for rows that take part; empty where nobody looks.
 template <class Real>
 struct RouteView {
   MatrixView<Real> logit;

@@ -77,6 +77,18 @@ struct PackedView {
   }
 };
 
+/// Matrices of one shape, one after the other: matrix g begins g * `pitch` elements behind the first. What the grouped
+/// products take as matrix_of(g), in one type for all banks, so that they are compiled once.
+template <class T>
+struct PackedMatrices {
+  typename PackedView<T>::Element* data = nullptr;
+  Index pitch = 0;
+  Index rows = 0;
+  Index panels = 0;
+
+  PackedView<T> operator()(Index g) const noexcept { return {data + g * pitch, rows, panels}; }
+};
+
 namespace impl {
 
 /// How the halves of panels follow each other: half-panel h of the matrix is half `first + h * step` of the

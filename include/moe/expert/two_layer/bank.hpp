@@ -320,10 +320,10 @@ class TwoLayerBank {
                      Gradients& gradients, const BackwardScratch& scratch, X& executor) const {
     grouped_outer<native_arch>(
         batch.row, width(), scratch.dpre_row, parameters_.bias_positions(), batch.offsets, batch.experts,
-        [&](Index e) noexcept { return gradients.first(e); }, scratch.tasks, scratch.panels, executor);
+        gradients.first(), scratch.tasks, scratch.panels, executor);
     grouped_outer<native_arch>(
         scratch.dh_row, hidden(), dy, width(), batch.offsets, batch.experts,
-        [&](Index e) noexcept { return gradients.second(e); }, scratch.tasks, scratch.panels, executor);
+        gradients.second(), scratch.tasks, scratch.panels, executor);
     if (!has_bias()) return;
     constexpr Index kBlock = 8 * kPanel<Real>;  // columns of a task
     const Index positions = parameters_.bias_positions();

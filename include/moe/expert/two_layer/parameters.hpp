@@ -85,6 +85,12 @@ class TwoLayerParameters {
   Index first_stride() const noexcept { return row_stride<Real>(first_positions()); }
   Index hidden_stride() const noexcept { return row_stride<Real>(first_panels() * kColumns); }
 
+  /// All experts' matrices of a layer, by expert.
+  PackedMatrices<Storage> first() noexcept { return {first_.data(), first_size(), width(), first_panels()}; }
+  PackedMatrices<Storage> second() noexcept {
+    return {second_.data(), second_size(), hidden(), second_panels()};
+  }
+
   PackedView<const Storage> first(Index e) const noexcept {
     return {first_.data() + e * first_size(), width(), first_panels()};
   }

@@ -12,20 +12,21 @@ MOE_NAMESPACE_BEGIN
 
 namespace impl {
 
+// One compiled copy per type, not per column.
 template <class T>
-void require_column(const char* name, const std::span<const T>& column, ColumnSize size, Index tokens,
-                    Index experts) {
+MOE_NOINLINE void require_column(const char* name, const std::span<const T>& column, ColumnSize size,
+                                 Index tokens, Index experts) {
   const Index expected = size == ColumnSize::experts ? experts : tokens;
   if (!column.empty()) require_extent(name, "entries", expected, static_cast<Index>(column.size()));
 }
 template <class T>
-void require_column(const char* name, const ConstMatrixView<T>& column, ColumnSize size, Index tokens,
-                    Index) {
+MOE_NOINLINE void require_column(const char* name, const ConstMatrixView<T>& column, ColumnSize size,
+                                 Index tokens, Index) {
   if (column.data == nullptr || (size == ColumnSize::one_or_tokens && column.rows == 1)) return;
   require_extent(name, size == ColumnSize::one_or_tokens ? "rows (or 1)" : "rows", tokens, column.rows);
 }
 
-inline void require_option(const char* name, double value) {
+MOE_NOINLINE inline void require_option(const char* name, double value) {
   if (!(value >= 0 && is_finite(value))) {
     fail<config_error>(name, ": expected a finite value > 0 (or 0 for the router's own), got ", value);
   }

@@ -32,7 +32,8 @@ class StoredInput {
 
  private:
   /// Copies everything into `arena`; a measuring one only counts.
-  void carve(Arena& arena, const RouterInput<Real>& in, const ConstMatrixView<Real>& x, bool separate) {
+  MOE_NOINLINE void carve(Arena& arena, const RouterInput<Real>& in, const ConstMatrixView<Real>& x,
+                          bool separate) {
     in_ = in;
     x_ = copy(arena, x);
     in_.x = separate ? copy(arena, in.x) : x_;
@@ -47,8 +48,9 @@ class StoredInput {
     in_.segments = Segments(std::span<const Index>(offsets, static_cast<std::size_t>(segments + 1)));
   }
 
+  // One compiled copy per type, not per column.
   template <class T>
-  static ConstMatrixView<T> copy(Arena& arena, const ConstMatrixView<T>& from) {
+  MOE_NOINLINE static ConstMatrixView<T> copy(Arena& arena, const ConstMatrixView<T>& from) {
     if (from.data == nullptr) return from;
     T* const to = arena.take<T>(checked_product("tape", from.rows, from.cols));
     for (Index i = 0; !arena.measuring() && i < from.rows && from.cols > 0; ++i) {
@@ -60,7 +62,7 @@ class StoredInput {
     return view;
   }
   template <class T>
-  static std::span<const T> copy(Arena& arena, const std::span<const T>& from) {
+  MOE_NOINLINE static std::span<const T> copy(Arena& arena, const std::span<const T>& from) {
     if (from.empty()) return from;
     T* const to = arena.take<T>(static_cast<Index>(from.size()));
     if (!arena.measuring()) std::memcpy(to, from.data(), from.size() * sizeof(T));

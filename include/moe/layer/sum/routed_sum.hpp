@@ -322,15 +322,11 @@ class RoutedSum {
 
     void route(RouteTable<Real>& table, Arena& arena) {
       if constexpr (ObservableRouter<RouterType>) {
-        if (rows.observer != nullptr) {
-          show(rows.observer->memory);
-          impl::TapeOf<RouterType>* router_tape = nullptr;
-          if constexpr (kTaped) router_tape = &tape->router_;
-          sum.router_.route_observed(in, table, router_tape, seen, arena, executor);
-          return;
-        }
-      }
-      if constexpr (kTaped) {
+        if (rows.observer != nullptr) show(rows.observer->memory);
+        impl::TapeOf<RouterType>* router_tape = nullptr;
+        if constexpr (kTaped) router_tape = &tape->router_;
+        sum.router_.route_observed(in, table, router_tape, seen, arena, executor);
+      } else if constexpr (kTaped) {
         sum.router_.route_train(in, table, tape->router_, arena, executor);
       } else {
         sum.router_.route(in, table, arena, executor);

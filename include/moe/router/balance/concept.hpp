@@ -8,6 +8,7 @@
 
 #include "moe/core/check.hpp"
 #include "moe/core/input.hpp"
+#include "moe/core/part_hooks.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
@@ -109,12 +110,48 @@ bool is_on(const P& part) noexcept {
 template <class P, class Real, class Scorer = impl::NoScorer>
 concept Loss = impl::PlainLoss<P, Real> || impl::LearningLoss<P, Real> || impl::ScorerLoss<P, Real, Scorer>;
 
+namespace impl {
+
+/// True, or does not compile and says how the hook is to be called.
+template <class Part, class Real, class Scorer>
+consteval bool refuse_wrong_balance_hooks() {
+  constexpr bool kLoss = Loss<Part, Real, Scorer>;
+  static_assert(
+      absent_or<Part, Hook::forward>(kLoss) && absent_or<Part, Hook::backward>(kLoss),
+      "moe: a part of the Balancing has forward() or backward() and is no Loss: "
+      "double forward(const BalanceInput<Real>& in, Arena& arena) const and void backward(in, double scale, "
+      "const BalanceGradients<Real>& out, Arena& arena) const (moe/router/balance/concept.hpp)");
+  static_assert(
+      !kLoss || requires { Part::kName; }, "moe: a loss names itself: static constexpr const char* kName");
+  static_assert(
+      absent_or<Part, Hook::selection_bias>(requires(const Part& p) {
+        { p.selection_bias() } -> std::convertible_to<const double*>;
+      }),
+      "moe: a part has a selection_bias() that cannot be called: const double* selection_bias() const");
+  static_assert(absent_or<Part, Hook::coefficient>(!kLoss ||
+                                                   requires(const Part& p) {
+                                                     { p.coefficient() } -> std::convertible_to<double>;
+                                                   }),
+                "moe: a loss has a coefficient() that cannot be called: double coefficient() const");
+  static_assert(
+      absent_or<Part, Hook::measure>(requires(const Part& p, Arena& a) { p.measure(a, Index{}, Index{}); }),
+      "moe: a part has a measure() that cannot be called: "
+      "void measure(Arena& arena, Index tokens, Index outputs) const");
+  return refuse_wrong_hooks<Part, RouterInput<Real>>();
+}
+
+}  // namespace impl
+
 /// A pack of parts. A part is a loss, has a selection bias (`const double* selection_bias()`, [N] or null),
 /// or both. It may have: kName (a loss must), `coefficient()` (0 switches the loss off), `check(outputs)`,
 /// `measure(arena, tokens, outputs)`, which takes what forward or backward takes, `on_step_end(stats)`,
 /// `visit_state(f)`, and parameters (Gradients, make_gradients, visit_parameters, visit_storage).
 template <class... Parts>
 class Balancing {
+  static_assert(
+      (impl::refuse_near_misses<Parts, impl::Hook::forward, impl::Hook::backward, impl::Hook::measure,
+                                impl::Hook::coefficient, impl::Hook::selection_bias>() &&
+       ...));
   static_assert((0 + ... + (impl::BiasesSelection<Parts> ? 1 : 0)) <= 1,
                 "moe: two parts of this Balancing have a selection_bias(); selections take one");
 
@@ -133,6 +170,12 @@ class Balancing {
   template <class Part>
   const Part& part() const noexcept {
     return std::get<Part>(parts_);
+  }
+
+  /// True, or does not compile and says which hook of which kind is wrong.
+  template <class Real, class Scorer>
+  static consteval bool refuse_wrong_parts() {
+    return (impl::refuse_wrong_balance_hooks<Parts, Real, Scorer>() && ...);
   }
 
   /// True if any part adds a loss at all: without one the probabilities need not be formed.

@@ -9,6 +9,7 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
+#include "moe/core/part_hooks.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
@@ -76,6 +77,21 @@ struct TokenChoiceArrays {
 template <Scorer S, ScoreFunction F, class Select, Weighting W, class Balance = Balancing<>>
 requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   static constexpr bool kSet = SetSelection<Select>;
+  using Call = RouterInput<typename S::Real>;
+  static_assert(impl::refuse_wrong_hooks<S, Call>() && impl::refuse_wrong_hooks<F, Call>() &&
+                impl::refuse_wrong_hooks<Select, Call>() && impl::refuse_wrong_hooks<W, Call>() &&
+                impl::refuse_near_misses<F, impl::Hook::add_gradients>() &&
+                impl::refuse_near_misses<W, impl::Hook::add_gradients, impl::Hook::experts>() &&
+                Balance::template refuse_wrong_parts<typename S::Real, S>());
+  static_assert(
+      impl::absent_or<F, impl::Hook::add_gradients>(LearningScore<F, typename S::Real>),
+      "moe: a score has an add_gradients() that cannot be called: "
+      "void add_gradients(const RowContext<Real>& row, const Real* dscore, Gradients& gradients) const");
+  static_assert(
+      impl::absent_or<W, impl::Hook::add_gradients>(LearningWeighting<W, typename S::Real>),
+      "moe: a weighting has an add_gradients() that cannot be called: void add_gradients(const "
+      "RowContext<Real>& row, const Chosen& chosen, const Real* dweight, const WeightScratch<Real>& scratch, "
+      "Gradients& gradients) const");
 
  public:
   using Real = typename S::Real;
@@ -154,36 +170,32 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   /// experts, shape_error for a mask of another width, and what the parts throw for columns that they need.
   template <Executor X>
   void route(const RouterInput<Real>& in, RouteTable<Real>& table, Arena& arena, X& executor) const {
-    check(in);
-    const auto arrays = carve(arena, in.tokens(), in.options, in.training);
-    run(in, table, arrays, nullptr, arena, executor);
+    route_observed(in, table, nullptr, {}, arena, executor);
   }
 
   template <Executor X>
   void route_train(const RouterInput<Real>& in, RouteTable<Real>& table, Tape& tape, Arena& arena,
                    X& executor) const {
-    check(in);
-    Arena measuring;
-    carve(measuring, in.tokens(), in.options, in.training);
-    Arena kept = tape.memory.arena(measuring.bytes());
-    tape.arrays = carve(kept, in.tokens(), in.options, in.training);
-    run(in, table, tape.arrays, &tape.scorer, arena, executor);
+    route_observed(in, table, &tape, {}, arena, executor);
   }
 
-  /// As route, or with a tape as route_train, and shows logits and scores of the rows that take part.
+  /// As route, or with a tape as route_train; a view that is not empty gets logits and scores of the rows
+  /// that take part.
   template <Executor X>
   void route_observed(const RouterInput<Real>& in, RouteTable<Real>& table, Tape* tape,
                       const RouteView<Real>& view, Arena& arena, X& executor) const {
+    check(in);
     impl::TokenChoiceArrays<Real> a;
     if (tape != nullptr) {
-      route_train(in, table, *tape, arena, executor);
-      a = tape->arrays;
+      Arena measuring;
+      carve(measuring, in.tokens(), in.options, in.training);
+      Arena kept = tape->memory.arena(measuring.bytes());
+      tape->arrays = a = carve(kept, in.tokens(), in.options, in.training);
     } else {
-      check(in);
       a = carve(arena, in.tokens(), in.options, in.training);
-      run(in, table, a, nullptr, arena, executor);
     }
-    for (Index t = 0; t < in.tokens(); ++t) {
+    run(in, table, a, tape == nullptr ? nullptr : &tape->scorer, arena, executor);
+    for (Index t = 0; view.logit && t < in.tokens(); ++t) {
       if (!a.active[t]) continue;
       copy_row(a.logits.value.row(t), view.logit.row(t), outputs());
       copy_row(a.score.row(t), view.score.row(t), outputs());

@@ -59,6 +59,10 @@ class MaybePart {
 };
 
 namespace impl {
+/// Its members are there for every part and callable for some.
+template <class Part>
+inline constexpr bool kOwnPart<MaybePart<Part>> = true;
+
 template <class... Parts>
 using BalancingOfMaybes = Balancing<MaybePart<Parts>...>;
 }  // namespace impl
