@@ -5,9 +5,9 @@
 #include "moe/plan/capacity/dropless.hpp"
 #include "moe/plan/dispatch_plan.hpp"
 #include "moe/router/hash_table.hpp"
-#include "moe/router/kind/expert_choice.hpp"
 #include "moe/router/kind/hash.hpp"
 #include "moe/router/named/deepseek.hpp"
+#include "moe/router/named/expert_choice.hpp"
 #include "moe/router/named/gshard.hpp"
 #include "moe/router/named/noisy_top_k.hpp"
 #include "moe/router/named/null_experts.hpp"
@@ -27,7 +27,7 @@ void route(benchmark::State& state, const std::shared_ptr<Router>& router, Index
   for (Index t = 0; t < tokens; ++t) ids.push_back(static_cast<moe::TokenId>(t * 37 % 1000));
   moe::RouterInput<float> in;
   in.x = moe::ConstMatrixView<float>(rows->front().data(), tokens, width);
-  in.token_id = ids.data();
+  in.token_id = ids;
   in.segments = moe::Segments::uniform(tokens);
   moe::SerialExecutor serial;
   const moe::CallShape shape{tokens, 1, {}};
@@ -83,7 +83,7 @@ void add_shape(const Shape& shape, Index tokens) {
   add("null_experts", moe::null_expert_router<float>({.width = D, .experts = E, .nulls = E, .k = K}));
   add("relu", moe::relu_router<float>({.width = D, .experts = E, .k = K}));
   add("expert_choice",
-      moe::ExpertChoice<float>({.width = D, .experts = E, .capacity_factor = static_cast<double>(K)}));
+      moe::expert_choice<float>({.width = D, .experts = E, .capacity_factor = static_cast<double>(K)}));
   add("hash", moe::HashRouter<float>(moe::HashTable::random(1000, E, 1)));
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "limits.hpp"
-#include "moe/storage/storage.hpp"
 #include "reference.hpp"
 
 namespace bench {

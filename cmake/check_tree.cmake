@@ -113,6 +113,7 @@ elseif(RULE STREQUAL "paths")
   endforeach()
   file(GLOB_RECURSE files ${patterns})
   file(GLOB top_files LIST_DIRECTORIES false "${ROOT}/*" "${ROOT}/.clang*" "${ROOT}/.gitignore")
+  list(REMOVE_ITEM top_files "${ROOT}/.git")  # of a git worktree
   foreach(file IN LISTS files top_files)
     if(file MATCHES "\\.(png|bin|safetensors|gz)$")
       continue()

@@ -82,7 +82,7 @@ auto top_k_layer(std::uint64_t seed) {
 /// at later tokens too, so this model could not write text byte by byte.
 auto expert_choice_layer(std::uint64_t seed) {
   return make_layer(
-      moe::ExpertChoice<float>({.width = kWidth, .experts = kExperts, .capacity_factor = kChosen}), seed);
+      moe::expert_choice<float>({.width = kWidth, .experts = kExperts, .capacity_factor = kChosen}), seed);
 }
 /// The current byte alone says which experts. The table is fixed: balanced by the bytes' counts in the text.
 auto hash_layer(const Text& text, std::uint64_t seed) {

@@ -18,11 +18,11 @@
 
 // 1 route
 #include "moe/router/concept.hpp"
-#include "moe/router/kind/expert_choice.hpp"
 #include "moe/router/kind/given.hpp"
 #include "moe/router/kind/hash.hpp"
 #include "moe/router/kind/token_choice.hpp"
 #include "moe/router/named/deepseek.hpp"
+#include "moe/router/named/expert_choice.hpp"
 #include "moe/router/named/gshard.hpp"
 #include "moe/router/named/moe_plus_plus.hpp"
 #include "moe/router/named/noisy_top_k.hpp"

@@ -4,14 +4,14 @@
 #include <Eigen/Core>
 
 #include "moe/expert/bank/zero_computation.hpp"
-#include "moe/router/kind/expert_choice.hpp"
+#include "moe/router/named/expert_choice.hpp"
 #include "support/catch.hpp"
 
 TEST_CASE("an isolated layer runs per segment and refuses calls without", "[layer][smoke]") {
   using Rows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   using Layer = moe::MoeLayer<moe::ExpertChoice<float>, moe::ZeroComputation<float>>;
   const moe::ZeroComputation<float> copies({.width = 4, .copy = 3});
-  const moe::IsolatedLayer<Layer> layer(moe::ExpertChoice<float>({.width = 4, .experts = 3}), copies);
+  const moe::IsolatedLayer<Layer> layer(moe::expert_choice<float>({.width = 4, .experts = 3}), copies);
   static_assert(moe::IsolatedLayer<Layer>::coupling(false) == moe::Coupling::per_segment);
   const Rows x = Rows::Random(6, 4);
   Rows y(6, 4);

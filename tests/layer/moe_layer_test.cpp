@@ -14,7 +14,7 @@
 #include "moe/layer/shared/none.hpp"
 #include "moe/layer/shared/shared_experts.hpp"
 #include "moe/plan/capacity/dropless.hpp"
-#include "moe/router/kind/expert_choice.hpp"
+#include "moe/router/named/expert_choice.hpp"
 #include "moe/router/named/top_k.hpp"
 #include "support/catch.hpp"
 
@@ -94,7 +94,7 @@ TEST_CASE("rows may be a Matrix, Map, Ref, Block or TensorMap, with any stride a
 }
 
 TEST_CASE("the sequences of a tensor are its segments", "[layer][smoke]") {
-  moe::ExpertChoice<double> choice({.width = kWidth, .experts = 5, .capacity_factor = 1});
+  auto choice = moe::expert_choice<double>({.width = kWidth, .experts = 5, .capacity_factor = 1});
   choice.scorer().initialise(4, 2);
   const moe::MoeLayer layer(std::move(choice), bank());
   Rows x = Rows::Random(kTokens, kWidth), y(kTokens, kWidth), other(kTokens, kWidth);

@@ -66,7 +66,7 @@ class Checked {
   void forward() const {
     Index wrong_ids = 0, wrong_weights = 0, wrong_y = 0;
     // NLLB: the golden weights are those before the factor 1 - moe_token_dropout, and 0 where dropped.
-    const double factor = model() == "nllb_moe" ? layer_.spec().router.weights.scale : 1;
+    const double factor = model() == "nllb_moe" ? moe::models::weights_of(layer_.spec()).scale : 1;
     for (Index t = 0; t < golden_.tokens; ++t) {
       const moe::RouteTable<float>& routes = ran_.tape.routes();
       wrong_ids += routes.count(t) != golden_.k;

@@ -109,11 +109,11 @@ class NaiveModel {
     const Options& o = spec_.router;
     const Vars x = o.norm.enabled ? normed(row, o.norm.eps, o.norm.factor, parameter.at("norm.scale")) : row;
     Vars h;
-    if (o.scorer == Options::Scorer::two_layer) {
+    if (std::holds_alternative<moe::TwoLayerScorerOptions>(o.scorer)) {
       Vars inner = linear("gate.0", x);
       for (Var& v : inner) v = tanh(v);
       h = linear("gate.2", inner);
-    } else if (o.scorer == Options::Scorer::cosine) {
+    } else if (std::holds_alternative<moe::CosineScorerOptions>(o.scorer)) {
       const Vars p = linear("cosine_projector", x);
       const Matrix& s = parameter.at("sim_matrix");
       const Var factor = exp(clamp(parameter.at("temperature").row[0][0], -100, std::log(100.0)));
@@ -126,15 +126,15 @@ class NaiveModel {
     } else {
       h = linear("gate", x);
     }
-    for (Var& v : h) {
-      if (o.soft_cap > 0) v = Var(o.soft_cap) * tanh(v / Var(o.soft_cap));
+    if (const auto* const map = o.map.get_if<moe::SoftCap>()) {
+      for (Var& v : h) v = Var(map->cap()) * tanh(v / Var(map->cap()));
     }
-    if (o.spread > 0) {
+    if (const auto* const map = o.map.get_if<moe::LogitSpread>()) {
       const Var n(static_cast<double>(h.size())), mean = sum(h) / n;
       Vars centred;
       for (const Var& v : h) centred.push_back(v - mean);
       const Var deviation = sqrt(dot(centred, centred) / Var(static_cast<double>(h.size()) - 1));
-      for (Var& v : h) v = v * Var(o.spread) / deviation;
+      for (Var& v : h) v = v * Var(map->spread()) / deviation;
     }
     for (std::size_t e = 0; e < h.size() && !mask.empty(); ++e) h[e] = h[e] + mask[e];
     return h;
@@ -144,28 +144,29 @@ class NaiveModel {
     const Options& o = spec_.router;
     const Vars h = logits(x, mask);
     Vars s = h;
-    if (o.score == Options::Score::softmax) s = softmax(h, std::vector<bool>(h.size(), true));
+    if (o.score.holds<moe::Softmax>()) s = softmax(h, std::vector<bool>(h.size(), true));
     for (Var& v : s) {
-      if (o.score == Options::Score::sigmoid) v = sigmoid(v);
-      if (o.score == Options::Score::sqrt_softplus) v = sqrt(softplus(v));
+      if (o.score.holds<moe::SigmoidScore>()) v = sigmoid(v);
+      if (o.score.holds<moe::SqrtSoftplusScore>()) v = sqrt(softplus(v));
     }
     Vars w;
     for (const int e : ids) w.push_back(s[static_cast<std::size_t>(e)]);
-    if (o.weight == Options::Weight::softmax_of_chosen) w = softmax(w, std::vector<bool>(w.size(), true));
+    if (o.weighting.holds<moe::SoftmaxWeighting>()) w = softmax(w, std::vector<bool>(w.size(), true));
     for (Var& v : w) {
-      if (o.weight == Options::Weight::sigmoid_of_chosen) v = sigmoid(v);
+      if (o.weighting.holds<moe::SigmoidWeighting>()) v = sigmoid(v);
     }
-    if (o.weight == Options::Weight::sparse_mixer) w = sparse_mixer(h, ids);
-    if (o.weight == Options::Weight::leading) {
+    if (o.weighting.holds<moe::SparseMixerWeighting>()) w = sparse_mixer(h, ids);
+    if (const auto* const leading = o.weighting.get_if<moe::LeadingWeighting>()) {
+      const Index first = leading->options().leading;
       Vars open;
       for (std::size_t k = 0; k < w.size(); ++k) {
-        if (ids[k] < o.leading) open.push_back(w[k]);
+        if (ids[k] < first) open.push_back(w[k]);
       }
       const Var total = sum(open);
-      for (std::size_t k = 0; k < w.size(); ++k) w[k] = ids[k] < o.leading ? w[k] / total : Var(0.0);
+      for (std::size_t k = 0; k < w.size(); ++k) w[k] = ids[k] < first ? w[k] / total : Var(0.0);
     }
-    if (o.weight == Options::Weight::score) {
-      const auto& g = o.weights;
+    if (const auto* const gather = o.weighting.get_if<moe::GatherWeighting>()) {
+      const auto& g = gather->options();
       const bool normalise = g.normalise != moe::Normalise::none && !(g.only_if_many && ids.size() == 1);
       Var by(1.0);
       if (normalise) by = g.normalise == moe::Normalise::p_norm ? norm(w, g.p) : sum(w);
@@ -177,7 +178,7 @@ class NaiveModel {
       }
     }
     for (std::size_t k = 0; k < w.size() && o.per_expert_scale; ++k) {
-      w[k] = w[k] * Var(state.at("per_expert_scale")[static_cast<std::size_t>(ids[k])]);
+      w[k] = w[k] * parameter.at("per_expert_scale").row[static_cast<std::size_t>(ids[k])][0];
     }
     return w;
   }
@@ -202,7 +203,9 @@ class NaiveModel {
       std::vector<bool> near = left;
       for (std::size_t e = 0; e < h.size(); ++e) {
         const double v = h[e].value().v, factor = std::max(std::abs(v), top);
-        if ((top - v) / factor > 2 * spec_.router.sparse_mixer_eps) near[e] = false;
+        if ((top - v) / factor >
+            2 * spec_.router.weighting.get_if<moe::SparseMixerWeighting>()->options().eps)
+          near[e] = false;
       }
       w.push_back(softmax(h, near)[own]);
       left[own] = false;

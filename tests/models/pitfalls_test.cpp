@@ -94,8 +94,8 @@ std::string config_text(const Golden& golden) {
 }
 
 void use_kept_softmax(LayerSpec& s) {
-  s.router.score = TokenChoiceOptions::Score::logit;
-  s.router.weight = TokenChoiceOptions::Weight::softmax_of_chosen;
+  s.router.score = moe::IdentityScore{};
+  s.router.weighting = moe::SoftmaxWeighting{};
 }
 
 }  // namespace
@@ -148,19 +148,21 @@ TEST_CASE("pitfall 2: whether weights are normalised is never a silent default",
 
 TEST_CASE("pitfall 3: the correction bias moves choices, never weights", "[models]") {
   // GLM-5.2's regime: scores near 1e-8 and biases near 12. What is left of score + bias - bias is 0.
-  auto router = identity_router({.width = 4,
-                                 .outputs = 4,
-                                 .k = 2,
-                                 .score = TokenChoiceOptions::Score::sigmoid,
-                                 .selection_bias = true,
-                                 .weights = {.normalise = Normalise::sum_plus_eps, .eps = 1e-20}});
+  TokenChoiceOptions options{
+      .width = 4,
+      .outputs = 4,
+      .k = 2,
+      .score = moe::SigmoidScore{},
+      .weighting = moe::GatherWeighting({.normalise = Normalise::sum_plus_eps, .eps = 1e-20})};
+  options.balance.set(moe::SelectionBias({.outputs = 4}));
+  auto router = identity_router(options);
   const Routed r = route(router, {-18, -19, -20, -21}, {12, 12.5, 11, 13});
   CHECK(r.ids == std::vector<Index>{3, 1});
   const double share = std::exp(-2.0) / (1 + std::exp(-2.0));  // of sigmoids in their exponential tail
   CHECK(std::abs(static_cast<double>(r.weights[0]) - share) <= 1e-5);
   // And in a model: without the bias other experts are chosen.
   shows("deepseek_v3", [](LayerSpec& s) {
-    s.router.selection_bias = false;
+    moe::models::select_with_bias(s, false);
     s.tensors.pop_back();
   });
 }
@@ -169,23 +171,28 @@ TEST_CASE("pitfall 4: groups are masked with -inf, and ranked as their model ran
   TokenChoiceOptions options{.width = 8,
                              .outputs = 8,
                              .k = 3,
-                             .score = TokenChoiceOptions::Score::sigmoid,
-                             .selection_bias = true,
-                             .groups = 4,
-                             .kept_groups = 2,
-                             .group_score = moe::GroupScore::top_two_sum};
+                             .score = moe::SigmoidScore{},
+                             .selection = moe::GroupLimitedSelection(
+                                 {.groups = 4, .kept = 2, .score = moe::GroupScore::top_two_sum})};
+  options.balance.set(moe::SelectionBias({.outputs = 8}));
   auto router = identity_router(options);
   // With biases of -5 a mask of 0 would beat every open expert.
   const Routed r = route(router, {0, 1, 3, 2, -1, 0, 2, 2.5f}, std::vector<double>(8, -5));
   CHECK(r.ids == std::vector<Index>{2, 7, 3});
-  options.groups = 8;  // two best of a group of one
+  options.selection = moe::GroupLimitedSelection(  // two best of a group of one
+      {.groups = 8, .kept = 2, .score = moe::GroupScore::top_two_sum});
   CHECK_THROWS_AS(moe::token_choice_router<float>(options), moe::config_error);
-  shows("deepseek_v2", [](LayerSpec& s) { s.router.groups = s.router.kept_groups = 1; });
+  shows("deepseek_v2", [](LayerSpec& s) { s.router.selection = moe::TopKSelection(1); });
   Index differs = 0;
   for (const char* const folder :
        {"deepseek_v3", "deepseek_v3_2", "deepseek_v3_3", "bailing_v2", "bailing_v2_2"}) {
-    differs += error_of(Golden(folder),
-                        [](LayerSpec& s) { s.router.group_score = moe::GroupScore::highest; }) > 1e-3;
+    differs += error_of(Golden(folder), [](LayerSpec& s) {
+                 const auto* const part = s.router.selection.get_if<moe::GroupLimitedSelection>();
+                 if (part == nullptr) return;
+                 auto limited = part->options();
+                 limited.score = moe::GroupScore::highest;
+                 s.router.selection = moe::GroupLimitedSelection(limited);
+               }) > 1e-3;
   }
   CHECK(differs >= 1);
 }
@@ -195,12 +202,12 @@ TEST_CASE("pitfall 5: sums of 0 and the small number added to them", "[models]")
     auto router = identity_router({.width = 3,
                                    .outputs = 3,
                                    .k = 2,
-                                   .score = TokenChoiceOptions::Score::sigmoid,
-                                   .weights = {.normalise = n, .eps = 1e-20}});
+                                   .score = moe::SigmoidScore{},
+                                   .weighting = moe::GatherWeighting({.normalise = n, .eps = 1e-20})});
     const Routed r = route(router, {-200, -300, -250});  // sigmoids that underflow
     CHECK(r.weights == std::vector<float>{0, 0});
   }
-  const auto rule = [](const char* folder) { return spec_of(Golden(folder)).router.weights; };
+  const auto rule = [](const char* folder) { return moe::models::weights_of(spec_of(Golden(folder))); };
   CHECK((rule("deepseek_v3").normalise == Normalise::sum_plus_eps && rule("deepseek_v3").eps == 1e-20));
   CHECK((rule("lfm2_moe").normalise == Normalise::sum_plus_eps && rule("lfm2_moe").eps == 1e-6));
   CHECK(rule("minimax_m2").normalise == Normalise::sum);
@@ -235,7 +242,7 @@ TEST_CASE("pitfall 6: correction bias and router keep the precision of their ten
 }
 
 TEST_CASE("pitfall 7: logits that are all negative", "[models]") {
-  for (const auto score : {TokenChoiceOptions::Score::softmax, TokenChoiceOptions::Score::logit}) {
+  for (const moe::AnyScore& score : {moe::AnyScore(moe::Softmax{}), moe::AnyScore(moe::IdentityScore{})}) {
     auto router = identity_router({.width = 5, .outputs = 5, .k = 2, .score = score});
     CHECK(route(router, {-9, -3, -7, -4, -8}).ids == std::vector<Index>{1, 3});
   }
@@ -265,14 +272,15 @@ TEST_CASE("pitfall 8: Llama 4 weighs the input, once", "[models]") {
 }
 
 TEST_CASE("pitfall 9: one expert, normalised: weight 1 exactly", "[models]") {
-  TokenChoiceOptions options{.width = 4, .outputs = 4, .k = 1, .weights = {.normalise = Normalise::sum}};
+  TokenChoiceOptions options{
+      .width = 4, .outputs = 4, .k = 1, .weighting = moe::GatherWeighting({.normalise = Normalise::sum})};
   auto router = identity_router(options);
   CHECK(route(router, {0.3f, -1, 0.2f, 0.1f}).weights == std::vector<float>{1});
-  options.weights.only_if_many = true;
+  options.weighting = moe::GatherWeighting({.normalise = Normalise::sum, .only_if_many = true});
   auto other = identity_router(options);
   CHECK(route(other, {0.3f, -1, 0.2f, 0.1f}).weights[0] < 0.5f);
   for (const char* const folder : {"arctic", "swin_moe"}) {
-    CHECK(spec_of(Golden(folder)).router.weights.only_if_many);
+    CHECK(moe::models::weights_of(spec_of(Golden(folder))).only_if_many);
   }
 }
 
@@ -361,7 +369,9 @@ TEST_CASE("pitfall 14: SparseMixer masks in inference too, and its weights do no
   }
   CHECK(largest > 1.2);
   shows("phimoe", use_kept_softmax);
-  shows("phimoe", [](LayerSpec& s) { s.router.sparse_mixer_eps = 1e9; });  // nothing masked
+  shows("phimoe", [](LayerSpec& s) {  // nothing masked
+    s.router.weighting = moe::SparseMixerWeighting({.eps = 1e9});
+  });
 }
 
 TEST_CASE("pitfall 15: models with a capacity drop tokens in inference", "[models]") {

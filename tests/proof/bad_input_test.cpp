@@ -10,8 +10,8 @@
 #include "moe/layer/moe_layer.hpp"
 #include "moe/plan/capacity/fixed.hpp"
 #include "moe/router/hash_table.hpp"
-#include "moe/router/kind/expert_choice.hpp"
 #include "moe/router/kind/hash.hpp"
+#include "moe/router/named/expert_choice.hpp"
 #include "moe/router/named/top_k.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
@@ -162,10 +162,10 @@ TEST_CASE("bad input: capacity", "[proof][smoke]") {
   roomy.forward(in, out, call.workspace);
   CHECK(call.stats.dropped == 0);
   CHECK(call.stats.pairs() == 10);
-  CHECK_THROWS_AS(moe::ExpertChoice<float>({.width = 6, .experts = 4, .capacity_factor = 0}),
+  CHECK_THROWS_AS(moe::expert_choice<float>({.width = 6, .experts = 4, .capacity_factor = 0}),
                   moe::config_error);
   CHECK(test::message_of<moe::config_error>([] {
-          moe::ExpertChoice<float>({.width = 6, .experts = 4, .capacity_factor = 4.5});
+          moe::expert_choice<float>({.width = 6, .experts = 4, .capacity_factor = 4.5});
         }) == "moe: capacity factor: expected a value in (0, 4] (experts per token on average), got 4.5");
 }
 
@@ -307,7 +307,7 @@ TEST_CASE("bad input: segments", "[proof][smoke]") {
   CHECK(message(falling) == "moe: segments: expected ascending offsets, got 2 after 3 at position 2");
   CHECK(message(late) == "moe: segments: expected the first offset to be 0, got 1");
   CHECK(message(early) == "moe: segments: expected the last offset to be 5 rows, got 4");
-  const moe::MoeLayer coupled(moe::ExpertChoice<float>({.width = 6, .experts = 4}), experts());
+  const moe::MoeLayer coupled(moe::expert_choice<float>({.width = 6, .experts = 4}), experts());
   CHECK(call.rejects_input<moe::config_error>(coupled, [](auto&) {}) ==
         "moe: segments: expected one segment per request, got none; this layer couples tokens, so without "
         "segments one "

@@ -7,7 +7,7 @@
 #include "moe/kernel/activation.hpp"
 #include "moe/layer/moe_layer.hpp"
 #include "moe/plan/capacity/fixed.hpp"
-#include "moe/router/kind/expert_choice.hpp"
+#include "moe/router/named/expert_choice.hpp"
 #include "moe/router/named/relu.hpp"
 #include "moe/router/named/top_k.hpp"
 #include "moe/router/weighting/gather.hpp"
@@ -211,7 +211,7 @@ TEST_CASE("K of the call is K of the layer", "[proof]") {
           forward(moe::MoeLayer(router(k), bank()), x));
   }
   const auto choice = [](double factor) {
-    moe::ExpertChoice<double> r({.width = kWidth, .experts = kExperts, .capacity_factor = factor});
+    auto r = moe::expert_choice<double>({.width = kWidth, .experts = kExperts, .capacity_factor = factor});
     r.scorer().initialise(8, 3);
     return r;
   };

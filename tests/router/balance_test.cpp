@@ -11,10 +11,9 @@ using moe::Index;
 using test::BalanceCase;
 
 /// c * (p of token 0 and output 0); takes `bytes` while it works.
-class ToyLoss : public moe::BalancePart {
+class ToyLoss {
  public:
   static constexpr const char* kName = "toy";
-  static constexpr bool kIsLoss = true;
   ToyLoss() = default;
   explicit ToyLoss(double coefficient, Index bytes = 64) : coefficient_(coefficient), bytes_(bytes) {}
   double coefficient() const noexcept { return coefficient_; }
@@ -44,8 +43,9 @@ class OtherLoss : public ToyLoss {
 };
 
 /// State and bias, no loss.
-class ToyState : public moe::BalancePart {
+class ToyState {
  public:
+  static constexpr const char* kName = "toy_state";
   const double* selection_bias() const noexcept { return bias; }
   void check(Index outputs) const { moe::require_extent("toy", "outputs", 2, outputs); }
   void on_step_end(const moe::RouteStats& stats) noexcept { seen += stats.tokens; }
@@ -62,7 +62,7 @@ std::vector<moe::AuxiliaryLosses::Entry> losses(const Balance& balance, const Ba
   test::MeasuredMemory memory([&](moe::Arena& a) { balance.measure(a, c.tokens, c.outputs); });
   moe::Arena arena = memory.arena();
   moe::AuxiliaryLosses all;
-  balance.forward(c.input(), all, arena);
+  balance.forward(c.input(), moe::impl::NoScorer{}, all, arena);
   return {all.begin(), all.end()};
 }
 
@@ -83,7 +83,8 @@ TEST_CASE("a pack adds the losses of its parts by name, in order", "[balancing]"
   const moe::MatrixView<double> view(d.data(), 1, 2);
   test::MeasuredMemory memory([&](moe::Arena& a) { balance.measure(a, 1, 2); });
   moe::Arena arena = memory.arena();
-  balance.backward(c.input(), 0.5, moe::BalanceGradients<double>{view, {}, {}, view, view, nullptr}, arena);
+  balance.backward(c.input(), moe::impl::NoScorer{}, 0.5,
+                   moe::BalanceGradients<double>{view, {}, {}, view, view, nullptr}, nullptr, nullptr, arena);
   CHECK(d == std::vector<double>{13, 10});  // 10 + (2 + 4) / 2
 }
 

@@ -22,7 +22,7 @@ Outcome check(std::vector<float> logits, Index cols, NonFinite policy, const boo
   const moe::MatrixView<float> view(logits.data(), rows, cols);
   moe::RouterInput<float> in;
   in.x.rows = rows;
-  in.valid = valid;
+  if (valid != nullptr) in.valid = {valid, static_cast<std::size_t>(rows)};
   Outcome o{moe::Buffer<bool>(rows), moe::Buffer<bool>(rows)};
   moe::impl::check_logit_rows(in, view, policy, o.spoiled.data(), o.active.data());
   return o;

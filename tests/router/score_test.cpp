@@ -12,10 +12,12 @@
 #include "moe/router/score/softmax.hpp"
 #include "moe/router/score/sqrt_softplus.hpp"
 #include "support/catch.hpp"
+#include "support/one_row.hpp"
 
 namespace {
 
 using moe::Index;
+using test::one_row;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 std::vector<double> random_row(Index n, std::uint64_t seed) {
@@ -64,14 +66,14 @@ std::vector<double> naive_probability(const F& f, const std::vector<double>& log
 template <class F, class Real>
 std::vector<Real> score_of(const F& f, const std::vector<Real>& logit) {
   std::vector<Real> score(logit.size());
-  f.forward(logit.data(), score.data(), static_cast<Index>(logit.size()));
+  f.forward(one_row<Real>(logit.data(), nullptr, static_cast<Index>(logit.size())), score.data());
   return score;
 }
 template <class F, class Real>
 std::vector<Real> probability_of(const F& f, const std::vector<Real>& logit) {
   const std::vector<Real> score = score_of(f, logit);
   std::vector<Real> p(logit.size());
-  f.probability(score.data(), p.data(), static_cast<Index>(logit.size()));
+  f.probability(one_row<Real>(logit.data(), score.data(), static_cast<Index>(logit.size())), p.data());
   return p;
 }
 
@@ -100,8 +102,8 @@ void check_gradient(const F& f, std::vector<double> logit) {
   };
   const std::vector<double> score = score_of(f, logit), p = probability_of(f, logit);
   std::vector<double> dscore = c, dlogit(logit.size(), 1);  // added to what is there
-  f.probability_backward(score.data(), p.data(), d.data(), dscore.data(), n);
-  f.backward(logit.data(), score.data(), dscore.data(), dlogit.data(), n);
+  f.probability_backward(one_row<double>(logit.data(), score.data(), n), p.data(), d.data(), dscore.data());
+  f.backward(one_row<double>(logit.data(), score.data(), n), dscore.data(), dlogit.data());
   for (std::size_t i = 0; i < logit.size(); ++i) {
     const double start = logit[i], h = 1e-3;
     const auto at = [&](double shift) {
@@ -170,8 +172,8 @@ TEMPLATE_TEST_CASE("masked outputs have probability 0 and gradient 0", "[score]"
 
   const std::vector<double> score = score_of(f, logit), d = random_row(n, 6);
   std::vector<double> dscore(logit.size(), 0), dlogit(logit.size(), 0);
-  f.probability_backward(score.data(), p.data(), d.data(), dscore.data(), n);
-  f.backward(logit.data(), score.data(), dscore.data(), dlogit.data(), n);
+  f.probability_backward(one_row<double>(logit.data(), score.data(), n), p.data(), d.data(), dscore.data());
+  f.backward(one_row<double>(logit.data(), score.data(), n), dscore.data(), dlogit.data());
   for (std::size_t i = 0; i < p.size(); ++i) {
     INFO("output " << i);
     CHECK(std::isfinite(dlogit[i]));
@@ -185,7 +187,7 @@ TEST_CASE("relu scores that are all 0 have no probabilities and pass no gradient
   const std::vector<double> score = score_of(f, logit), p = probability_of(f, logit);
   CHECK(p == std::vector<double>(3, 0));
   std::vector<double> dscore(3, 0);
-  f.probability_backward(score.data(), p.data(), d.data(), dscore.data(), 3);
+  f.probability_backward(one_row<double>(logit.data(), score.data(), 3), p.data(), d.data(), dscore.data());
   CHECK(dscore == std::vector<double>(3, 0));
 }
 
@@ -199,7 +201,7 @@ TEST_CASE("square roots of softplus neither overflow nor lose small scores", "[s
   CHECK(std::abs(score[2] / std::sqrt(40.0) - 1) <= 1e-15);
   CHECK(score[3] == 1000);
   std::vector<double> dlogit(4, 0);
-  f.backward(logit.data(), score.data(), ones.data(), dlogit.data(), 4);
+  f.backward(one_row(logit.data(), score.data(), 4), ones.data(), dlogit.data());
   CHECK(std::abs(dlogit[1] / (score[1] / 2) - 1) <= 1e-14);
   CHECK(std::abs(dlogit[3] / 0.0005 - 1) <= 1e-15);
 }

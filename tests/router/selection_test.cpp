@@ -11,6 +11,7 @@
 #include "moe/router/selection/positive.hpp"
 #include "moe/router/selection/top_k.hpp"
 #include "support/catch.hpp"
+#include "support/one_row.hpp"
 
 namespace {
 
@@ -23,10 +24,13 @@ constexpr double kMasked = -std::numeric_limits<double>::infinity();
 using Ids = std::vector<ExpertId>;
 
 template <class S>
-Ids select(const S& selection, std::vector<double> choice, Index k = 0) {
+Ids select(const S& selection, std::vector<double> choice, moe::CallOptions options = {}) {
   const auto n = static_cast<Index>(choice.size());
-  Ids ids(static_cast<std::size_t>(selection.most(k, n)), -1);
-  const Index count = selection.select(choice.data(), n, k, ids.data());
+  moe::RouterInput<double> call;
+  call.options = options;
+  Ids ids(static_cast<std::size_t>(selection.most(options, n)), -1);
+  const Index count =
+      selection.select(test::one_row<double>(call, nullptr, nullptr, n), choice.data(), ids.data());
   REQUIRE(count <= static_cast<Index>(ids.size()));
   ids.resize(static_cast<std::size_t>(count));
   return ids;
@@ -93,8 +97,8 @@ TEST_CASE("top-k takes the k highest, ties to the lower id, masked ones never", 
   const moe::TopKSelection two(2);
   CHECK(select(two, {0.1, 0.7, 0.3, 0.5}) == Ids{1, 3});
   CHECK(select(two, {0.5, 0.5, 0.5}) == Ids{0, 1});
-  CHECK(select(two, {0.1, 0.7, 0.3, 0.5}, 3) == Ids{1, 3, 2});  // K of the call
-  CHECK(select(two, {0.1, 0.7, 0.3}, 3) == Ids{1, 2, 0});       // K = E
+  CHECK(select(two, {0.1, 0.7, 0.3, 0.5}, {.experts_per_token = 3}) == Ids{1, 3, 2});  // K of the call
+  CHECK(select(two, {0.1, 0.7, 0.3}, {.experts_per_token = 3}) == Ids{1, 2, 0});       // K = E
   CHECK(select(two, {kMasked, -4.0, kMasked}) == Ids{1});
   CHECK(select(two, {kMasked, kMasked}) == Ids{});
 }
@@ -117,11 +121,11 @@ TEST_CASE("top-k matches a full sort", "[selection]") {
 
 TEST_CASE("top-k refuses a K that does not fit", "[selection]") {
   CHECK_THROWS_AS(moe::TopKSelection(0), moe::config_error);
-  CHECK_THROWS_AS(moe::TopKSelection(3).most(0, 2), moe::config_error);
-  CHECK_THROWS_AS(moe::TopKSelection(2).most(-1, 8), moe::config_error);
-  CHECK_THROWS_WITH(moe::TopKSelection(2).most(9, 8),
+  CHECK_THROWS_AS(moe::TopKSelection(3).most({.experts_per_token = 0}, 2), moe::config_error);
+  CHECK_THROWS_AS(moe::TopKSelection(2).most({.experts_per_token = -1}, 8), moe::config_error);
+  CHECK_THROWS_WITH(moe::TopKSelection(2).most({.experts_per_token = 9}, 8),
                     "moe: experts per token: expected K in [1, 8] (the router's outputs), got 9");
-  CHECK(moe::TopKSelection(2).most(8, 8) == 8);
+  CHECK(moe::TopKSelection(2).most({.experts_per_token = 8}, 8) == 8);
 }
 
 TEST_CASE("group-limited choice: hand examples", "[selection]") {
@@ -181,10 +185,11 @@ TEST_CASE("group-limited choice refuses what does not fit", "[selection]") {
   CHECK_THROWS_AS(GroupLimitedSelection({.k = 1, .groups = 2, .kept = 3}), moe::config_error);
   CHECK_THROWS_AS(GroupLimitedSelection({.k = 0, .groups = 2, .kept = 1}), moe::config_error);
   const GroupLimitedSelection four({.k = 4, .groups = 4, .kept = 2});
-  CHECK(four.most(0, 8) == 4);
-  CHECK(four.most(2, 8) == 2);
-  CHECK_THROWS_WITH(four.most(0, 10), "moe: groups: expected a divisor of the 10 outputs, got 4");
-  CHECK_THROWS_WITH(four.most(5, 8),
+  CHECK(four.most({.experts_per_token = 0}, 8) == 4);
+  CHECK(four.most({.experts_per_token = 2}, 8) == 2);
+  CHECK_THROWS_WITH(four.most({.experts_per_token = 0}, 10),
+                    "moe: groups: expected a divisor of the 10 outputs, got 4");
+  CHECK_THROWS_WITH(four.most({.experts_per_token = 5}, 8),
                     "moe: experts per token: expected K in [1, 4] (experts of the kept groups), got 5");
 }
 
@@ -194,5 +199,10 @@ TEST_CASE("positive selection takes what is above 0, highest first", "[selection
   CHECK(select(positive, {0.0, 0.5, -1.0, 2.0, 0.5, kMasked}) == Ids{3, 1, 4});
   CHECK(select(positive, {0.0, -0.0, kMasked}) == Ids{});
   CHECK(select(positive, {1.0, 1.0}) == Ids{0, 1});
-  CHECK(positive.most(2, 7) == 7);
+  CHECK(select(positive, {0.2, 0.5, -1.0, 2.0, 0.4, kMasked}, {.threshold = 0.4}) == Ids{3, 1});
+  CHECK(positive.most({}, 7) == 7);
+  CHECK_THROWS_AS(positive.most({.experts_per_token = 2}, 7), moe::config_error);
+  CHECK_THROWS_AS(positive.most({.p = 0.5}, 7), moe::config_error);
+  CHECK_THROWS_WITH(moe::TopKSelection(2).most({.threshold = 0.5}, 7),
+                    "moe: threshold: expected none for the selection top_k, which cannot obey it, got 0.5");
 }

@@ -9,6 +9,7 @@
 #include "moe/router/weighting/sigmoid.hpp"
 #include "moe/router/weighting/softmax.hpp"
 #include "support/catch.hpp"
+#include "support/one_row.hpp"
 
 namespace {
 
@@ -27,11 +28,16 @@ moe::Chosen chosen(const std::vector<ExpertId>& ids) {
   return c;
 }
 
+template <class Real>
+moe::RowContext<Real> row_of(const std::vector<Real>& score) {
+  return test::one_row<Real>(nullptr, score.data(), static_cast<Index>(score.size()));
+}
+
 template <class Real, class W>
 std::vector<Real> weights(const W& w, const std::vector<ExpertId>& ids, const std::vector<Real>& score) {
   std::vector<Real> weight(ids.size(), 77);
   bool keep[16] = {};
-  w.forward(chosen(ids), score.data(), weight.data(), keep);
+  w.forward(row_of(score), chosen(ids), weight.data(), keep);
   for (std::size_t i = 0; i < ids.size(); ++i) CHECK(keep[i]);
   return weight;
 }
@@ -49,7 +55,7 @@ template <class W>
 void check_gradient(const W& w, const std::vector<ExpertId>& ids, Row score) {
   const Row c{0.7, -1.3, 0.4};
   Row dscore(score.size(), 1);  // added to what is there
-  w.backward(chosen(ids), score.data(), c.data(), dscore.data());
+  w.backward(row_of(score), chosen(ids), c.data(), dscore.data());
   for (std::size_t e = 0; e < score.size(); ++e) {
     const double start = score[e], h = 1e-3;
     const auto at = [&](double shift) {
@@ -154,7 +160,7 @@ TEST_CASE("scores that are all 0 give weights 0, whatever divides them", "[weigh
     const GatherWeighting w({.normalise = n, .eps = 0});
     CHECK(weights(w, kIds, score) == Row(3, 0));
     Row dscore(5, 0);
-    w.backward(chosen(kIds), score.data(), dweight.data(), dscore.data());
+    w.backward(row_of(score), chosen(kIds), dweight.data(), dscore.data());
     for (const double d : dscore) CHECK(std::isfinite(d));
   }
 }
@@ -196,9 +202,9 @@ TEST_CASE("a single weight of 1 passes on a gradient of exactly 0", "[weighting]
   for (std::uint64_t i = 0; i < 200; ++i) {
     const Row score{draw.uniform(i, 0)}, dweight{draw.normal(i, 1)};
     Row dscore{0};
-    moe::SoftmaxWeighting{}.backward(chosen({0}), score.data(), dweight.data(), dscore.data());
+    moe::SoftmaxWeighting{}.backward(row_of(score), chosen({0}), dweight.data(), dscore.data());
     GatherWeighting({.normalise = Normalise::sum, .scale = 3})
-        .backward(chosen({0}), score.data(), dweight.data(), dscore.data());
+        .backward(row_of(score), chosen({0}), dweight.data(), dscore.data());
     CHECK(dscore[0] == 0);
   }
 }

@@ -51,7 +51,6 @@ class ArchetypeScorer {
   struct Gradients {
     moe::Buffer<double> w;
   };
-  static constexpr bool kNoisy = false;
 
   explicit ArchetypeScorer(moe::Buffer<double> w) : w_(std::move(w)) {}
   ArchetypeScorer(ArchetypeScorer&&) = default;
@@ -100,26 +99,25 @@ struct ArchetypeScore {
   ArchetypeScore(const ArchetypeScore&) = default;
   ArchetypeScore& operator=(const ArchetypeScore&) = delete;
 
-  void forward(const double* logit, double* score, moe::Index n) const {
-    for (moe::Index i = 0; i < n; ++i) score[i] = 1 + logit[i] * logit[i];
+  using Row = moe::RowContext<double>;
+  void forward(const Row& row, double* score) const {
+    for (moe::Index i = 0; i < row.n; ++i) score[i] = 1 + row.logit[i] * row.logit[i];
   }
-  void backward(const double* logit, const double*, const double* dscore, double* dlogit,
-                moe::Index n) const {
-    for (moe::Index i = 0; i < n; ++i) dlogit[i] += 2 * logit[i] * dscore[i];
+  void backward(const Row& row, const double* dscore, double* dlogit) const {
+    for (moe::Index i = 0; i < row.n; ++i) dlogit[i] += 2 * row.logit[i] * dscore[i];
   }
-  void probability(const double* score, double* out, moe::Index n) const {
+  void probability(const Row& row, double* out) const {
     double sum = 0;
-    for (moe::Index i = 0; i < n; ++i) sum += score[i];
-    for (moe::Index i = 0; i < n; ++i) out[i] = score[i] / sum;
+    for (moe::Index i = 0; i < row.n; ++i) sum += row.score[i];
+    for (moe::Index i = 0; i < row.n; ++i) out[i] = row.score[i] / sum;
   }
-  void probability_backward(const double* score, const double* p, const double* dp, double* dscore,
-                            moe::Index n) const {
+  void probability_backward(const Row& row, const double* p, const double* dp, double* dscore) const {
     double sum = 0, mean = 0;
-    for (moe::Index i = 0; i < n; ++i) {
-      sum += score[i];
+    for (moe::Index i = 0; i < row.n; ++i) {
+      sum += row.score[i];
       mean += p[i] * dp[i];
     }
-    for (moe::Index i = 0; i < n; ++i) dscore[i] += (dp[i] - mean) / sum;
+    for (moe::Index i = 0; i < row.n; ++i) dscore[i] += (dp[i] - mean) / sum;
   }
 };
 
@@ -129,10 +127,10 @@ struct ArchetypeSelection {
   ArchetypeSelection(const ArchetypeSelection&) = default;
   ArchetypeSelection& operator=(const ArchetypeSelection&) = delete;
 
-  moe::Index most(moe::Index, moe::Index) const { return 1; }
-  moe::Index select(double* choice, moe::Index n, moe::Index, moe::ExpertId* out) const noexcept {
+  moe::Index most(const moe::CallOptions&, moe::Index) const { return 1; }
+  moe::Index select(const moe::RowContext<double>& row, double* choice, moe::ExpertId* out) const noexcept {
     moe::Index best = 0;
-    for (moe::Index i = 1; i < n; ++i) best = choice[i] > choice[best] ? i : best;
+    for (moe::Index i = 1; i < row.n; ++i) best = choice[i] > choice[best] ? i : best;
     out[0] = static_cast<moe::ExpertId>(best);
     choice[best] = 0;  // `select` may overwrite the scores
     return 1;
@@ -145,14 +143,14 @@ struct ArchetypeWeighting {
   ArchetypeWeighting(const ArchetypeWeighting&) = default;
   ArchetypeWeighting& operator=(const ArchetypeWeighting&) = delete;
 
-  moe::Index experts(moe::Index outputs) const { return outputs; }
-  void forward(const moe::Chosen& chosen, const double* score, double* weight, bool* keep) const noexcept {
+  void forward(const moe::RowContext<double>& row, const moe::Chosen& chosen, double* weight,
+               bool* keep) const noexcept {
     for (moe::Index i = 0; i < chosen.count; ++i) {
-      weight[i] = 3 * score[chosen.id[i]];
+      weight[i] = 3 * row.score[chosen.id[i]];
       keep[i] = true;
     }
   }
-  void backward(const moe::Chosen& chosen, const double*, const double* dweight,
+  void backward(const moe::RowContext<double>&, const moe::Chosen& chosen, const double* dweight,
                 double* dscore) const noexcept {
     for (moe::Index i = 0; i < chosen.count; ++i) dscore[chosen.id[i]] += 3 * dweight[i];
   }

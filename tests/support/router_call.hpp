@@ -46,14 +46,14 @@ struct RouterCall {
     in.x.rows = tokens;
     in.x.cols = in.x.stride = width;
     if (!segments.empty()) in.segments = moe::Segments(std::span<const Index>(segments));
-    in.valid = valid.empty() ? nullptr : valid.data();
-    in.row_key = key.data();
-    in.token_id = token_id.empty() ? nullptr : token_id.data();
+    in.valid = {valid.data(), static_cast<std::size_t>(valid.size())};
+    in.row_key = key;
+    in.token_id = token_id;
     if (!mask.empty()) {
       const Index rows = mask_rows();
       in.logit_mask = moe::ConstMatrixView<Real>(mask.data(), rows, static_cast<Index>(mask.size()) / rows);
     }
-    in.outside_counts = outside_counts.empty() ? nullptr : outside_counts.data();
+    in.outside_counts = outside_counts;
     in.options = options;
     in.training = training;
     in.seed = seed;

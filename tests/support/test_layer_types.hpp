@@ -14,8 +14,8 @@
 #include "moe/router/balance/sequence_balance.hpp"
 #include "moe/router/balance/z.hpp"
 #include "moe/router/hash_table.hpp"
-#include "moe/router/kind/expert_choice.hpp"
 #include "moe/router/kind/hash.hpp"
+#include "moe/router/named/expert_choice.hpp"
 #include "moe/router/named/gshard.hpp"
 #include "moe/router/named/noisy_top_k.hpp"
 #include "moe/router/runtime/any_parts.hpp"
@@ -142,7 +142,8 @@ TokenRouter<Real> token_router(const LayerSpec& spec) {
   if (r.divide == R::Divide::max_with_eps) gather.normalise = moe::Normalise::max_with_eps;
   moe::AnyWeighting weighting = moe::GatherWeighting(gather);
   if (r.weight == R::Weight::kept_softmax) weighting = moe::SoftmaxWeighting{};
-  if (spec.outputs > spec.experts()) weighting = moe::LeadingWeighting(spec.experts(), true);
+  if (spec.outputs > spec.experts())
+    weighting = moe::LeadingWeighting({.leading = spec.experts(), .elide_rest = true});
   moe::SelectionBias bias({.outputs = spec.outputs, .null_experts = spec.outputs - spec.experts()});
   if (!r.selection_bias.empty()) bias.set_bias(r.selection_bias);
   return {std::move(scorer),
@@ -238,10 +239,10 @@ std::unique_ptr<TestLayer<Real>> make_layer(const LayerSpec& spec) {
   using Routing = NaiveRouter::Routing;
   std::unique_ptr<TestLayer<Real>> layer;
   if (spec.naive.router.routing == Routing::expert_choice) {
-    layer = with_router<Real>(spec, moe::ExpertChoice<Real>({.width = spec.width,
-                                                             .experts = spec.experts(),
-                                                             .capacity_factor = spec.naive.router.factor,
-                                                             .non_finite = spec.non_finite}));
+    layer = with_router<Real>(spec, moe::expert_choice<Real>({.width = spec.width,
+                                                              .experts = spec.experts(),
+                                                              .capacity_factor = spec.naive.router.factor,
+                                                              .non_finite = spec.non_finite}));
   } else {
     layer = with_router<Real>(spec, row_router<Real>(spec));
   }

@@ -8,7 +8,6 @@
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
-#include "moe/kernel/row.hpp"
 #include "moe/kernel/weighted_sum.hpp"
 #include "moe/plan/dispatch_plan.hpp"
 

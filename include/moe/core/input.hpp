@@ -65,10 +65,16 @@ class Segments {
   Index rows_each_ = 0;
 };
 
-/// Knobs that may change from call to call without a new layer. 0 means "as the router was built".
+/// Knobs that may change from call to call without a new layer. 0 means "as the router was built". What a
+/// router cannot obey it refuses.
 struct CallOptions {
   Index experts_per_token = 0;  // K of top-k selections
   double capacity_factor = 0;   // expert choice: average experts per token
+  double temperature = 0;       // logits are divided by it
+  double threshold = 0;         // choice scores must lie above it, for selections by threshold
+  double p = 0;                 // probability mass to choose, for selections by mass
+
+  friend bool operator==(const CallOptions&, const CallOptions&) = default;
 };
 
 /// The size of a call, for workspace_bytes(). `segments` may be an upper bound.
@@ -78,17 +84,59 @@ struct CallShape {
   CallOptions options{};
 };
 
-/// One call's input. Every field but `x` is optional; spans and views are borrowed for the call.
+/// How many entries or rows a column has.
+enum class ColumnSize : std::uint8_t { tokens, one_or_tokens, experts };
+
+/// What may be told about the rows of a call besides their numbers: every column is optional, empty where it
+/// is not given, and borrowed for the call. The rows that a segment does not have never show in a column of
+/// its rows.
 template <class Real>
-struct LayerInput {
-  ConstMatrixView<Real> x;                   // [T, D] rows the experts read
-  ConstMatrixView<Real> router_x{};          // [T, Dr] rows the router reads; default x
-  Segments segments{};                       // one per request
+struct InputColumns {
   std::span<const bool> valid{};             // [T] false: padding, takes part in nothing, its output row is 0
   std::span<const std::uint64_t> row_key{};  // [T] identity of a row for random draws; default its position
-  std::span<const TokenId> token_id{};       // [T] vocabulary ids, for hash routers
-  ConstMatrixView<Real> logit_mask{};        // [1 or T, E] added to the logits; -inf masks an expert
+  std::span<const TokenId> token_id{};       // [T] vocabulary ids
+  std::span<const std::int32_t> task{};      // [T] small numbers that parts look up
+  std::span<const std::int32_t> modality{};
+  std::span<const std::int32_t> language{};
+  std::span<const std::int32_t> adapter{};
+  std::span<const std::int32_t> label{};
   std::span<const double> outside_counts{};  // [E] choices in other micro-batches, for the balance loss [197]
+  ConstMatrixView<Real> logit_mask{};        // [1 or T, N] added to the logits; -inf masks an expert
+  ConstMatrixView<Real> features{};          // [T, S] importance, a sentence's embedding, flags
+  ConstMatrixView<Real> mixing{};  // [T, L] attention of row t to the rows of its own segment, L the longest
+  ConstMatrixView<Real> carry{};   // [T, R] what the router of the layer before handed on
+  ConstMatrixView<Real> target{};  // [T, N] what the router should have chosen
+  ConstMatrixView<ExpertId> replay{};  // [T, K] experts to choose again; -1 ends a row
+
+  /// f(name, member, size) for every column. Input, checks, tapes and tests walk this list: a column is one
+  /// member above and one line here.
+  template <class F>
+  static constexpr void each(F&& f) {
+    using C = InputColumns;
+    f("valid", &C::valid, ColumnSize::tokens);
+    f("row_key", &C::row_key, ColumnSize::tokens);
+    f("token_id", &C::token_id, ColumnSize::tokens);
+    f("task", &C::task, ColumnSize::tokens);
+    f("modality", &C::modality, ColumnSize::tokens);
+    f("language", &C::language, ColumnSize::tokens);
+    f("adapter", &C::adapter, ColumnSize::tokens);
+    f("label", &C::label, ColumnSize::tokens);
+    f("outside_counts", &C::outside_counts, ColumnSize::experts);
+    f("logit_mask", &C::logit_mask, ColumnSize::one_or_tokens);
+    f("features", &C::features, ColumnSize::tokens);
+    f("mixing", &C::mixing, ColumnSize::tokens);
+    f("carry", &C::carry, ColumnSize::tokens);
+    f("target", &C::target, ColumnSize::tokens);
+    f("replay", &C::replay, ColumnSize::tokens);
+  }
+};
+
+/// One call's input. Every field but `x` is optional; spans and views are borrowed for the call.
+template <class Real>
+struct LayerInput : InputColumns<Real> {
+  ConstMatrixView<Real> x;           // [T, D] rows the experts read
+  ConstMatrixView<Real> router_x{};  // [T, Dr] rows the router reads; default x
+  Segments segments{};               // one per request
   CallOptions options{};
   Mode mode = Mode::by_call;
   std::uint64_t seed = 0;
@@ -107,27 +155,22 @@ struct LayerInput {
 
 /// What a router sees of it, defaults resolved and checked.
 template <class Real>
-struct RouterInput {
+struct RouterInput : InputColumns<Real> {
   ConstMatrixView<Real> x;  // [T, Dr]
   Segments segments{};
-  const bool* valid = nullptr;             // null: all
-  const std::uint64_t* row_key = nullptr;  // null: position
-  const TokenId* token_id = nullptr;       // null: not given
-  ConstMatrixView<Real> logit_mask{};
-  const double* outside_counts = nullptr;  // null: none
   CallOptions options{};
   bool training = false;
   std::uint64_t seed = 0;
   std::uint64_t step = 0;
 
   Index tokens() const noexcept { return x.rows; }
-  bool takes_part(Index t) const noexcept { return valid == nullptr || valid[t]; }
+  bool takes_part(Index t) const noexcept { return this->valid.data() == nullptr || this->valid.data()[t]; }
   std::uint64_t key(Index t) const noexcept {
-    return row_key == nullptr ? static_cast<std::uint64_t>(t) : row_key[t];
+    return this->row_key.data() == nullptr ? static_cast<std::uint64_t>(t) : this->row_key.data()[t];
   }
   const Real* mask_row(Index t) const noexcept {
-    if (logit_mask.empty()) return nullptr;
-    return logit_mask.row(logit_mask.rows == 1 ? 0 : t);
+    const ConstMatrixView<Real>& mask = this->logit_mask;
+    return mask.empty() ? nullptr : mask.row(mask.rows == 1 ? 0 : t);
   }
 };
 

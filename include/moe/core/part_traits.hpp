@@ -1,9 +1,14 @@
-// What a layer keeps for each of its parts: the part's own Tape and Gradients, or nothing.
+// What a part may have and need not: a tape, gradients, parameters, state, checks. Whoever holds parts asks
+// through these functions, so that a part without the member costs nothing and is spelled nowhere else.
 #pragma once
 
-#include "moe/config.hpp"
+#include <type_traits>
+
+#include "moe/core/types.hpp"
 
 MOE_NAMESPACE_BEGIN
+
+struct RouteStats;
 
 namespace impl {
 
@@ -31,11 +36,94 @@ requires requires {
 struct GradientsOfPart<Part> {
   using type = typename Part::Gradients;
 };
+template <class Part>
+struct OptionsOfPart {
+  using type = Nothing;
+};
+template <class Part>
+requires requires {
+  typename Part::Options;
+}
+struct OptionsOfPart<Part> {
+  using type = typename Part::Options;
+};
 
+/// The type a part computes in; one that computes in any (it has no Real) is asked in double.
+template <class Part>
+struct RealOfPart {
+  using type = double;
+};
+template <class Part>
+requires requires {
+  typename Part::Real;
+}
+struct RealOfPart<Part> {
+  using type = typename Part::Real;
+};
+
+template <class Part>
+using RealOf = typename RealOfPart<Part>::type;
 template <class Part>
 using TapeOf = typename TapeOfPart<Part>::type;
 template <class Part>
 using GradientsOf = typename GradientsOfPart<Part>::type;
+template <class Part>
+using OptionsOf = typename OptionsOfPart<Part>::type;
+
+template <class Part>
+GradientsOf<Part> make_gradients_of(const Part& part) {
+  if constexpr (requires { part.make_gradients(); }) {
+    return part.make_gradients();
+  } else {
+    return {};
+  }
+}
+
+/// `more`: what banks take behind, the first id in their names.
+template <class Part, class Visitor, class... More>
+void visit_parameters_of(Part& part, GradientsOf<Part>* gradients, Visitor& f, More... more) {
+  if constexpr (requires { part.visit_parameters(gradients, f, more...); }) {
+    part.visit_parameters(gradients, f, more...);
+  }
+}
+template <class Part, class Visitor>
+void visit_storage_of(Part& part, GradientsOf<Part>* gradients, Visitor& f) {
+  if constexpr (requires { part.visit_storage(gradients, f); }) part.visit_storage(gradients, f);
+}
+template <class Part, class Visitor>
+void visit_packed_of(Part& part, Visitor& f) {
+  if constexpr (requires { part.visit_packed(f); }) part.visit_packed(f);
+}
+template <class Part, class Visitor>
+void visit_state_of(Part& part, Visitor& f) {
+  if constexpr (requires { part.visit_state(f); }) part.visit_state(f);
+}
+template <class Part>
+void on_step_end_of(Part& part, const RouteStats& stats) {
+  if constexpr (requires { part.on_step_end(stats); }) part.on_step_end(stats);
+}
+
+/// How much of the batch a part looks at; a part that does not say looks at one row.
+template <class Part>
+constexpr Coupling coupling_of(bool training) noexcept {
+  if constexpr (requires { Part::coupling(training); }) {
+    return Part::coupling(training);
+  } else {
+    return Coupling::row_independent;
+  }
+}
+
+/// Once, when parts are put together: the part throws config_error or shape_error if it does not go with a
+/// router of `outputs` outputs.
+template <class Part>
+void check_outputs_of(const Part& part, Index outputs) {
+  if constexpr (requires { part.check(outputs); }) part.check(outputs);
+}
+/// Before every call: the part throws for what the call lacks.
+template <class Part, class Call>
+void check_call_of(const Part& part, const Call& call) {
+  if constexpr (requires { part.check_call(call); }) part.check_call(call);
+}
 
 }  // namespace impl
 

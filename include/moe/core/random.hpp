@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <numbers>
 
-#include "moe/core/types.hpp"
+#include "moe/config.hpp"
 
 MOE_NAMESPACE_BEGIN
 

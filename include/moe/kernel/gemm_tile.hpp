@@ -2,7 +2,6 @@
 #pragma once
 
 #include "moe/kernel/arch.hpp"
-#include "moe/kernel/panel.hpp"
 #include "moe/kernel/ref/gemm_tile.hpp"
 #include "moe/kernel/simd/gemm_tile.hpp"
 

@@ -3,7 +3,6 @@
 
 #include "moe/kernel/arch.hpp"
 #include "moe/kernel/gemm_tile.hpp"
-#include "moe/kernel/panel.hpp"
 #include "moe/kernel/ref/outer_tile.hpp"
 #include "moe/kernel/simd/outer_tile.hpp"
 

@@ -2,9 +2,7 @@
 // bits.
 #pragma once
 
-#include "moe/kernel/arch.hpp"
 #include "moe/kernel/isa/block_tile.hpp"
-#include "moe/kernel/number_format.hpp"
 #include "moe/kernel/ref/block_tile.hpp"
 #include "moe/kernel/simd/row_group.hpp"
 

@@ -372,7 +372,6 @@ class MoeLayer {
     if constexpr (kTaped) {
       tape->tokens_ = tokens;
       tape->input_.store(in, x);
-      tape->input_.store_outside_counts(router_.experts());
       x = tape->input_.x(tokens);
       in = tape->input_.router_input();
     }
@@ -424,7 +423,7 @@ class MoeLayer {
     }
 
     out.losses = table.losses;
-    if (out.stats != nullptr) out.stats->add(table, plan, in.valid);
+    if (out.stats != nullptr) out.stats->add(table, plan, in.valid.data());
     if constexpr (kTaped) {
       tape->table_ = table;
       tape->plan_ = plan;

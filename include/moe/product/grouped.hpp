@@ -15,10 +15,8 @@
 
 #include "moe/core/executor.hpp"
 #include "moe/core/types.hpp"
-#include "moe/kernel/prefetch.hpp"
 #include "moe/product/tile_kernel.hpp"
 #include "moe/product/tile_tasks.hpp"
-#include "moe/storage/packed_matrix.hpp"
 
 MOE_NAMESPACE_BEGIN
 

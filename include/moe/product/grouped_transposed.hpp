@@ -11,7 +11,6 @@
 #include "moe/product/grouped.hpp"
 #include "moe/product/tile_kernel.hpp"
 #include "moe/product/tile_tasks.hpp"
-#include "moe/storage/packed_matrix.hpp"
 
 MOE_NAMESPACE_BEGIN
 

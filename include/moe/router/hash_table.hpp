@@ -135,7 +135,7 @@ namespace impl {
 /// Throws config_error without token ids, route_error for one outside the vocabulary.
 template <class Real>
 void check_token_ids(const RouterInput<Real>& in, Index vocabulary) {
-  if (in.tokens() > 0 && in.token_id == nullptr) {
+  if (in.tokens() > 0 && in.token_id.empty()) {
     fail<config_error>("token_id: expected ", in.tokens(), " vocabulary ids for the hash router, got none");
   }
   for (Index t = 0; t < in.tokens(); ++t) {

@@ -58,13 +58,43 @@ TEST_CASE("a type of static parts gives the bits of the erased layer", "[models]
   check_same<DeepSeek>("glm4_moe");
 }
 
+TEST_CASE("types may be made of every part of the lists that a model has", "[models]") {
+  using moe::TopKSelection;
+  using Wrapped = moe::MoeLayer<moe::TokenChoice<moe::MappedScorer<moe::LinearScorer<float>, moe::SoftCap>,
+                                                 moe::Softmax, TopKSelection, moe::GatherWeighting>,
+                                moe::Glu<moe::GeluTanh>>;
+  check_same<Wrapped>("grok1_2");
+  using Cheap = moe::Composite<Swiglu, moe::ZeroComputation<float>>;
+  using PlusPlus = moe::MoeLayer<
+      moe::TokenChoice<moe::TwoLayerScorer<float>, moe::Softmax, TopKSelection, moe::LeadingWeighting>, Cheap,
+      moe::Dropless, moe::NoShared, moe::ScaledFrame<float>>;
+  check_same<PlusPlus>("moepp");
+  using Spread = moe::MoeLayer<moe::TokenChoice<moe::MappedScorer<moe::LinearScorer<float>, moe::LogitSpread>,
+                                                moe::Softmax, TopKSelection, moe::LeadingWeighting>,
+                               Cheap>;
+  check_same<Spread>("moepp_2");
+  using Swin = moe::MoeLayer<
+      moe::TokenChoice<moe::CosineScorer<float>, moe::Softmax, TopKSelection, moe::GatherWeighting>,
+      moe::Mlp<moe::GeluErf>, moe::FixedCapacity>;
+  check_same<Swin>("swin_moe_3");
+  using Phi =
+      moe::MoeLayer<moe::TokenChoice<moe::LinearScorer<float>, moe::IdentityScore, TopKSelection,
+                                     moe::SparseMixerWeighting, moe::Balancing<moe::ZLoss, moe::AdaptiveL1>>,
+                    Swiglu>;
+  check_same<Phi>("phimoe");
+  using Gemma = moe::MoeLayer<moe::TokenChoice<moe::NormedScorer<moe::LinearScorer<float>>, moe::Softmax,
+                                               TopKSelection, moe::ExpertScale<float, moe::GatherWeighting>>,
+                              moe::Glu<moe::GeluTanh>>;
+  check_same<Gemma>("gemma4");
+}
+
 TEST_CASE("a type that does not compute what the model does is refused", "[models]") {
-  check_refused<Mixtral>("deepseek_v3", "Softmax");
+  check_refused<Mixtral>("deepseek_v3", "score softmax");
   check_refused<Mixtral>("ernie4_5_moe", "Balancing");
   check_refused<Mixtral>("qwen2_moe", "NoShared");
   check_refused<Mixtral>("grok1", "silu");
-  check_refused<Mixtral>("aria", "Softmax");
+  check_refused<Mixtral>("aria", "score softmax");
   check_refused<DeepSeek>("minimax_m2", "SharedExperts");
   check_refused<DeepSeek>("nemotron_h", "Glu");
-  check_refused<DeepSeek>("mixtral", "SigmoidScore");
+  check_refused<DeepSeek>("mixtral", "score sigmoid");
 }

@@ -45,19 +45,22 @@ TEST_CASE("scores and choices that the presets do not compute are refused", "[mo
 TEST_CASE("DeepSeek-V2 scales what it does not normalise", "[models]") {
   const auto spec =
       describe(edited("deepseek_v2", "\"norm_topk_prob\": false", "\"norm_topk_prob\": true"), 1);
-  CHECK(spec.router.weights.normalise == Normalise::sum_plus_eps);
-  CHECK(spec.router.weights.scale == 16);
-  CHECK(!spec.router.weights.scale_normalised);
-  CHECK((spec.router.groups == 4 && spec.router.kept_groups == 2));
-  CHECK(spec.router.group_score == moe::GroupScore::highest);
-  CHECK(describe(edited("deepseek_v2_2", "\"greedy\"", "\"greedy\""), 1).router.groups == 1);
+  CHECK(weights_of(spec).normalise == Normalise::sum_plus_eps);
+  CHECK(weights_of(spec).scale == 16);
+  CHECK(!weights_of(spec).scale_normalised);
+  const auto* const limited = spec.router.selection.get_if<moe::GroupLimitedSelection>();
+  REQUIRE(limited != nullptr);
+  CHECK((limited->options().groups == 4 && limited->options().kept == 2));
+  CHECK(limited->options().score == moe::GroupScore::highest);
+  CHECK(describe(edited("deepseek_v2_2", "\"greedy\"", "\"greedy\""), 1)
+            .router.selection.holds<moe::TopKSelection>());
 }
 
 TEST_CASE("DeepSeek-V4's first layers choose by token id", "[models]") {
   const auto hashed = describe(edited("deepseek_v4", "\"hidden_size\"", "\"hidden_size\""), 0);
-  CHECK((hashed.hash_table && !hashed.router.selection_bias));
+  CHECK((hashed.hash_table && !selects_with_bias(hashed)));
   const auto learned = describe(edited("deepseek_v4", "\"hidden_size\"", "\"hidden_size\""), 1);
-  CHECK((!learned.hash_table && learned.router.selection_bias));
+  CHECK((!learned.hash_table && selects_with_bias(learned)));
   CHECK((learned.gate.kind == moe::AnyGate::Kind::clamped && learned.gate.limit == 10 &&
          learned.gate.offset == 0));
 }
@@ -65,8 +68,8 @@ TEST_CASE("DeepSeek-V4's first layers choose by token id", "[models]") {
 TEST_CASE("configs without shared experts, with null, or without a bias", "[models]") {
   CHECK(describe(edited("deepseek_v3", "\"n_shared_experts\": 1", "\"n_shared_experts\": null"), 1)
             .shared_hidden == 0);
-  CHECK(!describe(edited("lfm2_moe", "\"use_expert_bias\": true", "\"use_expert_bias\": false"), 1)
-             .router.selection_bias);
+  CHECK(!selects_with_bias(
+      describe(edited("lfm2_moe", "\"use_expert_bias\": true", "\"use_expert_bias\": false"), 1)));
   CHECK(describe(edited("nemotron_h_2", "\"moe_latent_size\": 12", "\"moe_latent_size\": null"), 1).latent ==
         0);
   CHECK(describe(edited("nemotron_h_2", "\"hidden_size\"", "\"hidden_size\""), 1).expert_width() == 12);

@@ -37,7 +37,10 @@ TEST_CASE("Switch and NLLB", "[models]") {
   CHECK(describe(edited("switch_transformers", "\"d_model\"", "\"d_model\""), 1).tokens_per_expert == 2);
   check_refused("switch_transformers", "\"d_model\"", "\"d_model\"", 0);
   check_refused("switch_transformers", "\"is_gated_act\": false", "\"is_gated_act\": true", 1);
-  CHECK(describe(edited("nllb_moe", "\"d_model\"", "\"d_model\""), 1).router.weights.scale == 0.8);
+  CHECK(describe(edited("nllb_moe", "\"d_model\"", "\"d_model\""), 1)
+            .router.weighting.get_if<moe::GatherWeighting>()
+            ->options()
+            .scale == 0.8);
   check_refused("nllb_moe", "\"d_model\"", "\"d_model\"", 0);
   check_refused("nllb_moe", "\"second_expert_policy\": \"all\"", "\"second_expert_policy\": \"random\"", 1);
   check_refused("nllb_moe", "\"moe_eval_capacity_token_fraction\": 1.0",
@@ -51,6 +54,8 @@ TEST_CASE("Swin-MoE and MoE++", "[models]") {
   const auto plus = describe(edited("moepp", "\"hidden_size\"", "\"hidden_size\""), 1);
   CHECK(
       (plus.experts == 4 && plus.constant_experts == 2 && plus.copy_experts == 1 && plus.zero_experts == 1));
-  CHECK((plus.input_scale == 2 && plus.router.leading == 7 && plus.router.hidden == 64));
+  CHECK(plus.input_scale == 2);
+  CHECK(plus.router.weighting.get_if<moe::LeadingWeighting>()->options().leading == 7);
+  CHECK(std::get<moe::TwoLayerScorerOptions>(plus.router.scorer).hidden == 64);
   check_refused("moepp", "\"moe_use_mixtral_gating\": false", "\"moe_use_mixtral_gating\": true", 1);
 }

@@ -35,7 +35,7 @@ TEST_CASE("normalisation follows the config where the model has it there", "[mod
   using moe::Normalise;
   const auto rule = [](const char* folder, const char* from, const char* to) {
     const test::Golden golden(folder);
-    return describe(edited(folder, from, to), golden.layer).router.weights;
+    return weights_of(describe(edited(folder, from, to), golden.layer));
   };
   CHECK(rule("qwen3_moe", "\"norm_topk_prob\": true", "\"norm_topk_prob\": true").normalise ==
         Normalise::sum);
@@ -63,6 +63,8 @@ TEST_CASE("lists by layer and optional parts", "[models]") {
   CHECK(describe(edited("hunyuan_v1_moe", "\"hidden_size\"", "\"hidden_size\""), 1).router.k == 2);
   CHECK(describe(edited("hunyuan_v1_moe", "\"use_mixed_mlp_moe\": true", "\"use_mixed_mlp_moe\": false"), 1)
             .shared_hidden == 0);
-  CHECK(describe(edited("grok1_2", "\"hidden_size\"", "\"hidden_size\""), 0).router.soft_cap == 5);
-  CHECK(describe(edited("grok1", "\"hidden_size\"", "\"hidden_size\""), 0).router.soft_cap == 0);
+  CHECK(describe(edited("grok1_2", "\"hidden_size\"", "\"hidden_size\""), 0)
+            .router.map.get_if<moe::SoftCap>()
+            ->cap() == 5);
+  CHECK(describe(edited("grok1", "\"hidden_size\"", "\"hidden_size\""), 0).router.map.is_identity());
 }

@@ -67,7 +67,7 @@ TEST_CASE("load balance over micro-batches: f of all, P of each", "[load_balance
     }
     alone += c.loss(part) / 2;
     const std::vector<double> outside{e == 0 ? 0.0 : 3.0, e == 0 ? 3.0 : 0.0};
-    c.call.outside_counts = outside.data();
+    c.call.outside_counts = outside;
     together += c.loss(part) / 2;
   }
   CHECK(close(alone, 2));
@@ -83,7 +83,8 @@ TEST_CASE("load balance matches its definition", "[load_balance]") {
     const std::vector<double> outside{3, 0, 7, 1, 0, 2}, eta{1, 2, 0.5, 0, 3, 1};
     for (const bool first_only : {false, true}) {
       for (const bool with_outside : {false, true}) {
-        c.call.outside_counts = with_outside ? outside.data() : nullptr;
+        c.call.outside_counts = {};
+        if (with_outside) c.call.outside_counts = outside;
         moe::Buffer<double> factors;
         factors.copy_from(eta.data(), 6);
         const LoadBalance plain({.coefficient = 0.3, .first_choice_only = first_only});

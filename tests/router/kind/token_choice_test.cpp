@@ -29,14 +29,16 @@ class LastIsNull {
  public:
   Index experts(Index outputs) const { return outputs - 1; }
   template <class Real>
-  void forward(const moe::Chosen& chosen, const Real* score, Real* weight, bool* keep) const noexcept {
+  void forward(const moe::RowContext<Real>& row, const moe::Chosen& chosen, Real* weight,
+               bool* keep) const noexcept {
     for (Index i = 0; i < chosen.count; ++i) {
-      weight[i] = score[chosen.id[i]];
+      weight[i] = row.score[chosen.id[i]];
       keep[i] = chosen.id[i] != null_id_;
     }
   }
   template <class Real>
-  void backward(const moe::Chosen& chosen, const Real*, const Real* dweight, Real* dscore) const noexcept {
+  void backward(const moe::RowContext<Real>&, const moe::Chosen& chosen, const Real* dweight,
+                Real* dscore) const noexcept {
     for (Index i = 0; i < chosen.count; ++i) dscore[chosen.id[i]] += dweight[i];
   }
   explicit LastIsNull(ExpertId null_id) : null_id_(null_id) {}

@@ -36,24 +36,6 @@ TEST_CASE("GShard divides by the pair's sum", "[router]") {
   test::check_pairs(routed, 0, {1, 2}, {0.625, 0.375});
 }
 
-TEST_CASE("a random second choice, by hand", "[router]") {
-  STATIC_REQUIRE(moe::Weighting<moe::RandomSecondWeighting>);
-  const moe::RandomSecondWeighting random;
-  const ExpertId ids[] = {1, 0};
-  const double score[] = {0.2, 0.6};
-  const auto keeps = [&](double draw, bool training) {
-    double weight[2] = {};
-    bool keep[2] = {};
-    random.forward(moe::Chosen{ids, 2, draw, training}, score, weight, keep);
-    CHECK(keep[0]);
-    CHECK(near(weight[0], 0.75));
-    return keep[1];
-  };
-  CHECK(keeps(0.49, true));  // 2 * 0.25
-  CHECK(!keeps(0.51, true));
-  CHECK(keeps(0.99, false));
-}
-
 TEST_CASE("the second expert is taken at random, and what is left keeps its weight", "[router]") {
   auto router = moe::gshard_router<double>({.width = 2, .experts = 2, .load_balance = 0});
   test::set_parameter(router, "gate.weight", test::identity(2));

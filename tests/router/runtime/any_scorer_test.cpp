@@ -3,6 +3,7 @@
 
 #include "moe/router/kind/token_choice.hpp"
 #include "moe/router/score/softmax.hpp"
+#include "moe/router/scorer/list.hpp"
 #include "moe/router/selection/top_k.hpp"
 #include "moe/router/weighting/gather.hpp"
 #include "support/router_laws.hpp"
@@ -11,7 +12,7 @@ namespace {
 
 using moe::Index;
 using Any = moe::AnyScorer<double>;
-using Core = moe::impl::OneScorer<double>;
+using Core = moe::OneScorer<double>;
 template <class S>
 using Router = moe::TokenChoice<S, moe::Softmax, moe::TopKSelection, moe::GatherWeighting>;
 
@@ -44,6 +45,7 @@ TEST_CASE("run-time scorers run the static scorers", "[any_scorer]") {
   check(moe::LinearScorer<double>({.width = 5, .outputs = 7, .bias = true}));
   check(moe::TwoLayerScorer<double>({.width = 5, .hidden = 6, .outputs = 7}));
   check(moe::CosineScorer<double>({.width = 5, .projected = 6, .outputs = 7}));
+  check(moe::NoisyScorer<double>({.width = 5, .outputs = 7}));
 }
 
 TEST_CASE("all of a run-time scorer obeys the laws of routers", "[any_scorer]") {
@@ -52,4 +54,7 @@ TEST_CASE("all of a run-time scorer obeys the laws of routers", "[any_scorer]") 
           moe::SoftCap(3)));
   test::check_router_laws(router);
   test::check_router_gradients(router, 4);
+  CHECK_THROWS_AS(Any(moe::NormedScorer<Core>(Core(moe::NoisyScorer<double>({.width = 5, .outputs = 7})), {}),
+                      moe::SoftCap(3)),
+                  moe::config_error);
 }

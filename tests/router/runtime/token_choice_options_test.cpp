@@ -14,8 +14,6 @@ namespace {
 using moe::Index;
 using moe::Normalise;
 using moe::TokenChoiceOptions;
-using Score = TokenChoiceOptions::Score;
-using Weight = TokenChoiceOptions::Weight;
 
 /// The same parameters in the same order, hence the same routes.
 template <class R>
@@ -39,19 +37,23 @@ TEST_CASE("routers from options are the routers composed of the parts", "[token_
   check_same({.width = 5, .outputs = 8, .k = 3},
              moe::softmax_top_k<double>({.width = 5, .experts = 8, .k = 3}));
   check_same(
-      {.width = 5, .outputs = 8, .k = 3, .groups = 4, .kept_groups = 2, .weights = {.scale = 16}},
+      {.width = 5,
+       .outputs = 8,
+       .k = 3,
+       .selection = moe::GroupLimitedSelection({.groups = 4, .kept = 2}),
+       .weighting = moe::GatherWeighting({.scale = 16})},
       moe::deepseek_v2<double>(
           {.width = 5, .experts = 8, .k = 3, .groups = 4, .kept_groups = 2, .weights = {.scale = 16}}));
   const moe::GatherWeighting::Options shares{.normalise = Normalise::sum_plus_eps, .scale = 2.5};
-  check_same({.width = 5,
-              .outputs = 8,
-              .k = 3,
-              .score = Score::sigmoid,
-              .selection_bias = true,
-              .groups = 4,
-              .kept_groups = 2,
-              .group_score = moe::GroupScore::top_two_sum,
-              .weights = shares},
+  TokenChoiceOptions v3{.width = 5,
+                        .outputs = 8,
+                        .k = 3,
+                        .score = moe::SigmoidScore{},
+                        .selection = moe::GroupLimitedSelection(
+                            {.groups = 4, .kept = 2, .score = moe::GroupScore::top_two_sum}),
+                        .weighting = moe::GatherWeighting(shares)};
+  v3.balance.set(moe::SelectionBias({.outputs = 8}));
+  check_same(v3,
              moe::deepseek_v3<double>(
                  {.width = 5, .experts = 8, .k = 3, .groups = 4, .kept_groups = 2, .weights = shares}),
              kBias);
@@ -61,35 +63,32 @@ TEST_CASE("every option obeys the laws of routers and matches central difference
           "[token_choice_options]") {
   const TokenChoiceOptions base{.width = 5, .outputs = 8, .k = 3};
   std::vector<TokenChoiceOptions> all(6, base);
-  all[0].scorer = TokenChoiceOptions::Scorer::two_layer;
-  all[0].hidden = 6;
-  all[0].weight = Weight::leading;
-  all[0].leading = 7;
-  all[1].scorer = TokenChoiceOptions::Scorer::cosine;
-  all[1].hidden = 6;
-  all[1].bias = true;
-  all[1].weights.normalise = Normalise::max_with_eps;
+  all[0].scorer = moe::TwoLayerScorerOptions{.hidden = 6};
+  all[0].weighting = moe::LeadingWeighting({.leading = 7});
+  all[1].scorer = moe::CosineScorerOptions{.projected = 6};
+  all[1].weighting = moe::GatherWeighting({.normalise = Normalise::max_with_eps});
   all[2].norm = {.enabled = true, .factor = 0.5};
   all[2].per_expert_scale = true;
-  all[2].weights.normalise = Normalise::sum;
-  all[3].score = Score::logit;
-  all[3].weight = Weight::sigmoid_of_chosen;
+  all[2].weighting = moe::GatherWeighting({.normalise = Normalise::sum});
+  all[3].score = moe::IdentityScore{};
+  all[3].weighting = moe::SigmoidWeighting{};
   all[3].place = moe::WeightPlace::input;
-  all[4].score = Score::sqrt_softplus;
-  all[4].selection_bias = true;
-  all[4].load_balance = 0.3;
-  all[4].soft_cap = 2;
-  all[5].score = Score::logit;
-  all[5].weight = Weight::softmax_of_chosen;
-  all[5].spread = 1.5;
-  all[5].z_loss = 0.1;
+  all[4].score = moe::SqrtSoftplusScore{};
+  all[4].balance.set(moe::SelectionBias({.outputs = 8}));
+  all[4].balance.set(moe::LoadBalance({.coefficient = 0.3}));
+  all[4].map = moe::SoftCap(2);
+  all[5].score = moe::IdentityScore{};
+  all[5].weighting = moe::SoftmaxWeighting{};
+  all[5].map = moe::LogitSpread(1.5);
+  all[5].balance.set(moe::ZLoss(0.1));
   for (const TokenChoiceOptions& options : all) {
     INFO("case " << &options - all.data());
     auto router = moe::token_choice_router<double>(options);
     CHECK(router.weight_place() == options.place);
     test::randomise(router, 4);
-    if (options.per_expert_scale) test::load_state(router, {{"per_expert_scale", kBias}});
-    if (options.selection_bias) test::load_state(router, {{"e_score_correction_bias", kBias}});
+    if (options.balance.get_if<moe::SelectionBias>() != nullptr) {
+      test::load_state(router, {{"e_score_correction_bias", kBias}});
+    }
     test::check_router_laws(router);
     test::check_router_gradients(router, 4);
   }
@@ -100,8 +99,9 @@ TEST_CASE("a router from options may choose by a table", "[token_choice_options]
   for (int h = 0; h < 3; ++h) {
     for (int v = 0; v < 50; ++v) ids.push_back((v + 2 * h) % 8);
   }
-  auto router = moe::token_choice_router<double>(
-      {.width = 5, .outputs = 8, .k = 3, .score = Score::sqrt_softplus}, moe::HashTable::own(ids, 50, 8, 3));
+  auto router =
+      moe::token_choice_router<double>({.width = 5, .outputs = 8, .k = 3, .score = moe::SqrtSoftplusScore{}},
+                                       moe::HashTable::own(ids, 50, 8, 3));
   test::randomise(router, 4);
   const auto call = test::random_call<double>(20, 5, 1);
   const auto routed = test::route(router, call);
@@ -112,8 +112,9 @@ TEST_CASE("a router from options may choose by a table", "[token_choice_options]
   CHECK_THROWS_AS(moe::token_choice_router<double>({.width = 5, .outputs = 8, .k = 2},
                                                    moe::HashTable::own(ids, 50, 8, 3)),
                   moe::config_error);
-  CHECK_THROWS_AS(moe::token_choice_router<double>({.width = 5, .outputs = 8, .k = 3, .selection_bias = true},
-                                                   moe::HashTable::own(ids, 50, 8, 3)),
+  TokenChoiceOptions biased{.width = 5, .outputs = 8, .k = 3};
+  biased.balance.set(moe::SelectionBias({.outputs = 8}));
+  CHECK_THROWS_AS(moe::token_choice_router<double>(biased, moe::HashTable::own(ids, 50, 8, 3)),
                   moe::config_error);
 }
 
@@ -123,14 +124,13 @@ TEST_CASE("options that do not fit together are refused", "[token_choice_options
   };
   refuse({.width = 5, .outputs = 8, .k = 0});
   refuse({.width = 5, .outputs = 8, .k = 9});
-  refuse({.width = 5, .outputs = 8, .k = 2, .soft_cap = 2, .spread = 2});
-  refuse({.width = 5, .outputs = 8, .k = 2, .weight = Weight::sparse_mixer});
-  refuse({.width = 5, .outputs = 8, .k = 2, .groups = 3, .kept_groups = 2});
+  refuse({.width = 5, .outputs = 8, .k = 2, .weighting = moe::SparseMixerWeighting({})});
+  refuse(
+      {.width = 5, .outputs = 8, .k = 2, .selection = moe::GroupLimitedSelection({.groups = 3, .kept = 2})});
   // The two best of a group of one: undefined.
   refuse({.width = 5,
           .outputs = 8,
           .k = 2,
-          .groups = 8,
-          .kept_groups = 4,
-          .group_score = moe::GroupScore::top_two_sum});
+          .selection =
+              moe::GroupLimitedSelection({.groups = 8, .kept = 4, .score = moe::GroupScore::top_two_sum})});
 }

@@ -5,6 +5,7 @@
 
 #include "moe/router/weighting/concept.hpp"
 #include "support/catch.hpp"
+#include "support/one_row.hpp"
 
 using moe::ExpertId;
 using moe::Index;
@@ -17,10 +18,14 @@ struct Weights {
   std::vector<bool> keep;
 };
 
+moe::RowContext<double> row_of(const std::vector<double>& score) {
+  return test::one_row<double>(nullptr, score.data(), static_cast<Index>(score.size()));
+}
+
 Weights weigh(const LeadingWeighting& w, const std::vector<ExpertId>& ids, const std::vector<double>& score) {
   std::vector<double> weight(ids.size(), 99);
   bool keep[8] = {};
-  w.forward(moe::Chosen{ids.data(), static_cast<Index>(ids.size())}, score.data(), weight.data(), keep);
+  w.forward(row_of(score), moe::Chosen{ids.data(), static_cast<Index>(ids.size())}, weight.data(), keep);
   return {weight, std::vector<bool>(keep, keep + ids.size())};
 }
 
@@ -29,7 +34,8 @@ Weights weigh(const LeadingWeighting& w, const std::vector<ExpertId>& ids, const
 TEST_CASE("the leading outputs share the weight", "[router]") {
   STATIC_REQUIRE(moe::Weighting<LeadingWeighting>);
   const std::vector<double> score{0.25, 0.125, 0.375, 0.25};
-  const LeadingWeighting elided(2, true), kept(2, false);
+  const LeadingWeighting elided({.leading = 2, .elide_rest = true}),
+      kept({.leading = 2, .elide_rest = false});
   CHECK(elided.experts(4) == 2);
   CHECK(kept.experts(4) == 4);
   for (const LeadingWeighting& w : {elided, kept}) {
@@ -41,15 +47,15 @@ TEST_CASE("the leading outputs share the weight", "[router]") {
     CHECK(weigh(w, {2, 1}, {0, 0, 1}).weight == std::vector<double>{0, 0});  // an underflowed probability
   }
   CHECK(weigh(elided, {2, 3}, score).keep == std::vector<bool>{false, false});
-  CHECK_THROWS_AS(LeadingWeighting(0, true), moe::config_error);
+  CHECK_THROWS_AS(LeadingWeighting({.leading = 0}), moe::config_error);
 }
 
 TEST_CASE("the leading outputs share the gradient", "[router]") {
   const std::vector<double> score{0.2, 0.3, 0.1, 0.4}, c{5, 0.7, -1.1};
   const std::vector<ExpertId> ids{3, 1, 0};
-  const LeadingWeighting w(3, true);
+  const LeadingWeighting w({.leading = 3, .elide_rest = true});
   std::vector<double> dscore(4, 1);  // added to what is there
-  w.backward(moe::Chosen{ids.data(), 3}, score.data(), c.data(), dscore.data());
+  w.backward(row_of(score), moe::Chosen{ids.data(), 3}, c.data(), dscore.data());
   for (std::size_t e = 0; e < 4; ++e) {
     const auto at = [&](double shift) {
       std::vector<double> moved = score;
@@ -64,6 +70,6 @@ TEST_CASE("the leading outputs share the gradient", "[router]") {
   }
   std::vector<double> untouched(4, 1);
   const std::vector<ExpertId> rest{3};
-  w.backward(moe::Chosen{rest.data(), 1}, score.data(), c.data(), untouched.data());
+  w.backward(row_of(score), moe::Chosen{rest.data(), 1}, c.data(), untouched.data());
   CHECK(untouched == std::vector<double>(4, 1));
 }

@@ -9,6 +9,7 @@
 #include "moe/router/scorer/linear.hpp"
 #include "moe/router/selection/top_k.hpp"
 #include "moe/router/weighting/concept.hpp"
+#include "support/one_row.hpp"
 #include "support/router_laws.hpp"
 
 namespace {
@@ -44,7 +45,8 @@ Row weights(const SparseMixerWeighting& w, const std::vector<ExpertId>& ids, con
   chosen.count = static_cast<Index>(ids.size());
   Row weight(ids.size(), 77);
   bool keep[8] = {};
-  w.forward(chosen, score.data(), weight.data(), keep);
+  w.forward(test::one_row<double>(nullptr, score.data(), static_cast<Index>(score.size())), chosen,
+            weight.data(), keep);
   for (std::size_t i = 0; i < ids.size(); ++i) CHECK(keep[i]);
   return weight;
 }
@@ -54,7 +56,7 @@ using Mixer =
 
 Mixer mixer(Index width, Index experts, double eps) {
   return {moe::LinearScorer<double>({.width = width, .outputs = experts}), moe::IdentityScore{},
-          moe::TopKSelection(2), SparseMixerWeighting(experts, eps)};
+          moe::TopKSelection(2), SparseMixerWeighting({.eps = eps})};
 }
 
 }  // namespace
@@ -62,7 +64,7 @@ Mixer mixer(Index width, Index experts, double eps) {
 TEST_CASE("sparse mixer weights by hand", "[sparse_mixer]") {
   STATIC_REQUIRE(moe::Weighting<SparseMixerWeighting>);
   // 2 eps = 0.1: within 10 % of the larger magnitude counts.
-  const SparseMixerWeighting w(5, 0.05);
+  const SparseMixerWeighting w({.eps = 0.05});
   const Row h{1.0, 0.95, 0.91, 0.8, -3.0};
   const Row got = weights(w, {0, 1}, h);
   const double first = 1 / (1 + std::exp(-0.05) + std::exp(-0.09));  // 0.8 is 20 % off
@@ -75,7 +77,7 @@ TEST_CASE("sparse mixer weights by hand", "[sparse_mixer]") {
 }
 
 TEST_CASE("sparse mixer with negative and zero logits", "[sparse_mixer]") {
-  const SparseMixerWeighting w(4, 0.05);
+  const SparseMixerWeighting w({.eps = 0.05});
   // A negative maximum: the factor is |h_e|, never the maximum itself.
   const Row h{-1.0, -1.05, -1.5, -9};
   CHECK(std::abs(weights(w, {0, 1}, h)[0] - 1 / (1 + std::exp(-0.05))) <= 1e-15);
@@ -96,9 +98,10 @@ TEST_CASE("sparse mixer weights are those of the released code", "[sparse_mixer]
     }
     Row choice = h;
     ExpertId ids[2];
-    moe::TopKSelection(2).select(choice.data(), n, 0, ids);
+    moe::TopKSelection(2).select(test::one_row<double>(h.data(), h.data(), n), choice.data(), ids);
     const double eps = i % 2 == 0 ? 0.01 : 0.2;
-    const Row expected = released(h, {ids[0], ids[1]}, eps), got = weights({n, eps}, {ids[0], ids[1]}, h);
+    const Row expected = released(h, {ids[0], ids[1]}, eps),
+              got = weights(SparseMixerWeighting({.eps = eps}), {ids[0], ids[1]}, h);
     for (std::size_t k = 0; k < 2; ++k) CHECK(std::abs(got[k] - expected[k]) <= 1e-14);
   }
 }
@@ -112,12 +115,8 @@ TEST_CASE("sparse mixer obeys the laws of routers and matches central difference
   }
 }
 
-TEST_CASE("sparse mixer refuses an eps or a number of outputs that does not fit", "[sparse_mixer]") {
-  CHECK_THROWS_AS(SparseMixerWeighting(0, 0.1), moe::config_error);
+TEST_CASE("sparse mixer refuses an eps that does not fit", "[sparse_mixer]") {
   for (const double bad : {-0.1, std::nan(""), kInfinity}) {
-    CHECK_THROWS_AS(SparseMixerWeighting(4, bad), moe::config_error);
+    CHECK_THROWS_AS(SparseMixerWeighting({.eps = bad}), moe::config_error);
   }
-  CHECK_THROWS_AS(Mixer(moe::LinearScorer<double>({.width = 3, .outputs = 6}), moe::IdentityScore{},
-                        moe::TopKSelection(2), SparseMixerWeighting(5, 0.1)),
-                  moe::config_error);
 }

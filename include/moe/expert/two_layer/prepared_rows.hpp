@@ -5,7 +5,6 @@
 #include "moe/core/executor.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/expert/concept.hpp"
-#include "moe/product/tile_kernel.hpp"
 
 MOE_NAMESPACE_BEGIN
 

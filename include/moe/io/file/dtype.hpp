@@ -8,7 +8,7 @@
 #include <iterator>
 #include <string_view>
 
-#include "moe/archive/format.hpp"
+#include "moe/core/bytes.hpp"
 #include "moe/core/types.hpp"
 #include "moe/kernel/number_format.hpp"
 
@@ -132,8 +132,8 @@ constexpr ByteTable byte_table(DType type) noexcept {
   return t;
 }
 
-template <DType type>
-inline constexpr ByteTable kByteTable = byte_table(type);
+template <DType kType>
+inline constexpr ByteTable kByteTable = byte_table(kType);
 
 /// e2m1: bit 3 is the sign.
 inline constexpr float kFloat4[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,

@@ -11,7 +11,6 @@
 #include <system_error>
 #include <utility>
 
-#include "moe/archive/format.hpp"
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/io/file/text.hpp"
@@ -98,7 +97,9 @@ class MappedFile {
     const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
     const auto first = reinterpret_cast<std::uintptr_t>(data) / page * page;
     const auto last = reinterpret_cast<std::uintptr_t>(data + bytes);
-    static_cast<void>(::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED));
+    auto* const from =
+        reinterpret_cast<void*>(first);  // NOLINT(performance-no-int-to-ptr): the page's address
+    static_cast<void>(::madvise(from, last - first, MADV_DONTNEED));
 #else
     static_cast<void>(data);
     static_cast<void>(bytes);

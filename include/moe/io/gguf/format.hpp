@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "moe/archive/format.hpp"
+#include "moe/core/bytes.hpp"
 #include "moe/core/check.hpp"
 #include "moe/io/file/tensor.hpp"
 #include "moe/io/file/text.hpp"

@@ -6,7 +6,6 @@
 
 #include "moe/core/types.hpp"
 #include "moe/io/file/dtype.hpp"
-#include "moe/kernel/number_format.hpp"
 
 MOE_NAMESPACE_BEGIN
 namespace io {

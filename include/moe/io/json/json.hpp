@@ -187,6 +187,7 @@ class JsonBuilder {
   }
   void require_different(const std::vector<std::string>& names) const {
     std::vector<const std::string*> sorted;
+    sorted.reserve(names.size());
     for (const std::string& name : names) sorted.push_back(&name);
     std::sort(sorted.begin(), sorted.end(),
               [](const std::string* a, const std::string* b) noexcept { return *a < *b; });

@@ -6,7 +6,7 @@
 
 #include <concepts>
 
-#include "moe/kernel/arch.hpp"
+#include "moe/config.hpp"
 
 MOE_NAMESPACE_BEGIN
 namespace math {

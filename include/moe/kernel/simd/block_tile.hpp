@@ -129,7 +129,7 @@ MOE_ALWAYS_INLINE auto widen_codes(const StorageBlock<Int4Groups<Scale>>& block,
                                    Index column) noexcept {
   using L = Lanes<kLanes>;
   const auto four = load_vector<typename L::Words>(&block.quads[quad / 2][column]);
-  const typename L::Words code = (four >> (8 * kByte + 4 * (quad % 2))) & 0xF;
+  const typename L::Words code = (four >> (Index{8} * kByte + 4 * (quad % 2))) & 0xF;
   return __builtin_convertvector(std::bit_cast<typename L::Ints>(code), typename L::Floats);
 }
 

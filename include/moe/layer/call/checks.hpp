@@ -1,16 +1,34 @@
 // What a call's arguments must satisfy, checked before anything runs.
 #pragma once
 
+#include <span>
+
 #include "moe/core/check.hpp"
 #include "moe/core/input.hpp"
 #include "moe/core/view.hpp"
+#include "moe/kernel/finite.hpp"
 
 MOE_NAMESPACE_BEGIN
 
 namespace impl {
 
-inline void require_span(const char* argument, std::size_t size, Index tokens) {
-  if (size != 0) require_extent(argument, "entries", tokens, static_cast<Index>(size));
+template <class T>
+void require_column(const char* name, const std::span<const T>& column, ColumnSize size, Index tokens,
+                    Index experts) {
+  const Index expected = size == ColumnSize::experts ? experts : tokens;
+  if (!column.empty()) require_extent(name, "entries", expected, static_cast<Index>(column.size()));
+}
+template <class T>
+void require_column(const char* name, const ConstMatrixView<T>& column, ColumnSize size, Index tokens,
+                    Index) {
+  if (column.data == nullptr || (size == ColumnSize::one_or_tokens && column.rows == 1)) return;
+  require_extent(name, size == ColumnSize::one_or_tokens ? "rows (or 1)" : "rows", tokens, column.rows);
+}
+
+inline void require_option(const char* name, double value) {
+  if (!(value >= 0 && is_finite(value))) {
+    fail<config_error>(name, ": expected a finite value > 0 (or 0 for the router's own), got ", value);
+  }
 }
 
 /// Checks `in` against the layer's widths and resolves defaults. `width` D, `router_width` Dr (0: reads no
@@ -27,32 +45,26 @@ RouterInput<Real> resolve_input(const LayerInput<Real>& in, Index width, Index r
   if (router_width != 0)
     require_extent(separate ? "router_x" : "x (read by the router)", "columns", router_width, rows.cols);
   in.segments.check(tokens);
-  require_span("valid", in.valid.size(), tokens);
-  require_span("row_key", in.row_key.size(), tokens);
-  require_span("token_id", in.token_id.size(), tokens);
-  require_span("outside_counts", in.outside_counts.size(), experts);
-  if (!in.logit_mask.empty() && in.logit_mask.rows != 1) {
-    require_extent("logit_mask", "rows (or 1)", tokens, in.logit_mask.rows);
-  }
+  InputColumns<Real>::each([&](const char* name, auto column, ColumnSize size) {
+    require_column(name, in.*column, size, tokens, experts);
+  });
   if (in.options.experts_per_token < 0) {
     fail<config_error>("experts per token: expected K >= 1 (or 0 for the router's own), got ",
                        in.options.experts_per_token);
   }
-  if (!(in.options.capacity_factor >= 0)) {
-    fail<config_error>("capacity factor: expected a value > 0 (or 0 for the router's own), got ",
-                       in.options.capacity_factor);
-  }
-  return {rows,
-          in.segments,
-          in.valid.empty() ? nullptr : in.valid.data(),
-          in.row_key.empty() ? nullptr : in.row_key.data(),
-          in.token_id.empty() ? nullptr : in.token_id.data(),
-          in.logit_mask,
-          in.outside_counts.empty() ? nullptr : in.outside_counts.data(),
-          in.options,
-          training,
-          in.seed,
-          in.step};
+  require_option("capacity factor", in.options.capacity_factor);
+  require_option("temperature", in.options.temperature);
+  require_option("threshold", in.options.threshold);
+  require_option("p", in.options.p);
+  RouterInput<Real> resolved;
+  static_cast<InputColumns<Real>&>(resolved) = in;
+  resolved.x = rows;
+  resolved.segments = in.segments;
+  resolved.options = in.options;
+  resolved.training = training;
+  resolved.seed = in.seed;
+  resolved.step = in.step;
+  return resolved;
 }
 
 /// A coupled layer in inference mode needs to know where one request ends (contract C2).

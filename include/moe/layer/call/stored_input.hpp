@@ -4,10 +4,10 @@
 #include <cstring>
 #include <span>
 
-#include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/input.hpp"
 #include "moe/core/view.hpp"
+#include "moe/core/workspace.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -18,66 +18,58 @@ template <class Real>
 class StoredInput {
  public:
   void store(const RouterInput<Real>& in, const ConstMatrixView<Real>& x) {
-    const Index tokens = x.rows;
-    copy_rows(x, x_);
-    width_ = x.cols;
-    separate_router_ = in.x.data != x.data;
-    if (separate_router_) copy_rows(in.x, router_x_);
-    router_width_ = in.x.cols;
-    in_ = in;
-    store_span(in.valid, tokens, valid_, in_.valid);
-    store_span(in.row_key, tokens, row_key_, in_.row_key);
-    store_span(in.token_id, tokens, token_id_, in_.token_id);
-    if (!in.logit_mask.empty()) {
-      copy_rows(in.logit_mask, mask_);
-      in_.logit_mask = ConstMatrixView<Real>(mask_.data(), in.logit_mask.rows, in.logit_mask.cols);
-    }
-    const Index segments = in.segments.count(tokens);
-    if (in.segments.given()) {
-      offsets_.resize(segments + 1);
-      for (Index s = 0; s < segments; ++s) offsets_[s] = in.segments.begin(s);
-      offsets_[segments] = tokens;
-      in_.segments =
-          Segments(std::span<const Index>(offsets_.data(), static_cast<std::size_t>(segments + 1)));
-    }
-    in_.x =
-        separate_router_ ? ConstMatrixView<Real>(router_x_.data(), tokens, router_width_) : this->x(tokens);
+    const bool separate = in.x.data != x.data;
+    Arena measuring;
+    carve(measuring, in, x, separate);
+    Arena kept = memory_.arena(measuring.bytes());
+    carve(kept, in, x, separate);
+    separate_router_ = separate;
   }
 
-  /// `outside_counts` has E entries, which only the router knows.
-  void store_outside_counts(Index experts) {
-    if (in_.outside_counts == nullptr) return;
-    outside_counts_.copy_from(in_.outside_counts, experts);
-    in_.outside_counts = outside_counts_.data();
-  }
-
-  ConstMatrixView<Real> x(Index tokens) const { return {x_.data(), tokens, width_}; }
+  ConstMatrixView<Real> x(Index) const { return x_; }
   const RouterInput<Real>& router_input() const noexcept { return in_; }
   bool separate_router() const noexcept { return separate_router_; }
 
  private:
-  static void copy_rows(const ConstMatrixView<Real>& from, Buffer<Real>& to) {
-    to.resize(checked_product("tape", from.rows, from.cols));
-    for (Index i = 0; i < from.rows && from.cols > 0; ++i) {
-      std::memcpy(to.data() + i * from.cols, from.row(i), static_cast<std::size_t>(from.cols) * sizeof(Real));
+  /// Copies everything into `arena`; a measuring one only counts.
+  void carve(Arena& arena, const RouterInput<Real>& in, const ConstMatrixView<Real>& x, bool separate) {
+    in_ = in;
+    x_ = copy(arena, x);
+    in_.x = separate ? copy(arena, in.x) : x_;
+    InputColumns<Real>::each(
+        [&](const char*, auto column, ColumnSize) { in_.*column = copy(arena, in.*column); });
+    if (!in.segments.given()) return;
+    const Index segments = in.segments.count(in.tokens());
+    Index* const offsets = arena.take<Index>(segments + 1);
+    if (arena.measuring()) return;
+    for (Index s = 0; s < segments; ++s) offsets[s] = in.segments.begin(s);
+    offsets[segments] = in.tokens();
+    in_.segments = Segments(std::span<const Index>(offsets, static_cast<std::size_t>(segments + 1)));
+  }
+
+  template <class T>
+  static ConstMatrixView<T> copy(Arena& arena, const ConstMatrixView<T>& from) {
+    if (from.data == nullptr) return from;
+    T* const to = arena.take<T>(checked_product("tape", from.rows, from.cols));
+    for (Index i = 0; !arena.measuring() && i < from.rows && from.cols > 0; ++i) {
+      std::memcpy(to + i * from.cols, from.row(i), static_cast<std::size_t>(from.cols) * sizeof(T));
     }
+    ConstMatrixView<T> view = from;
+    view.data = to;
+    view.stride = from.cols;
+    return view;
   }
   template <class T>
-  static void store_span(const T* values, Index n, Buffer<T>& to, const T*& stored) {
-    if (values == nullptr) return;
-    to.copy_from(values, n);
-    stored = to.data();
+  static std::span<const T> copy(Arena& arena, const std::span<const T>& from) {
+    if (from.empty()) return from;
+    T* const to = arena.take<T>(static_cast<Index>(from.size()));
+    if (!arena.measuring()) std::memcpy(to, from.data(), from.size() * sizeof(T));
+    return {to, from.size()};
   }
 
   RouterInput<Real> in_{};
-  Buffer<Real> x_, router_x_, mask_;
-  Buffer<bool> valid_;
-  Buffer<std::uint64_t> row_key_;
-  Buffer<TokenId> token_id_;
-  Buffer<Index> offsets_;
-  Buffer<double> outside_counts_;
-  Index width_ = 0;
-  Index router_width_ = 0;
+  ConstMatrixView<Real> x_{};
+  Workspace memory_;
   bool separate_router_ = false;
 };
 

@@ -4,12 +4,10 @@
 #pragma once
 
 #include <optional>
-#include <tuple>
-#include <type_traits>
 #include <utility>
-#include <variant>
 
 #include "moe/core/executor.hpp"
+#include "moe/core/one_of.hpp"
 #include "moe/expert/bank/composite.hpp"
 #include "moe/expert/bank/glu.hpp"
 #include "moe/expert/bank/mlp.hpp"
@@ -22,89 +20,6 @@
 
 MOE_NAMESPACE_BEGIN
 namespace models {
-
-/// Parts with Tape, Gradients, make_gradients, visit_parameters and visit_storage. Tapes and gradients hold
-/// one of each kind, of which one is in use.
-template <class... Parts>
-class OneOf {
- public:
-  struct Tape {
-    std::tuple<typename Parts::Tape...> part;
-  };
-  struct Gradients {
-    std::tuple<std::optional<typename Parts::Gradients>...> part;
-  };
-
-  template <class Part>
-  requires(std::is_same_v<Part, Parts> || ...) OneOf(Part part)
-      : part_(std::move(part)) {}  // NOLINT(google-explicit-constructor)
-
-  /// f(the part).
-  template <class F>
-  decltype(auto) visit(F&& f) const {
-    return std::visit(std::forward<F>(f), part_);
-  }
-  template <class F>
-  decltype(auto) visit(F&& f) {
-    return std::visit(std::forward<F>(f), part_);
-  }
-  /// The part if it is of that type, else null.
-  template <class Part>
-  Part* get_if() noexcept {
-    return std::get_if<Part>(&part_);
-  }
-
-  Gradients make_gradients() const {
-    Gradients all;
-    visit(
-        [&](const auto& part) { std::get<kIndex<decltype(part)>>(all.part).emplace(part.make_gradients()); });
-    return all;
-  }
-  template <class Visitor, class... More>
-  void visit_parameters(Gradients* gradients, Visitor& f, More... more) {
-    visit([&](auto& part) { part.visit_parameters(own(part, gradients), f, more...); });
-  }
-  template <class Visitor>
-  void visit_storage(Gradients* gradients, Visitor& f) {
-    visit([&](auto& part) { part.visit_storage(own(part, gradients), f); });
-  }
-  template <class Visitor>
-  void visit_packed(Visitor&& f) {
-    visit([&](auto& part) {
-      if constexpr (requires { part.visit_packed(f); }) part.visit_packed(f);
-    });
-  }
-
- protected:
-  template <class Part>
-  static constexpr std::size_t index_of() {
-    std::size_t i = 0, found = 0;
-    ((std::is_same_v<Part, Parts> ? found = i++ : i++), ...);
-    return found;
-  }
-  template <class Part>
-  static constexpr std::size_t kIndex = index_of<std::remove_cvref_t<Part>>();
-
-  template <class Part>
-  static auto& tape_of(const Part&, Tape& all) noexcept {
-    return std::get<kIndex<Part>>(all.part);
-  }
-  template <class Part>
-  static const auto& tape_of(const Part&, const Tape& all) noexcept {
-    return std::get<kIndex<Part>>(all.part);
-  }
-  template <class Part>
-  static auto* tape_of(const Part& part, Tape* all) noexcept {
-    return all == nullptr ? nullptr : &tape_of(part, *all);
-  }
-  template <class Part>
-  static auto* own(const Part&, Gradients* all) noexcept {
-    return all == nullptr ? nullptr : &*std::get<kIndex<Part>>(all->part);
-  }
-
- private:
-  std::variant<Parts...> part_;
-};
 
 /// One of several banks, as a bank.
 template <class First, class... Rest>

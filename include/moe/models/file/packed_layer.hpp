@@ -150,7 +150,7 @@ class PackedLayer {
     const auto real = [](Index n) { return static_cast<double>(n); };
     const double weights = matrices * (real(spec_.experts) * real(spec_.hidden) * real(spec_.expert_width()) +
                                        real(spec_.shared_hidden) * real(spec_.width));
-    const bool linear = spec_.router.scorer == TokenChoiceOptions::Scorer::linear;
+    const bool linear = std::holds_alternative<LinearScorerOptions>(spec_.router.scorer);
     const double floats =
         real(spec_.outputs()) * real(linear ? spec_.width : 1) + 2 * real(spec_.latent) * real(spec_.width);
     const double least = weights * kBits[static_cast<int>(storage_)] / 8 + 4 * floats;

@@ -10,26 +10,20 @@
 #include <type_traits>
 #include <utility>
 
+#include "moe/core/type_list.hpp"
 #include "moe/layer/moe_layer.hpp"
 #include "moe/layer/shared/none.hpp"
 #include "moe/layer/shared/shared_experts.hpp"
 #include "moe/models/file/load_layer.hpp"
 #include "moe/plan/capacity/dropless.hpp"
 #include "moe/plan/capacity/fixed.hpp"
-#include "moe/router/balance/communication_balance.hpp"
-#include "moe/router/balance/device_balance.hpp"
-#include "moe/router/balance/sequence_balance.hpp"
+#include "moe/router/balance/list.hpp"
 #include "moe/router/kind/token_choice.hpp"
-#include "moe/router/score/identity.hpp"
-#include "moe/router/score/sigmoid.hpp"
-#include "moe/router/score/softmax.hpp"
-#include "moe/router/score/sqrt_softplus.hpp"
-#include "moe/router/selection/group_limited.hpp"
-#include "moe/router/selection/top_k.hpp"
-#include "moe/router/weighting/gather.hpp"
-#include "moe/router/weighting/sigmoid.hpp"
-#include "moe/router/weighting/softmax.hpp"
-#include "moe/router/weighting/sparse_mixer.hpp"
+#include "moe/router/runtime/token_choice_options.hpp"
+#include "moe/router/score/list.hpp"
+#include "moe/router/scorer/list.hpp"
+#include "moe/router/selection/list.hpp"
+#include "moe/router/weighting/list.hpp"
 
 MOE_NAMESPACE_BEGIN
 namespace models {
@@ -42,144 +36,114 @@ inline void require_fit(const LayerSpec& spec, bool fits, const char* part, cons
                      ": ", what_it_computes);
 }
 
-/// PartOf<P>::make(spec): the part of a router or a layer, without weights. Specialised for every part.
-template <class P>
-struct PartOf {
-  static_assert(sizeof(P) == 0, "moe: load_layer<Layer>() does not know a part of this layer's type");
-};
-
-template <>
-struct PartOf<LinearScorer<float>> {
-  static LinearScorer<float> make(const LayerSpec& s) {
-    const TokenChoiceOptions& o = s.router;
-    require_fit(
-        s,
-        o.scorer == TokenChoiceOptions::Scorer::linear && !o.norm.enabled && o.soft_cap == 0 && o.spread == 0,
-        "LinearScorer", "the model's router is not x W^T alone");
-    return LinearScorer<float>({.width = o.width, .outputs = o.outputs, .bias = o.bias});
-  }
-};
-
 template <class P>
 P stateless(const LayerSpec& s, bool fits, const char* part, const char* what) {
   require_fit(s, fits, part, what);
   return P{};
 }
-template <>
-struct PartOf<Softmax> {
-  static Softmax make(const LayerSpec& s) {
-    return stateless<Softmax>(s, s.router.score == Score::softmax, "Softmax",
-                              "its scores are not a softmax of all");
+
+/// PartOf<P>::make(spec): the part of a router or a layer, without weights. Parts of the lists need nothing
+/// here.
+template <class P>
+struct PartOf {
+  static_assert(sizeof(P) == 0, "moe: load_layer<Layer>() does not know a part of this layer's type");
+};
+
+/// The spec's part of a family if it is a P. Throws config_error that names both.
+template <class P, class Any>
+P part_as(const LayerSpec& s, const Any& any, const char* family) {
+  const P* const part = any.template get_if<P>();
+  if (part == nullptr) {
+    fail<config_error>("layer type: the ", family, " ", P::kName, " does not fit layer ", s.layer, " of ",
+                       s.model.c_str(), ", whose ", family, " is ", any.name());
+  }
+  return *part;
+}
+
+template <ListedIn<Scorers<float>> P>
+struct PartOf<P> {
+  static P make(const LayerSpec& s) {
+    require_fit(s, !s.router.norm.enabled && s.router.map.is_identity(), P::kName,
+                "the model norms its router's rows or maps its logits: a NormedScorer or a MappedScorer");
+    const OneScorer<float> scorer = moe::impl::make_scorer<float>(s.router).inner().inner();
+    return part_as<P>(s, scorer, "scorer");
   }
 };
-template <>
-struct PartOf<SigmoidScore> {
-  static SigmoidScore make(const LayerSpec& s) {
-    return stateless<SigmoidScore>(s, s.router.score == Score::sigmoid, "SigmoidScore",
-                                   "its scores are not sigmoids");
+template <class Inner>
+struct PartOf<NormedScorer<Inner>> {
+  static NormedScorer<Inner> make(const LayerSpec& s) {
+    LayerSpec bare = s;
+    bare.router.norm.enabled = false;
+    return NormedScorer<Inner>(PartOf<Inner>::make(bare), s.router.norm);
   }
 };
-template <>
-struct PartOf<SqrtSoftplusScore> {
-  static SqrtSoftplusScore make(const LayerSpec& s) {
-    return stateless<SqrtSoftplusScore>(s, s.router.score == Score::sqrt_softplus, "SqrtSoftplusScore",
-                                        "its scores are not square roots of softplus");
-  }
-};
-template <>
-struct PartOf<IdentityScore> {
-  static IdentityScore make(const LayerSpec& s) {
-    return stateless<IdentityScore>(s, s.router.score == Score::logit, "IdentityScore",
-                                    "it does not choose by logits");
+template <class Inner, class Map>
+struct PartOf<MappedScorer<Inner, Map>> {
+  static MappedScorer<Inner, Map> make(const LayerSpec& s) {
+    LayerSpec bare = s;
+    bare.router.map = AnyLogitMap();
+    return MappedScorer<Inner, Map>(PartOf<Inner>::make(bare),
+                                    part_as<Map>(s, s.router.map, "map of the logits"));
   }
 };
 
-template <>
-struct PartOf<TopKSelection> {
-  static TopKSelection make(const LayerSpec& s) {
-    require_fit(s, !s.hash_table && s.router.groups == s.router.kept_groups, "TopKSelection",
-                "it chooses within groups, or by token id");
-    return TopKSelection(s.router.k);
-  }
+template <ListedIn<Scores> P>
+struct PartOf<P> {
+  static P make(const LayerSpec& s) { return part_as<P>(s, s.router.score, "score"); }
 };
-template <>
-struct PartOf<GroupLimitedSelection> {
-  static GroupLimitedSelection make(const LayerSpec& s) {
-    require_fit(s, !s.hash_table, "GroupLimitedSelection", "it chooses by token id");
-    return GroupLimitedSelection({.k = s.router.k,
-                                  .groups = s.router.groups,
-                                  .kept = s.router.kept_groups,
-                                  .score = s.router.group_score});
+
+template <ListedIn<Selections> P>
+struct PartOf<P> {
+  static P make(const LayerSpec& s) {
+    require_fit(s, !s.hash_table, P::kName, "it chooses by token id");
+    AnySelection selection = moe::impl::make_selection(s.router);
+    if constexpr (std::is_same_v<P, GroupLimitedSelection>) {  // all experts are one group
+      if (selection.holds<TopKSelection>()) {
+        selection = GroupLimitedSelection({.k = s.router.k, .groups = 1, .kept = 1});
+      }
+    }
+    return part_as<P>(s, selection, "selection");
   }
 };
 
-template <>
-struct PartOf<GatherWeighting> {
-  static GatherWeighting make(const LayerSpec& s) {
-    require_fit(s, s.router.weight == Weight::score && !s.router.per_expert_scale, "GatherWeighting",
-                "its weights are not the scores of the chosen");
-    return GatherWeighting(s.router.weights);
+template <ListedIn<Weightings> P>
+struct PartOf<P> {
+  static P make(const LayerSpec& s) {
+    require_fit(s, !s.router.per_expert_scale, P::kName, "the model scales every expert: an ExpertScale");
+    return part_as<P>(s, s.router.weighting, "weighting");
   }
 };
-template <>
-struct PartOf<SoftmaxWeighting> {
-  static SoftmaxWeighting make(const LayerSpec& s) {
-    return stateless<SoftmaxWeighting>(s, s.router.weight == Weight::softmax_of_chosen, "SoftmaxWeighting",
-                                       "its weights are not a softmax of the chosen");
-  }
-};
-template <>
-struct PartOf<SigmoidWeighting> {
-  static SigmoidWeighting make(const LayerSpec& s) {
-    return stateless<SigmoidWeighting>(s, s.router.weight == Weight::sigmoid_of_chosen, "SigmoidWeighting",
-                                       "its weights are not sigmoids of the chosen");
-  }
-};
-template <>
-struct PartOf<SparseMixerWeighting> {
-  static SparseMixerWeighting make(const LayerSpec& s) {
-    require_fit(s, s.router.weight == Weight::sparse_mixer, "SparseMixerWeighting",
-                "its weights are not those of SparseMixer");
-    return {s.router.outputs, s.router.sparse_mixer_eps};
+template <class Inner>
+struct PartOf<ExpertScale<float, Inner>> {
+  static ExpertScale<float, Inner> make(const LayerSpec& s) {
+    LayerSpec bare = s;
+    bare.router.per_expert_scale = false;
+    return ExpertScale<float, Inner>(PartOf<Inner>::make(bare),
+                                     s.router.per_expert_scale ? s.router.outputs : 0);
   }
 };
 
-// Losses are off: a checkpoint does not say their coefficients.
-template <>
-struct PartOf<SelectionBias> {
-  static SelectionBias make(const LayerSpec& s) {
-    return SelectionBias({.outputs = s.router.outputs, .speed = 0, .enabled = s.router.selection_bias});
-  }
-};
-template <>
-struct PartOf<LoadBalance> {
-  static LoadBalance make(const LayerSpec&) { return LoadBalance({.coefficient = 0}); }
-};
-template <>
-struct PartOf<ZLoss> {
-  static ZLoss make(const LayerSpec&) { return ZLoss(0); }
-};
-template <>
-struct PartOf<SequenceBalance> {
-  static SequenceBalance make(const LayerSpec&) { return SequenceBalance(0); }
-};
-template <>
-struct PartOf<DeviceBalance> {
-  static DeviceBalance make(const LayerSpec& s) {
-    return DeviceBalance({.coefficient = 0, .groups = s.router.groups});
-  }
-};
-template <>
-struct PartOf<CommunicationBalance> {
-  static CommunicationBalance make(const LayerSpec& s) {
-    return CommunicationBalance(
-        {.coefficient = 0, .groups = s.router.groups, .reached = s.router.kept_groups});
+/// As the spec has it; where it has none, switched off: a checkpoint does not say the coefficients of losses.
+template <ListedIn<BalanceParts> P>
+struct PartOf<P> {
+  static P make(const LayerSpec& s) {
+    if (const P* const part = s.router.balance.get_if<P>()) return *part;
+    typename P::Options off;
+    if constexpr (requires { off.coefficient; }) off.coefficient = 0;
+    if constexpr (requires { off.enabled; }) off.enabled = false;
+    if constexpr (requires { off.outputs; }) off.outputs = s.router.outputs;
+    if constexpr (requires { off.groups; }) {
+      const auto* const limited = s.router.selection.get_if<GroupLimitedSelection>();
+      off.groups = limited == nullptr ? 1 : limited->options().groups;
+      if constexpr (requires { off.reached; }) off.reached = limited == nullptr ? 1 : limited->options().kept;
+    }
+    return P(off);
   }
 };
 template <class... Parts>
 struct PartOf<Balancing<Parts...>> {
   static Balancing<Parts...> make(const LayerSpec& s) {
-    require_fit(s, !s.router.selection_bias || (std::is_same_v<Parts, SelectionBias> || ...), "Balancing",
+    require_fit(s, !selects_with_bias(s) || (std::is_same_v<Parts, SelectionBias> || ...), "Balancing",
                 "the model has a selection bias, the type has no SelectionBias");
     if constexpr (sizeof...(Parts) == 0) {
       return {};
@@ -314,6 +278,13 @@ struct Loaded<OutputBias<float>> {
   }
 };
 template <>
+struct Loaded<ScaledFrame<float>> {
+  static ScaledFrame<float> from(const LayerTensors&, const LayerSpec& s, const LoadProgress&) {
+    require_fit(s, s.input_scale != 1, "ScaledFrame", "its experts read rows as they are");
+    return ScaledFrame<float>(s.width, s.input_scale);
+  }
+};
+template <>
 struct Loaded<LatentFrame<float>> {
   static LatentFrame<float> from(const LayerTensors& t, const LayerSpec& s, const LoadProgress&) {
     require_fit(s, s.latent > 0, "LatentFrame", "the model has no latent space");
@@ -342,7 +313,10 @@ template <class R>
 R load_router_as(const LayerTensors& tensors, const LayerSpec& spec) {
   R router = PartOf<R>::make(spec);
   load_parameters(router, tensors);
-  auto state = [&](const char* name, double* to, Index n) { load_state(tensors, name, to, n); };
+  // State of parts that the model does not have (an adaptive coefficient) stays as built.
+  auto state = [&](const char* name, double* to, Index n) {
+    if (!tensors.name_of(name).empty()) load_state(tensors, name, to, n);
+  };
   router.visit_state(state);
   return router;
 }

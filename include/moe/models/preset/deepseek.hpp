@@ -36,9 +36,9 @@ inline void require_after_dense(const io::Config& config, Index layer, const cha
 
 inline void grouped(LayerSpec& spec, const io::Config& config, const char* groups, const char* kept,
                     GroupScore score) {
-  spec.router.groups = config.required_in(groups, 1, INT32_MAX);
-  spec.router.kept_groups = config.required_in(kept, 1, INT32_MAX);
-  spec.router.group_score = score;
+  const Index all = config.required_in(groups, 1, INT32_MAX), best = config.required_in(kept, 1, INT32_MAX);
+  if (all != best)
+    spec.router.selection = GroupLimitedSelection({.groups = all, .kept = best, .score = score});
 }
 
 /// Sigmoid scores, chosen with a selection bias.
@@ -46,13 +46,16 @@ inline LayerSpec sigmoid_like(const char* model, const io::Config& config, Index
                               const SigmoidKeys& keys) {
   LayerSpec spec = basic_spec(model, config, layer, keys.basic);
   if (keys.dense_layers != nullptr) require_after_dense(config, layer, keys.dense_layers);
-  spec.router.score = Score::sigmoid;
-  spec.router.selection_bias = true;
+  spec.router.score = SigmoidScore{};
+  select_with_bias(spec);
   if (keys.groups != nullptr) grouped(spec, config, keys.groups, keys.kept_groups, GroupScore::top_two_sum);
   if (keys.normalise == nullptr || config.required<bool>(keys.normalise)) {
     shares(spec, keys.eps > 0 ? Normalise::sum_plus_eps : Normalise::sum, keys.eps);
   }
-  if (keys.scale != nullptr) spec.router.weights.scale = config.required<double>(keys.scale);
+  if (keys.scale != nullptr)
+    change_weights(spec, [&](GatherWeighting::Options& weights) {
+      weights.scale = config.required<double>(keys.scale);
+    });
   if (keys.shared != nullptr) {
     spec.shared_hidden = spec.hidden * config.optional<Index>(keys.shared, 0);  // null in some configs: none
     spec.shared_layouts = {projections("shared_experts.")};
@@ -83,8 +86,10 @@ inline LayerSpec describe_deepseek_v2(const io::Config& config, Index layer) {
   if (config.required<std::string>("topk_method") != "greedy") {
     impl::grouped(spec, config, "n_group", "topk_group", GroupScore::highest);
   }
-  spec.router.weights.scale = config.required<double>("routed_scaling_factor");
-  spec.router.weights.scale_normalised = false;
+  change_weights(spec, [&](GatherWeighting::Options& weights) {
+    weights.scale = config.required<double>("routed_scaling_factor");
+  });
+  change_weights(spec, [&](GatherWeighting::Options& weights) { weights.scale_normalised = false; });
   return spec;
 }
 
@@ -163,9 +168,8 @@ inline LayerSpec describe_minimax_m2(const io::Config& config, Index layer) {
                           .shared = nullptr,
                           .eps = 0});
   impl::mixtral_names(spec);
-  spec.router.selection_bias = config.required<bool>("use_routing_bias");
-  if (spec.router.selection_bias)
-    spec.tensors.push_back({"e_score_correction_bias", "e_score_correction_bias"});
+  select_with_bias(spec, config.required<bool>("use_routing_bias"));
+  if (selects_with_bias(spec)) spec.tensors.push_back({"e_score_correction_bias", "e_score_correction_bias"});
   return spec;
 }
 
@@ -174,10 +178,10 @@ inline LayerSpec describe_bailing_v2(const io::Config& config, Index layer) {
   require_text(config, "score_function", {"sigmoid"});
   LayerSpec spec =
       impl::sigmoid_like("bailing_v2", config, layer, {.basic = {}, .shared = "num_shared_experts"});
-  spec.router.weights.only_if_many = true;
-  spec.router.selection_bias = config.required<bool>("moe_router_enable_expert_bias");
+  change_weights(spec, [&](GatherWeighting::Options& weights) { weights.only_if_many = true; });
+  select_with_bias(spec, config.required<bool>("moe_router_enable_expert_bias"));
   spec.tensors = {{"gate.weight", "gate.weight"}};
-  if (spec.router.selection_bias) spec.tensors.push_back({"e_score_correction_bias", "gate.expert_bias"});
+  if (selects_with_bias(spec)) spec.tensors.push_back({"e_score_correction_bias", "gate.expert_bias"});
   if (config.has("moe_shared_expert_intermediate_size")) {
     spec.shared_hidden = config.required<Index>("moe_shared_expert_intermediate_size") *
                          config.required<Index>("num_shared_experts");
@@ -212,13 +216,15 @@ inline LayerSpec describe_lfm2_moe(const io::Config& config, Index layer) {
   spec.router = {.width = spec.width,
                  .outputs = spec.experts,
                  .k = config.required<Index>("num_experts_per_tok"),
-                 .score = impl::Score::sigmoid,
-                 .selection_bias = config.required<bool>("use_expert_bias")};
+                 .score = SigmoidScore{}};
+  select_with_bias(spec, config.required<bool>("use_expert_bias"));
   if (config.required<bool>("norm_topk_prob")) impl::shares(spec, Normalise::sum_plus_eps, 1e-6);
-  spec.router.weights.scale = config.required<double>("routed_scaling_factor");
+  change_weights(spec, [&](GatherWeighting::Options& weights) {
+    weights.scale = config.required<double>("routed_scaling_factor");
+  });
   impl::qwen_names(spec, "feed_forward.");
   spec.expert_layouts = {numbered("experts.{expert}.")};
-  if (spec.router.selection_bias) spec.tensors.push_back({"e_score_correction_bias", "expert_bias"});
+  if (selects_with_bias(spec)) spec.tensors.push_back({"e_score_correction_bias", "expert_bias"});
   return spec;
 }
 
@@ -265,8 +271,10 @@ inline LayerSpec describe_longcat_flash(const io::Config& config, Index layer) {
   require_text(config, "zero_expert_type", {"identity"});
   spec.copy_experts = config.required_in("zero_expert_num", 0, INT32_MAX / 2);
   spec.router.outputs = spec.outputs();
-  spec.router.selection_bias = true;
-  spec.router.weights.scale = config.required<double>("routed_scaling_factor");
+  select_with_bias(spec);
+  change_weights(spec, [&](GatherWeighting::Options& weights) {
+    weights.scale = config.required<double>("routed_scaling_factor");
+  });
   impl::qwen_names(spec);
   spec.tensors = {{"gate.weight", "router.classifier.weight"},
                   {"e_score_correction_bias", "router.e_score_correction_bias"}};
@@ -278,7 +286,7 @@ inline LayerSpec describe_deepseek_v4(const io::Config& config, Index layer) {
   require_text(config, "scoring_func", {"sqrtsoftplus"});
   LayerSpec spec =
       impl::sigmoid_like("deepseek_v4", config, layer, {.dense_layers = nullptr, .groups = nullptr});
-  spec.router.score = impl::Score::sqrt_softplus;
+  spec.router.score = SqrtSoftplusScore{};
   spec.gate = {
       .kind = AnyGate::Kind::clamped, .act = spec.gate.act, .limit = config.required<double>("swiglu_limit")};
   spec.prefixes = {"layers.{layer}.ffn.", "model.layers.{layer}.ffn."};
@@ -286,7 +294,7 @@ inline LayerSpec describe_deepseek_v4(const io::Config& config, Index layer) {
   spec.expert_layouts = {numbered("experts.{expert}.")};
   spec.shared_layouts = {numbered("shared_experts.")};
   spec.hash_table = layer < config.required<Index>("num_hash_layers");
-  spec.router.selection_bias = !spec.hash_table;
+  select_with_bias(spec, !spec.hash_table);
   if (spec.hash_table) {
     spec.hash_tensor = "gate.tid2eid";
   } else {

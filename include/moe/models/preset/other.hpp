@@ -24,8 +24,8 @@ inline LayerSpec describe_llama_4(const io::Config& config, Index layer) {
     sparse = (layer + 1) % text.required_in("interleave_moe_layer_step", 1, INT32_MAX) == 0;
   }
   if (!sparse) fail_dense(text, layer);
-  spec.router.score = impl::Score::logit;
-  spec.router.weight = impl::Weight::sigmoid_of_chosen;
+  spec.router.score = IdentityScore{};
+  spec.router.weighting = SigmoidWeighting{};
   spec.router.place = WeightPlace::input;
   impl::qwen_names(spec, "feed_forward.");
   spec.tensors = {{"gate.weight", "router.weight"}};
@@ -70,12 +70,15 @@ inline LayerSpec describe_switch(const io::Config& config, Index layer) {
   spec.hidden = config.required_in("d_ff", 1, INT32_MAX);
   spec.gated = false;
   spec.activation = activation_named(config, "dense_act_fn");
-  spec.router = {
-      .width = spec.width, .outputs = spec.experts, .k = 1, .bias = config.required<bool>("router_bias")};
+  const bool router_bias = config.required<bool>("router_bias");
+  spec.router = {.width = spec.width,
+                 .outputs = spec.experts,
+                 .k = 1,
+                 .scorer = LinearScorerOptions{.bias = router_bias}};
   spec.tokens_per_expert = config.required_in("expert_capacity", 1, INT32_MAX);
   spec.prefixes = {"encoder.block.{layer}.layer.1.mlp.", "decoder.block.{layer}.layer.2.mlp."};
   spec.tensors = {{"gate.weight", "router.classifier.weight"}};
-  if (spec.router.bias) spec.tensors.push_back({"gate.bias", "router.classifier.bias"});
+  if (router_bias) spec.tensors.push_back({"gate.bias", "router.classifier.bias"});
   spec.expert_layouts = {io::per_expert_mlp("experts.expert_{expert}.", "wi", "wo")};
   return spec;
 }
@@ -102,13 +105,18 @@ inline LayerSpec describe_nllb_moe(const io::Config& config, Index layer) {
   spec.gated = false;
   spec.activation = activation_named(config, "activation_function");
   spec.expert_bias = true;
-  spec.router = {
-      .width = spec.width, .outputs = spec.experts, .k = 2, .bias = config.required<bool>("router_bias")};
+  const bool router_bias = config.required<bool>("router_bias");
+  spec.router = {.width = spec.width,
+                 .outputs = spec.experts,
+                 .k = 2,
+                 .scorer = LinearScorerOptions{.bias = router_bias}};
   impl::shares(spec, Normalise::max_with_eps, impl::kFloatEps);
-  spec.router.weights.scale = 1 - config.required<double>("moe_token_dropout");
+  change_weights(spec, [&](GatherWeighting::Options& weights) {
+    weights.scale = 1 - config.required<double>("moe_token_dropout");
+  });
   spec.prefixes = {"model.encoder.layers.{layer}.ffn.", "model.decoder.layers.{layer}.ffn."};
   spec.tensors = {{"gate.weight", "router.classifier.weight"}};
-  if (spec.router.bias) spec.tensors.push_back({"gate.bias", "router.classifier.bias"});
+  if (router_bias) spec.tensors.push_back({"gate.bias", "router.classifier.bias"});
   io::ExpertLayout layout = io::per_expert_mlp("experts.expert_{expert}.", "fc1", "fc2");
   layout.bias_of(io::ExpertMatrix::fc1).name = "experts.expert_{expert}.fc1.bias";
   layout.bias_of(io::ExpertMatrix::fc2).name = "experts.expert_{expert}.fc2.bias";
@@ -132,12 +140,10 @@ inline LayerSpec describe_swin_moe(const io::Config& config, Index layer) {
   spec.activation = {ActivationKind::gelu_erf};
   spec.expert_bias = true;
   const bool cosine = config.required<bool>("cosine_router");
-  spec.router = {.width = spec.width,
-                 .outputs = spec.experts,
-                 .k = config.required<Index>("top_value"),
-                 .scorer = cosine ? TokenChoiceOptions::Scorer::cosine : TokenChoiceOptions::Scorer::linear,
-                 .bias = cosine,
-                 .hidden = cosine ? config.required<Index>("cosine_router_dim") : 0};
+  spec.router = {.width = spec.width, .outputs = spec.experts, .k = config.required<Index>("top_value")};
+  if (cosine) {
+    spec.router.scorer = CosineScorerOptions{.projected = config.required<Index>("cosine_router_dim")};
+  }
   if (config.required<bool>("normalize_gate"))
     impl::shares(spec, Normalise::max_with_eps, impl::kFloatEps, true);
   spec.capacity_factor = config.required<double>("capacity_factor");
@@ -186,16 +192,14 @@ inline LayerSpec describe_moe_plus_plus(const io::Config& config, Index layer) {
   spec.gate.act = activation_named(config, "hidden_act");
   constexpr Index kTopK = 2;  // no key
   const bool two_layers = config.required<bool>("moe_2layer_gate");
-  spec.router = {
-      .width = spec.width,
-      .outputs = experts,
-      .k = kTopK,
-      .scorer = two_layers ? TokenChoiceOptions::Scorer::two_layer : TokenChoiceOptions::Scorer::linear,
-      .hidden = two_layers ? 8 * experts : 0,
-      .spread =
-          config.required<bool>("moe_use_logits_norm") ? config.required<double>("moe_gate_norm_std") : 0,
-      .weight = impl::Weight::leading,
-      .leading = experts - kZeros};
+  spec.router = {.width = spec.width,
+                 .outputs = experts,
+                 .k = kTopK,
+                 .weighting = LeadingWeighting({.leading = experts - kZeros})};
+  if (two_layers) spec.router.scorer = TwoLayerScorerOptions{.hidden = 8 * experts};
+  if (config.required<bool>("moe_use_logits_norm")) {
+    spec.router.map = LogitSpread(config.required<double>("moe_gate_norm_std"));
+  }
   if (!config.required<bool>("moe_feature_no_mul_topk")) spec.input_scale = kTopK;
   spec.prefixes = {"model.layers.{layer}.mlp.moe."};
   if (two_layers) {

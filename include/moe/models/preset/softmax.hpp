@@ -11,8 +11,6 @@ MOE_NAMESPACE_BEGIN
 namespace models {
 namespace impl {
 
-using Score = TokenChoiceOptions::Score;
-using Weight = TokenChoiceOptions::Weight;
 inline constexpr double kFloatEps = 0x1p-23;  // torch.finfo(float32).eps
 
 /// Names of Mixtral: block_sparse_moe.gate, experts.i.w1, w3, w2.
@@ -32,9 +30,11 @@ inline void qwen_names(LayerSpec& spec, const char* block = "mlp.") {
 }
 
 inline void shares(LayerSpec& spec, Normalise normalise, double eps = 0, bool only_if_many = false) {
-  spec.router.weights.normalise = normalise;
-  spec.router.weights.eps = eps;
-  spec.router.weights.only_if_many = only_if_many;
+  change_weights(spec, [&](GatherWeighting::Options& weights) {
+    weights.normalise = normalise;
+    weights.eps = eps;
+    weights.only_if_many = only_if_many;
+  });
 }
 
 inline LayerSpec mixtral_like(const char* model, const io::Config& config, Index layer) {
@@ -72,8 +72,8 @@ inline LayerSpec qwen_like(const char* model, const io::Config& config, Index la
 inline LayerSpec granite_like(const char* model, const io::Config& config, Index layer, bool shared) {
   LayerSpec spec =
       basic_spec(model, config, layer, {.experts = "num_local_experts", .hidden = "intermediate_size"});
-  spec.router.score = Score::logit;
-  spec.router.weight = Weight::softmax_of_chosen;
+  spec.router.score = IdentityScore{};
+  spec.router.weighting = SoftmaxWeighting{};
   spec.prefixes = {"model.layers.{layer}."};
   spec.tensors = {{"gate.weight", "block_sparse_moe.router.layer.weight"}};
   spec.expert_layouts = {
@@ -176,7 +176,9 @@ inline LayerSpec describe_dbrx(const io::Config& config, Index layer) {
     ffn.required<double>("moe_normalize_expert_weights");
   if (ffn.has("moe_normalize_expert_weights")) {
     impl::shares(spec, Normalise::p_norm);
-    spec.router.weights.p = ffn.required<double>("moe_normalize_expert_weights");
+    change_weights(spec, [&](GatherWeighting::Options& weights) {
+      weights.p = ffn.required<double>("moe_normalize_expert_weights");
+    });
   }
   spec.prefixes = {"transformer.blocks.{layer}.ffn."};
   spec.tensors = {{"gate.weight", "router.layer.weight"}};
@@ -195,10 +197,10 @@ inline LayerSpec describe_grok_1(const io::Config& config, Index layer) {
   spec.experts = config.required_in("num_experts", 1, INT32_MAX / 2);
   spec.hidden = config.required_in("intermediate_size", 1, INT32_MAX);
   spec.gate.act = {ActivationKind::gelu_tanh};
-  spec.router = {.width = spec.width,
-                 .outputs = spec.experts,
-                 .k = config.required<Index>("num_experts_per_tok"),
-                 .soft_cap = config.optional<double>("router_logit_softcapping", 0)};
+  spec.router = {
+      .width = spec.width, .outputs = spec.experts, .k = config.required<Index>("num_experts_per_tok")};
+  const double cap = config.optional<double>("router_logit_softcapping", 0);
+  if (cap != 0) spec.router.map = SoftCap(cap);
   spec.prefixes = {"model.layers.{layer}.moe_block.", "transformer.decoder_layer.{layer}.moe_block."};
   spec.tensors = {{"gate.weight", "gate.weight"}};
   spec.expert_layouts = {io::per_expert_glu("experts.{expert}.", "linear", "linear_v", "linear_1")};
@@ -243,7 +245,7 @@ inline LayerSpec describe_ernie_4_5(const io::Config& config, Index layer) {
   }
   require_flag(config, "use_bias", false, false);
   impl::shares(spec, Normalise::max_with_eps, config.required<double>("moe_norm_min"));
-  spec.router.selection_bias = true;
+  select_with_bias(spec);
   impl::qwen_names(spec);
   spec.tensors.push_back({"e_score_correction_bias", "moe_statics.e_score_correction_bias"});
   spec.shared_hidden = spec.hidden * config.required_in("moe_num_shared_experts", 0, 1024);
@@ -273,9 +275,8 @@ inline LayerSpec describe_phi_moe(const io::Config& config, Index layer) {
     fail<config_error>(config.where("num_experts_per_tok").c_str(),
                        ": expected 2, which SparseMixer is, got ", spec.router.k);
   }
-  spec.router.score = impl::Score::logit;
-  spec.router.weight = impl::Weight::sparse_mixer;
-  spec.router.sparse_mixer_eps = config.required<double>("router_jitter_noise");
+  spec.router.score = IdentityScore{};
+  spec.router.weighting = SparseMixerWeighting({.eps = config.required<double>("router_jitter_noise")});
   return spec;
 }
 
@@ -283,8 +284,8 @@ inline LayerSpec describe_aria(const io::Config& config, Index layer) {
   const io::Config text = text_config(config);
   LayerSpec spec = basic_spec("aria", text, layer,
                               {.experts = "moe_num_experts", .k = "moe_topk", .hidden = "intermediate_size"});
-  spec.router.score = impl::Score::logit;
-  spec.router.weight = impl::Weight::softmax_of_chosen;
+  spec.router.score = IdentityScore{};
+  spec.router.weighting = SoftmaxWeighting{};
   impl::qwen_names(spec);
   spec.tensors = {{"gate.weight", "router.weight"}};
   spec.expert_layouts = {io::fused_glu("experts.fc1.weight", "experts.fc2.weight", true)};
@@ -306,8 +307,8 @@ inline LayerSpec describe_jetmoe(const io::Config& config, Index layer) {
   LayerSpec spec = basic_spec(
       "jetmoe", config, layer,
       {.experts = "num_local_experts", .hidden = "intermediate_size", .activation = "activation_function"});
-  spec.router.score = impl::Score::logit;
-  spec.router.weight = impl::Weight::softmax_of_chosen;
+  spec.router.score = IdentityScore{};
+  spec.router.weighting = SoftmaxWeighting{};
   spec.output_bias = true;
   spec.prefixes = {"model.layers.{layer}.mlp."};
   spec.tensors = {{"gate.weight", "router.layer.weight"}, {"output.bias", "bias"}};
@@ -323,9 +324,9 @@ inline LayerSpec describe_gpt_oss(const io::Config& config, Index layer) {
                .act = {ActivationKind::quick_gelu},
                .limit = config.required<double>("swiglu_limit"),
                .offset = 1};
-  spec.router.bias = true;
-  spec.router.score = impl::Score::logit;
-  spec.router.weight = impl::Weight::softmax_of_chosen;
+  spec.router.scorer = LinearScorerOptions{.bias = true};
+  spec.router.score = IdentityScore{};
+  spec.router.weighting = SoftmaxWeighting{};
   spec.expert_bias = true;
   spec.prefixes = {"model.layers.{layer}.mlp."};
   spec.tensors = {{"gate.weight", "router.weight"}, {"gate.bias", "router.bias"}};

@@ -67,6 +67,12 @@ struct LayerSpec {
   Index outputs() const noexcept { return experts + constant_experts + copy_experts + zero_experts; }
 };
 
+/// How a spec whose weights are gathered scores normalises them; of any other, the defaults.
+inline GatherWeighting::Options weights_of(const LayerSpec& spec) {
+  const GatherWeighting* const gather = spec.router.weighting.get_if<GatherWeighting>();
+  return gather == nullptr ? GatherWeighting::Options{} : gather->options();
+}
+
 struct Preset {
   const char* name;
   const char* model_types[6];  // of config.json; null where there are fewer
@@ -143,6 +149,23 @@ inline std::string experts_key(const io::Config& config, const char* key) {
     if (config.has(name)) return name;
   }
   return key;
+}
+
+/// change(GatherWeighting::Options&) on a spec whose weights are gathered scores.
+template <class Change>
+void change_weights(LayerSpec& spec, Change&& change) {
+  GatherWeighting::Options weights = weights_of(spec);
+  change(weights);
+  spec.router.weighting = GatherWeighting(weights);
+}
+
+/// A selection bias as loaded (it does not move), or none.
+inline void select_with_bias(LayerSpec& spec, bool with = true) {
+  spec.router.balance = {};
+  if (with) spec.router.balance.set(SelectionBias({.outputs = spec.router.outputs, .speed = 0}));
+}
+inline bool selects_with_bias(const LayerSpec& spec) {
+  return spec.router.balance.get_if<SelectionBias>() != nullptr;
 }
 
 /// Model, width, feed-forward experts and their K, with a gate of `activation_key`; outputs = experts.

@@ -14,10 +14,9 @@ MOE_NAMESPACE_BEGIN
 /// and micro-batches: lambda *= growth while more than k experts per token are active, else lambda /= growth
 /// (also at exactly k, as in the published code). Layers that get the same counts keep the same lambda.
 /// State: "adaptive_l1.coefficient".
-class AdaptiveL1 : public BalancePart {
+class AdaptiveL1 {
  public:
   static constexpr const char* kName = "adaptive_l1";
-  static constexpr bool kIsLoss = true;
 
   struct Options {
     Index k = 1;                // experts per token aimed at: sparsity 1 - k / N

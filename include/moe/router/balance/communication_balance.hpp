@@ -11,10 +11,9 @@ MOE_NAMESPACE_BEGIN
 /// the group of the mean probabilities, M the groups a token may reach at most (device-limited routing). c
 /// when every token reaches M groups and they are balanced. It counts tokens, which counts per expert do not
 /// tell, so outside_counts has no part in it.
-class CommunicationBalance : public BalancePart {
+class CommunicationBalance {
  public:
   static constexpr const char* kName = "communication_balance";
-  static constexpr bool kIsLoss = true;
 
   struct Options {
     double coefficient = 0.02;
@@ -24,6 +23,7 @@ class CommunicationBalance : public BalancePart {
 
   /// Throws config_error unless 1 <= reached <= groups.
   explicit CommunicationBalance(Options options) : options_(options) {
+    impl::checked_coefficient(kName, options.coefficient);
     require_range("groups", options.groups, 1, INT32_MAX);
     require_range("reached groups", options.reached, 1, options.groups);
   }

@@ -1,16 +1,19 @@
 // Balancing of token-choice routers: auxiliary losses with their gradients, and state that is updated between
-// steps. A router has a pack of parts; each is one file (load_balance.hpp, z_loss.hpp, selection_bias.hpp,
-// ...).
+// steps. A router has a pack of parts; each is one file (load_balance.hpp, z.hpp, selection_bias.hpp, ...).
 #pragma once
 
+#include <concepts>
 #include <tuple>
 #include <utility>
 
+#include "moe/core/check.hpp"
 #include "moe/core/input.hpp"
+#include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
-#include "moe/plan/route_table.hpp"
+#include "moe/kernel/finite.hpp"
+#include "moe/plan/losses.hpp"
 #include "moe/plan/statistics.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -49,24 +52,77 @@ struct BalanceGradients {
   Real* dweight = nullptr;  // [T, M]
 };
 
-/// Default members of a part: a part hides what it has. `forward` returns the loss, coefficient applied,
-/// summed in double over tokens in ascending order; `backward` adds its gradient times `scale`. `measure`
-/// takes from the arena what either takes.
-struct BalancePart {
-  static constexpr const char* kName = "";
-  static constexpr bool kIsLoss = false;
-  void check(Index) const noexcept {}  // outputs; throws config_error when the part does not fit
-  void measure(Arena&, Index, Index) const noexcept {}  // tokens, outputs
-  const double* selection_bias() const noexcept { return nullptr; }
-  void on_step_end(const RouteStats&) noexcept {}
-  template <class Visitor>
-  void visit_state(Visitor&) noexcept {}
+namespace impl {
+
+/// Throws config_error for a coefficient that is no number.
+inline double checked_coefficient(const char* loss, double coefficient) {
+  if (!is_finite(coefficient)) fail<config_error>(loss, ": expected a finite coefficient, got ", coefficient);
+  return coefficient;
+}
+
+/// A scorer that nobody has, to ask whether a loss reads one.
+struct NoScorer {
+  struct Gradients {};
 };
 
-/// A pack of parts.
+template <class P, class Real>
+concept PlainLoss = requires(const P& p, const BalanceInput<Real>& in, const BalanceGradients<Real>& out,
+                             Arena& a) {
+  { p.forward(in, a) } -> std::same_as<double>;
+  p.backward(in, 1.0, out, a);
+};
+template <class P, class Real>
+concept LearningLoss = requires(const P& p, const BalanceInput<Real>& in, const BalanceGradients<Real>& out,
+                                GradientsOf<P>* g, Arena& a) {
+  { p.forward(in, a) } -> std::same_as<double>;
+  p.backward(in, 1.0, out, g, a);
+};
+template <class P, class Real, class Scorer>
+concept ScorerLoss = requires(const P& p, const BalanceInput<Real>& in, const BalanceGradients<Real>& out,
+                              const Scorer& scorer, typename Scorer::Gradients* g, Arena& a) {
+  { p.forward(in, scorer, a) } -> std::same_as<double>;
+  p.backward(in, scorer, 1.0, out, g, a);
+};
+
+template <class P>
+concept BiasesSelection = requires(const P& p) {
+  p.selection_bias();
+};
+
+/// False only for a loss that is switched off.
+template <class P>
+bool is_on(const P& part) noexcept {
+  if constexpr (requires { part.coefficient(); }) {
+    return part.coefficient() != 0;
+  } else {
+    return true;
+  }
+}
+
+}  // namespace impl
+
+/// A loss is what has `forward` and `backward`: `forward(in, arena)` returns the loss, coefficient applied,
+/// summed in double over tokens in ascending order; `backward(in, scale, out, arena)` adds its gradient times
+/// `scale`. A loss with parameters of its own takes its gradients before the arena, `backward(in, scale, out,
+/// gradients, arena)` (null: frozen); one that reads the scorer takes that behind `in`, `forward(in, scorer,
+/// arena)` and `backward(in, scorer, scale, out, scorer_gradients, arena)`.
+template <class P, class Real, class Scorer = impl::NoScorer>
+concept Loss = impl::PlainLoss<P, Real> || impl::LearningLoss<P, Real> || impl::ScorerLoss<P, Real, Scorer>;
+
+/// A pack of parts. A part is a loss, has a selection bias (`const double* selection_bias()`, [N] or null),
+/// or both. It may have: kName (a loss must), `coefficient()` (0 switches the loss off), `check(outputs)`,
+/// `measure(arena, tokens, outputs)`, which takes what forward or backward takes, `on_step_end(stats)`,
+/// `visit_state(f)`, and parameters (Gradients, make_gradients, visit_parameters, visit_storage).
 template <class... Parts>
 class Balancing {
+  static_assert((0 + ... + (impl::BiasesSelection<Parts> ? 1 : 0)) <= 1,
+                "moe: two parts of this Balancing have a selection_bias(); selections take one");
+
  public:
+  struct Gradients {
+    std::tuple<impl::GradientsOf<Parts>...> part;
+  };
+
   Balancing() = default;
   explicit Balancing(Parts... parts) requires(sizeof...(Parts) > 0) : parts_(std::move(parts)...) {}
 
@@ -80,21 +136,22 @@ class Balancing {
   }
 
   /// True if any part adds a loss at all: without one the probabilities need not be formed.
+  template <class Real = double, class Scorer = impl::NoScorer>
   bool has_loss() const noexcept {
     bool any = false;
     each([&](const auto& part) {
-      if constexpr (std::remove_cvref_t<decltype(part)>::kIsLoss) any = any || part.coefficient() != 0;
+      if constexpr (Loss<std::remove_cvref_t<decltype(part)>, Real, Scorer>) any = any || impl::is_on(part);
     });
     return any;
   }
 
   void check(Index outputs) const {
-    each([&](const auto& part) { part.check(outputs); });
+    each([&](const auto& part) { impl::check_outputs_of(part, outputs); });
   }
   void measure(Arena& arena, Index tokens, Index outputs) const {
     const Index mark = arena.mark();
     each([&](const auto& part) {
-      part.measure(arena, tokens, outputs);
+      if constexpr (requires { part.measure(arena, tokens, outputs); }) part.measure(arena, tokens, outputs);
       arena.rewind(mark);
     });
   }
@@ -103,47 +160,71 @@ class Balancing {
   const double* selection_bias() const noexcept {
     const double* bias = nullptr;
     each([&](const auto& part) {
-      if (const double* own = part.selection_bias(); own != nullptr) bias = own;
+      if constexpr (impl::BiasesSelection<std::remove_cvref_t<decltype(part)>>) bias = part.selection_bias();
     });
     return bias;
   }
 
-  template <class Real>
-  void forward(const BalanceInput<Real>& in, AuxiliaryLosses& losses, Arena& arena) const {
+  template <class Real, class Scorer>
+  void forward(const BalanceInput<Real>& in, const Scorer& scorer, AuxiliaryLosses& losses,
+               Arena& arena) const {
     const Index mark = arena.mark();
     each([&](const auto& part) {
       using Part = std::remove_cvref_t<decltype(part)>;
-      if constexpr (Part::kIsLoss) {
-        if (part.coefficient() == 0) return;
-        losses.add(Part::kName, part.forward(in, arena));
+      if constexpr (Loss<Part, Real, Scorer>) {
+        if (!impl::is_on(part)) return;
+        if constexpr (impl::ScorerLoss<Part, Real, Scorer>) {
+          losses.add(Part::kName, part.forward(in, scorer, arena));
+        } else {
+          losses.add(Part::kName, part.forward(in, arena));
+        }
         arena.rewind(mark);
       }
     });
   }
 
-  template <class Real>
-  void backward(const BalanceInput<Real>& in, double scale, const BalanceGradients<Real>& out,
-                Arena& arena) const {
+  template <class Real, class Scorer>
+  void backward(const BalanceInput<Real>& in, const Scorer& scorer, double scale,
+                const BalanceGradients<Real>& out, typename Scorer::Gradients* scorer_gradients,
+                Gradients* gradients, Arena& arena) const {
     const Index mark = arena.mark();
     each([&](const auto& part) {
       using Part = std::remove_cvref_t<decltype(part)>;
-      if constexpr (Part::kIsLoss) {
-        if (part.coefficient() == 0) return;
-        part.backward(in, scale, out, arena);
+      if constexpr (Loss<Part, Real, Scorer>) {
+        if (!impl::is_on(part)) return;
+        if constexpr (impl::ScorerLoss<Part, Real, Scorer>) {
+          part.backward(in, scorer, scale, out, scorer_gradients, arena);
+        } else if constexpr (impl::LearningLoss<Part, Real>) {
+          part.backward(in, scale, out, own(part, gradients), arena);
+        } else {
+          part.backward(in, scale, out, arena);
+        }
         arena.rewind(mark);
       }
     });
   }
 
   void on_step_end(const RouteStats& stats) {
-    each([&](auto& part) { part.on_step_end(stats); });
+    each([&](auto& part) { impl::on_step_end_of(part, stats); });
+  }
+  Gradients make_gradients() const {
+    return std::apply([](const auto&... part) { return Gradients{{impl::make_gradients_of(part)...}}; },
+                      parts_);
+  }
+  template <class Visitor>
+  void visit_parameters(Gradients* gradients, Visitor& f) {
+    each([&](auto& part) { impl::visit_parameters_of(part, own(part, gradients), f); });
+  }
+  template <class Visitor>
+  void visit_storage(Gradients* gradients, Visitor& f) {
+    each([&](auto& part) { impl::visit_storage_of(part, own(part, gradients), f); });
   }
   template <class Visitor>
   void visit_state(Visitor& f) {
-    each([&](auto& part) { part.visit_state(f); });
+    each([&](auto& part) { impl::visit_state_of(part, f); });
   }
 
- private:
+  /// f(part) for every part, in order.
   template <class F>
   void each(F&& f) const {
     std::apply([&](const auto&... part) { (f(part), ...); }, parts_);
@@ -151,6 +232,18 @@ class Balancing {
   template <class F>
   void each(F&& f) {
     std::apply([&](auto&... part) { (f(part), ...); }, parts_);
+  }
+
+ private:
+  template <class Part>
+  static constexpr std::size_t index_of() {
+    std::size_t i = 0, found = 0;
+    ((std::is_same_v<Part, Parts> ? found = i++ : i++), ...);
+    return found;
+  }
+  template <class Part>
+  static impl::GradientsOf<Part>* own(const Part&, Gradients* all) noexcept {
+    return all == nullptr ? nullptr : &std::get<index_of<Part>()>(all->part);
   }
 
   std::tuple<Parts...> parts_;

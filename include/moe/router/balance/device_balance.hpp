@@ -10,10 +10,9 @@ MOE_NAMESPACE_BEGIN
 /// c * sum over G groups of f_j * P_j: f_j the mean over the group of f_e = N * (share of the choices that
 /// fell on e), P_j the sum over the group of the mean probabilities. c when balanced. Counts of other
 /// micro-batches (LayerInput::outside_counts) take part in f, which has no gradient.
-class DeviceBalance : public BalancePart {
+class DeviceBalance {
  public:
   static constexpr const char* kName = "device_balance";
-  static constexpr bool kIsLoss = true;
 
   struct Options {
     double coefficient = 0.05;
@@ -22,6 +21,7 @@ class DeviceBalance : public BalancePart {
 
   /// Throws config_error for fewer groups than 1.
   explicit DeviceBalance(Options options) : options_(options) {
+    impl::checked_coefficient(kName, options.coefficient);
     require_range("groups", options.groups, 1, INT32_MAX);
   }
 
@@ -48,7 +48,7 @@ class DeviceBalance : public BalancePart {
     double* const count = arena.take<double>(groups);
     for (Index j = 0; j < groups; ++j) count[j] = 0;
     double total = 0;
-    for (Index e = 0; in.call.outside_counts != nullptr && e < in.outputs(); ++e) {
+    for (Index e = 0; !in.call.outside_counts.empty() && e < in.outputs(); ++e) {
       count[e / size] += in.call.outside_counts[e];
       total += in.call.outside_counts[e];
     }

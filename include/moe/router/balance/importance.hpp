@@ -8,13 +8,18 @@
 MOE_NAMESPACE_BEGIN
 
 /// Differentiated through the combine weights. 0 where nothing is routed.
-class ImportanceLoss : public BalancePart {
+class ImportanceLoss {
  public:
   static constexpr const char* kName = "importance";
-  static constexpr bool kIsLoss = true;
+
+  struct Options {
+    double coefficient = 0.1;
+  };
 
   ImportanceLoss() = default;
-  explicit ImportanceLoss(double coefficient) : coefficient_(coefficient) {}
+  /// Throws config_error for a coefficient that is not finite.
+  explicit ImportanceLoss(Options options) : ImportanceLoss(options.coefficient) {}
+  explicit ImportanceLoss(double coefficient) : coefficient_(impl::checked_coefficient(kName, coefficient)) {}
 
   double coefficient() const noexcept { return coefficient_; }
   void measure(Arena& arena, Index, Index outputs) const { arena.take<double>(outputs); }
@@ -52,7 +57,7 @@ class ImportanceLoss : public BalancePart {
     return sum;
   }
 
-  double coefficient_ = 0.1;
+  double coefficient_ = Options{}.coefficient;
 };
 
 MOE_NAMESPACE_END

@@ -15,13 +15,18 @@ MOE_NAMESPACE_BEGIN
 /// s_e lifts e above h, the k-th highest noisy logit among the others. For top-k selection on the logits;
 /// differentiated through clean_e, s_e and h. Without noise L_e is the count of tokens, a step without
 /// gradient.
-class LoadLoss : public BalancePart {
+class LoadLoss {
  public:
   static constexpr const char* kName = "load";
-  static constexpr bool kIsLoss = true;
+
+  struct Options {
+    double coefficient = 0.1;
+  };
 
   LoadLoss() = default;
-  explicit LoadLoss(double coefficient) : coefficient_(coefficient) {}
+  /// Throws config_error for a coefficient that is not finite.
+  explicit LoadLoss(Options options) : LoadLoss(options.coefficient) {}
+  explicit LoadLoss(double coefficient) : coefficient_(impl::checked_coefficient(kName, coefficient)) {}
 
   double coefficient() const noexcept { return coefficient_; }
   void measure(Arena& arena, Index, Index outputs) const { Scratch{arena, outputs}; }
@@ -99,7 +104,7 @@ class LoadLoss : public BalancePart {
     return margin > 0 || (margin == 0 && e < threshold) ? kInfinity : -kInfinity;  // softplus underflowed
   }
 
-  double coefficient_ = 0.1;
+  double coefficient_ = Options{}.coefficient;
 };
 
 MOE_NAMESPACE_END

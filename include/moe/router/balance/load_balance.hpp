@@ -10,10 +10,9 @@
 MOE_NAMESPACE_BEGIN
 
 /// f has no gradient: counts are steps. d loss / d p_{t,e} = c * N * eta_e * f_e / (active tokens).
-class LoadBalance : public BalancePart {
+class LoadBalance {
  public:
   static constexpr const char* kName = "load_balance";
-  static constexpr bool kIsLoss = true;
 
   struct Options {
     double coefficient = 0.01;
@@ -22,9 +21,12 @@ class LoadBalance : public BalancePart {
   };
 
   LoadBalance() = default;
-  explicit LoadBalance(Options options) : options_(options) {}
+  /// Throws config_error for a coefficient that is not finite.
+  explicit LoadBalance(Options options) : LoadBalance(options, {}) {}
   /// With a factor eta_e per output.
-  LoadBalance(Options options, Buffer<double> eta) : options_(options), eta_(std::move(eta)) {}
+  LoadBalance(Options options, Buffer<double> eta) : options_(options), eta_(std::move(eta)) {
+    impl::checked_coefficient(kName, options.coefficient);
+  }
 
   double coefficient() const noexcept { return options_.coefficient; }
   void check(Index outputs) const {
@@ -62,7 +64,7 @@ class LoadBalance : public BalancePart {
     double* const count = arena.take<double>(n);
     double total = 0;
     for (Index e = 0; e < n; ++e) {
-      count[e] = in.call.outside_counts == nullptr ? 0.0 : in.call.outside_counts[e];
+      count[e] = in.call.outside_counts.empty() ? 0.0 : in.call.outside_counts[e];
       total += count[e];
     }
     for (Index t = 0; t < in.tokens(); ++t) {

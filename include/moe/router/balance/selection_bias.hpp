@@ -20,10 +20,11 @@ enum class BiasRule : std::uint8_t {
 
 /// Weights never see the bias, and no gradient reaches it. It uses counts of steps that are over, so it keeps
 /// a causal model causal.
-class SelectionBias : public BalancePart {
+class SelectionBias {
  public:
+  static constexpr const char* kName = "selection_bias";
   struct Options {
-    Index outputs = 0;  // N
+    Index outputs = 1;  // N
     Index null_experts =
         0;  // the last of them, whose choices are not counted (RouteStats::load): bias never moves
     double speed = 1e-3;  // u

@@ -10,13 +10,19 @@ MOE_NAMESPACE_BEGIN
 /// that fell on e) and P_e the segment's mean probability (the scores divided by their sum, over all
 /// outputs). c when balanced. A segment without active tokens does not count; every other counts alike,
 /// however long. Without segments the batch is one. f has no gradient.
-class SequenceBalance : public BalancePart {
+class SequenceBalance {
  public:
   static constexpr const char* kName = "sequence_balance";
-  static constexpr bool kIsLoss = true;
+
+  struct Options {
+    double coefficient = 1e-4;
+  };
 
   SequenceBalance() = default;
-  explicit SequenceBalance(double coefficient) : coefficient_(coefficient) {}
+  /// Throws config_error for a coefficient that is not finite.
+  explicit SequenceBalance(Options options) : SequenceBalance(options.coefficient) {}
+  explicit SequenceBalance(double coefficient)
+      : coefficient_(impl::checked_coefficient(kName, coefficient)) {}
 
   double coefficient() const noexcept { return coefficient_; }
   void measure(Arena& arena, Index, Index outputs) const { arena.take<double>(outputs); }
@@ -96,7 +102,7 @@ class SequenceBalance : public BalancePart {
     for (Index e = 0; e < in.outputs(); ++e) factor[e] *= common;
   }
 
-  double coefficient_ = 1e-4;
+  double coefficient_ = Options{}.coefficient;
 };
 
 MOE_NAMESPACE_END

@@ -8,13 +8,18 @@
 MOE_NAMESPACE_BEGIN
 
 /// d loss / d logit = (2 c / T) * lse * softmax(logit).
-class ZLoss : public BalancePart {
+class ZLoss {
  public:
   static constexpr const char* kName = "z_loss";
-  static constexpr bool kIsLoss = true;
+
+  struct Options {
+    double coefficient = 1e-3;
+  };
 
   ZLoss() = default;
-  explicit ZLoss(double coefficient) : coefficient_(coefficient) {}
+  /// Throws config_error for a coefficient that is not finite.
+  explicit ZLoss(Options options) : ZLoss(options.coefficient) {}
+  explicit ZLoss(double coefficient) : coefficient_(impl::checked_coefficient(kName, coefficient)) {}
 
   double coefficient() const noexcept { return coefficient_; }
   void measure(Arena& arena, Index, Index outputs) const { arena.take<double>(outputs); }
@@ -48,7 +53,7 @@ class ZLoss : public BalancePart {
   }
 
  private:
-  double coefficient_ = 1e-3;
+  double coefficient_ = Options{}.coefficient;
 };
 
 MOE_NAMESPACE_END

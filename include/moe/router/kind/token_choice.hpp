@@ -1,6 +1,6 @@
-// Stage 1/5 route, token-choice form. In: RouterInput. Out: RouteTable. Next: moe/plan/dispatch_plan.hpp
-// Router = scorer > score function > selection > weighting, plus balancing. Every token chooses for itself;
-// named routers are aliases of this composition (router/named/top_k.hpp and its neighbours).
+// Stage 1/5 route, by scores. In: RouterInput. Out: RouteTable. Next: moe/plan/dispatch_plan.hpp
+// Router = scorer > score function > selection > weighting, plus balancing. Most papers are one new part;
+// named routers are aliases of this composition (router/named).
 #pragma once
 
 #include <cstdint>
@@ -9,12 +9,13 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
-#include "moe/core/random.hpp"
+#include "moe/core/part_traits.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/router/balance/concept.hpp"
 #include "moe/router/concept.hpp"
 #include "moe/router/logit_checks.hpp"
+#include "moe/router/row_context.hpp"
 #include "moe/router/score/concept.hpp"
 #include "moe/router/scorer/concept.hpp"
 #include "moe/router/selection/concept.hpp"
@@ -24,7 +25,7 @@ MOE_NAMESPACE_BEGIN
 
 namespace impl {
 
-/// What a token-choice router forms on the way to its table. N outputs, M room for choices per token.
+/// What the router forms on the way to its table. N outputs, M room for choices per token.
 template <class Real>
 struct TokenChoiceArrays {
   Logits<Real> logits;            // [T, N]
@@ -68,20 +69,33 @@ struct TokenChoiceArrays {
 
 }  // namespace impl
 
-/// A router in which a token's route depends on that token alone (contract C1); losses look at the whole
-/// batch. `Balance` is a Balancing<...>.
+/// Every token chooses by its own scores (contract C1), or, with a SetSelection, rows of a segment or a batch
+/// are chosen for together; losses look at the whole batch. `Balance` is a Balancing<...>. Every part may own
+/// parameters and state.
 template <Scorer S, ScoreFunction F, class Select, Weighting W, class Balance = Balancing<>>
-requires(Selection<Select> || TokenSelection<Select>) class TokenChoice {
+requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
+  static constexpr bool kSet = SetSelection<Select>;
+
  public:
   using Real = typename S::Real;
-  using Gradients = typename S::Gradients;
+  struct Gradients {
+    typename S::Gradients scorer;
+    impl::GradientsOf<F> score;
+    impl::GradientsOf<Select> selection;
+    impl::GradientsOf<W> weighting;
+    impl::GradientsOf<Balance> balance;
+  };
   struct Tape {
     typename S::Tape scorer;
     Workspace memory;
     impl::TokenChoiceArrays<Real> arrays{};
   };
 
-  static constexpr Coupling coupling(bool) noexcept { return Coupling::row_independent; }
+  /// The weakest of the parts.
+  static constexpr Coupling coupling(bool training) noexcept {
+    return weakest(weakest(impl::coupling_of<S>(training), impl::coupling_of<F>(training)),
+                   weakest(impl::coupling_of<Select>(training), impl::coupling_of<W>(training)));
+  }
 
   /// Throws config_error if the parts do not fit together.
   TokenChoice(S scorer, F score, Select selection, W weighting, Balance balance = Balance{},
@@ -92,22 +106,29 @@ requires(Selection<Select> || TokenSelection<Select>) class TokenChoice {
         weighting_(std::move(weighting)),
         balance_(std::move(balance)),
         non_finite_(non_finite) {
+    each_part([&](const auto& part) { impl::check_outputs_of(part, outputs()); });
     if (experts() < 1) fail<config_error>("experts: expected E >= 1, got ", experts());
-    static_cast<void>(selection_.most(0, outputs()));
-    balance_.check(outputs());
+    static_cast<void>(max_pairs({}));
   }
 
-  Index experts() const noexcept { return weighting_.experts(outputs()); }
+  Index experts() const noexcept { return impl::experts_of(weighting_, outputs()); }
   /// N: columns of the logits, null experts included.
   Index outputs() const noexcept { return scorer_.outputs(); }
   Index width() const noexcept { return scorer_.width(); }
   Index max_pairs(const CallShape& shape) const {
-    return checked_product("routed pairs", shape.tokens,
-                           selection_.most(shape.options.experts_per_token, outputs()));
+    if constexpr (kSet) {
+      return selection_.max_pairs(shape, outputs());
+    } else {
+      return checked_product("routed pairs", shape.tokens, selection_.most(shape.options, outputs()));
+    }
   }
 
   S& scorer() noexcept { return scorer_; }
   const S& scorer() const noexcept { return scorer_; }
+  F& score() noexcept { return score_; }
+  Select& selection() noexcept { return selection_; }
+  const Select& selection() const noexcept { return selection_; }
+  W& weighting() noexcept { return weighting_; }
   Balance& balancing() noexcept { return balance_; }
   const Balance& balancing() const noexcept { return balance_; }
   void set_non_finite(NonFinite policy) noexcept { non_finite_ = policy; }
@@ -120,7 +141,7 @@ requires(Selection<Select> || TokenSelection<Select>) class TokenChoice {
   }
 
   void measure_backward(Arena& arena, const CallShape& shape, Index concurrency) const {
-    BackwardScratch{arena, shape.tokens, outputs(), most(shape.options), S::kNoisy, balance_.has_loss()};
+    BackwardScratch{arena, shape.tokens, outputs(), most(shape.options), impl::is_noisy(scorer_), has_loss()};
     const Index mark = arena.mark();
     balance_.measure(arena, shape.tokens, outputs());
     arena.rewind(mark);
@@ -128,8 +149,8 @@ requires(Selection<Select> || TokenSelection<Select>) class TokenChoice {
   }
 
   /// Throws numeric_error naming token and expert for NaN, +inf or an all-masked row (unless isolated),
-  /// config_error for a K beyond N or outside counts beside null experts, shape_error for a mask of
-  /// another width.
+  /// config_error for a K beyond N or another option that a part cannot obey, or outside counts beside null
+  /// experts, shape_error for a mask of another width, and what the parts throw for columns that they need.
   template <Executor X>
   void route(const RouterInput<Real>& in, RouteTable<Real>& table, Arena& arena, X& executor) const {
     check(in);
@@ -152,12 +173,14 @@ requires(Selection<Select> || TokenSelection<Select>) class TokenChoice {
   void backward(const RouterInput<Real>& in, const RouteTable<Real>& table, const Tape& tape,
                 const RouteGradients<Real>& out, Gradients* gradients, Arena& arena, X& executor) const {
     const auto& a = tape.arrays;
-    const bool losses = in.training && balance_.has_loss() && out.auxiliary_scale != 0;
-    const BackwardScratch d(arena, in.tokens(), outputs(), a.most, S::kNoisy, balance_.has_loss());
+    const bool losses = in.training && has_loss() && out.auxiliary_scale != 0;
+    const BackwardScratch d(arena, in.tokens(), outputs(), a.most, impl::is_noisy(scorer_), has_loss());
     d.zero();
     Index active = 0;
     for (Index t = 0; t < in.tokens(); ++t) {  // gradients of the table's pairs, back at their choices
-      if (a.active[t]) d.rows[active++] = static_cast<std::int32_t>(t);
+      // Of a set that was chosen from, rows without a choice learn nothing.
+      const bool learns = a.active[t] && (!kSet || losses || a.chosen_count[t] > 0);
+      if (learns) d.rows[active++] = static_cast<std::int32_t>(t);
       Index p = table.offsets[t];
       for (Index i = t * a.most; i < t * a.most + a.chosen_count[t]; ++i) {
         if (a.keep[i]) d.weight[i] = out.dweight[p++];
@@ -165,44 +188,63 @@ requires(Selection<Select> || TokenSelection<Select>) class TokenChoice {
     }
     if (losses) {
       const Index mark = arena.mark();
-      balance_.backward(balance_input(in, a), out.auxiliary_scale,
-                        BalanceGradients<Real>{d.logits.value, d.logits.clean, d.logits.noise_scale, d.score,
-                                               d.probability, d.weight},
-                        arena);
+      balance_.template backward<Real>(
+          balance_input(in, a), scorer_, out.auxiliary_scale,
+          BalanceGradients<Real>{d.logits.value, d.logits.clean, d.logits.noise_scale, d.score, d.probability,
+                                 d.weight},
+          gradients == nullptr ? nullptr : &gradients->scorer,
+          gradients == nullptr ? nullptr : &gradients->balance, arena);
       arena.rewind(mark);
+    }
+    if constexpr (LearningWeighting<W, Real>) {
+      for (Index t = 0; gradients != nullptr && t < in.tokens(); ++t) {
+        if (a.active[t])
+          weighting_.add_gradients(row_of(in, a, t), chosen_of(a, t), d.weight + t * a.most, d.again,
+                                   gradients->weighting);
+      }
     }
     executor.parallel_for(blocks(in.tokens()), [&](Index block, Index) noexcept {
       for (Index t = block * kTokens; t < in.tokens() && t < (block + 1) * kTokens; ++t) {
         if (!a.active[t]) continue;
-        weighting_.backward(chosen_of(in, a, t), a.score.row(t), d.weight + t * a.most, d.score.row(t));
+        const RowContext<Real> row = row_of(in, a, t);
+        weighting_.backward(row, chosen_of(a, t), d.weight + t * a.most, d.score.row(t));
         if (losses) {
-          score_.probability_backward(a.score.row(t), a.probability.row(t), d.probability.row(t),
-                                      d.score.row(t), outputs());
+          score_.probability_backward(row, a.probability.row(t), d.probability.row(t), d.score.row(t));
         }
-        score_.backward(a.logits.value.row(t), a.score.row(t), d.score.row(t), d.logits.value.row(t),
-                        outputs());
+        score_.backward(row, d.score.row(t), d.logits.value.row(t));
       }
     });
+    if constexpr (LearningScore<F, Real>) {
+      for (Index t = 0; gradients != nullptr && t < in.tokens(); ++t) {
+        if (a.active[t]) score_.add_gradients(row_of(in, a, t), d.score.row(t), gradients->score);
+      }
+    }
+    cool(in, d.logits);
     Logits<Real> dlogits = d.logits;
     dlogits.rows = d.rows;
     dlogits.row_count = active;
-    scorer_.backward(in, tape.scorer, dlogits, out.dx, gradients, arena, executor);
+    scorer_.backward(in, tape.scorer, dlogits, out.dx, gradients == nullptr ? nullptr : &gradients->scorer,
+                     arena, executor);
   }
 
-  void on_step_end(const RouteStats& stats) { balance_.on_step_end(stats); }
-  Gradients make_gradients() const { return scorer_.make_gradients(); }
+  void on_step_end(const RouteStats& stats) {
+    each_part([&](auto& part) { impl::on_step_end_of(part, stats); });
+  }
+  Gradients make_gradients() const {
+    return {scorer_.make_gradients(), impl::make_gradients_of(score_), impl::make_gradients_of(selection_),
+            impl::make_gradients_of(weighting_), impl::make_gradients_of(balance_)};
+  }
   template <class Visitor>
   void visit_parameters(Gradients* gradients, Visitor& f) {
-    scorer_.visit_parameters(gradients, f);
+    each_learning_part(gradients, [&](auto& part, auto* own) { impl::visit_parameters_of(part, own, f); });
   }
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor& f) {
-    scorer_.visit_storage(gradients, f);
+    each_learning_part(gradients, [&](auto& part, auto* own) { impl::visit_storage_of(part, own, f); });
   }
   template <class Visitor>
   void visit_state(Visitor& f) {
-    balance_.visit_state(f);
-    if constexpr (requires { weighting_.visit_state(f); }) weighting_.visit_state(f);
+    each_part([&](auto& part) { impl::visit_state_of(part, f); });
   }
 
  private:
@@ -215,7 +257,8 @@ requires(Selection<Select> || TokenSelection<Select>) class TokenChoice {
     MatrixView<Real> probability;
     Real* weight;  // [T, M]
     Index weights;
-    std::int32_t* rows;  // [T] that take part
+    std::int32_t* rows;         // [T] that take part
+    WeightScratch<Real> again;  // [M], for weightings with parameters
     BackwardScratch(Arena& arena, Index tokens, Index outputs, Index most, bool noisy,
                     bool with_probability) {
       using Arrays = impl::TokenChoiceArrays<Real>;
@@ -229,6 +272,7 @@ requires(Selection<Select> || TokenSelection<Select>) class TokenChoice {
       weights = tokens * most;
       weight = arena.take<Real>(weights);
       rows = arena.take<std::int32_t>(tokens);
+      if constexpr (LearningWeighting<W, Real>) again = {arena.take<Real>(most), arena.take<bool>(most)};
     }
     void zero() const noexcept {
       for (const MatrixView<Real>& m : {logits.value, logits.clean, logits.noise_scale, score, probability}) {
@@ -238,38 +282,50 @@ requires(Selection<Select> || TokenSelection<Select>) class TokenChoice {
     }
   };
 
+  /// M.
   Index most(const CallOptions& options) const {
-    return selection_.most(options.experts_per_token, outputs());
+    if constexpr (kSet) {
+      return outputs();
+    } else {
+      return selection_.most(options, outputs());
+    }
   }
+  bool has_loss() const noexcept { return balance_.template has_loss<Real, S>(); }
 
   impl::TokenChoiceArrays<Real> carve(Arena& arena, Index tokens, const CallOptions& options,
                                       bool training) const {
     return impl::TokenChoiceArrays<Real>::carve(arena, tokens, outputs(), most(options),
-                                                S::kNoisy && training, training && balance_.has_loss());
+                                                impl::is_noisy(scorer_) && training, training && has_loss());
   }
 
   void measure_work(Arena& arena, Index tokens, Index concurrency) const {
     const Index mark = arena.mark();
     scorer_.measure(arena, tokens, concurrency);
     arena.rewind(mark);
-    arena.take<Real>(checked_product("choice scores", concurrency, outputs()));
+    arena.take<Real>(checked_product("choice scores", kSet ? tokens : concurrency, outputs()));
+    if constexpr (kSet) {
+      const Index chosen = arena.mark();
+      selection_.measure(arena, tokens, outputs());
+      arena.rewind(chosen);
+    }
     balance_.measure(arena, tokens, outputs());
   }
 
   void check(const RouterInput<Real>& in) const {
     if (!in.logit_mask.empty()) require_extent("logit_mask", "columns", outputs(), in.logit_mask.cols);
-    if constexpr (TokenSelection<Select>) selection_.check_tokens(in);
-    if (in.outside_counts != nullptr && experts() != outputs()) {
+    each_part([&](const auto& part) { impl::check_call_of(part, in); });
+    if (!in.outside_counts.empty() && experts() != outputs()) {
       fail<config_error>("outside_counts: expected none for a router with null experts, whose choices are ",
                          "not counted one by one");
     }
   }
 
-  static Chosen chosen_of(const RouterInput<Real>& in, const impl::TokenChoiceArrays<Real>& a,
-                          Index t) noexcept {
-    const double draw =
-        in.training ? KeyedRandom(in.seed, in.step, DrawStream::second_expert).uniform(in.key(t), 0) : 0.0;
-    return {a.chosen + t * a.most, a.chosen_count[t], draw, in.training};
+  static RowContext<Real> row_of(const RouterInput<Real>& in, const impl::TokenChoiceArrays<Real>& a,
+                                 Index t) noexcept {
+    return {in, t, a.score.cols, a.logits.value.row(t), a.score.row(t)};
+  }
+  static Chosen chosen_of(const impl::TokenChoiceArrays<Real>& a, Index t) noexcept {
+    return {a.chosen + t * a.most, a.chosen_count[t]};
   }
 
   static BalanceInput<Real> balance_input(const RouterInput<Real>& in,
@@ -294,15 +350,26 @@ requires(Selection<Select> || TokenSelection<Select>) class TokenChoice {
     scorer_.logits(in, a.logits, tape, arena, executor);
     arena.rewind(mark);
     add_mask(in, a.logits);
+    cool(in, a.logits);
     impl::check_logit_rows(in, a.logits.value, non_finite_, table.spoiled, a.active);
 
-    Real* const choice = arena.take<Real>(executor.concurrency() * outputs());
+    const Index n = outputs();
+    Real* const choice = arena.take<Real>((kSet ? in.tokens() : executor.concurrency()) * n);
     const double* const bias = balance_.selection_bias();
     executor.parallel_for(blocks(in.tokens()), [&](Index block, Index worker) noexcept {
       for (Index t = block * kTokens; t < in.tokens() && t < (block + 1) * kTokens; ++t) {
-        choose(in, a, bias, choice + worker * outputs(), t);
+        a.chosen_count[t] = 0;
+        if (!a.active[t]) continue;
+        Real* const own = choice + (kSet ? t : worker) * n;
+        score_row(in, a, bias, own, t);
+        if constexpr (!kSet) {
+          const RowContext<Real> row = row_of(in, a, t);
+          a.chosen_count[t] = selection_.select(row, own, a.chosen + t * a.most);
+          weighting_.forward(row, chosen_of(a, t), a.weight + t * a.most, a.keep + t * a.most);
+        }
       }
     });
+    if constexpr (kSet) choose_set(in, a, MatrixView<Real>(choice, in.tokens(), n), arena, executor);
 
     const Index real_experts = experts();
     for (Index t = 0; t < in.tokens(); ++t) {
@@ -315,7 +382,9 @@ requires(Selection<Select> || TokenSelection<Select>) class TokenChoice {
         }
       }
     }
-    if (in.training && balance_.has_loss()) balance_.forward(balance_input(in, a), table.losses, arena);
+    if (in.training && has_loss()) {
+      balance_.template forward<Real>(balance_input(in, a), scorer_, table.losses, arena);
+    }
   }
 
   static void add_mask(const RouterInput<Real>& in, const Logits<Real>& logits) noexcept {
@@ -326,29 +395,59 @@ requires(Selection<Select> || TokenSelection<Select>) class TokenChoice {
     }
   }
 
-  /// Scores, choices and weights of one row. `choice` [N] is scratch.
-  void choose(const RouterInput<Real>& in, const impl::TokenChoiceArrays<Real>& a, const double* bias,
-              Real* choice, Index t) const noexcept {
-    const Index n = outputs();
-    a.chosen_count[t] = 0;
-    if (!a.active[t]) return;
-    const Real* const logit = a.logits.value.row(t);
+  /// Logits, or their gradients, over the call's temperature.
+  static void cool(const RouterInput<Real>& in, const Logits<Real>& logits) noexcept {
+    if (in.options.temperature == 0) return;
+    const Real factor = static_cast<Real>(1 / in.options.temperature);
+    for (const MatrixView<Real>& m : {logits.value, logits.clean, logits.noise_scale}) {
+      for (Index t = 0; t < m.rows; ++t) scale_row(factor, m.row(t), m.row(t), m.cols);
+    }
+  }
+
+  /// Scores of one row, and what to choose by. `choice` [N].
+  void score_row(const RouterInput<Real>& in, const impl::TokenChoiceArrays<Real>& a, const double* bias,
+                 Real* choice, Index t) const noexcept {
+    const RowContext<Real> row = row_of(in, a, t);
     Real* const score = a.score.row(t);
-    score_.forward(logit, score, n);
-    if (!a.probability.empty()) score_.probability(score, a.probability.row(t), n);
-    for (Index e = 0; e < n; ++e) {
-      choice[e] = is_neg_inf(logit[e]) ? impl::kMasked<Real>
-                                       : (bias == nullptr ? score[e] : score[e] + static_cast<Real>(bias[e]));
+    score_.forward(row, score);
+    if (!a.probability.empty()) score_.probability(row, a.probability.row(t));
+    for (Index e = 0; e < row.n; ++e) {
+      choice[e] = is_neg_inf(row.logit[e])
+                      ? impl::kMasked<Real>
+                      : (bias == nullptr ? score[e] : score[e] + static_cast<Real>(bias[e]));
     }
-    ExpertId* const ids = a.chosen + t * a.most;
-    const Index k = in.options.experts_per_token;
-    if constexpr (TokenSelection<Select>) {
-      const TokenId token = in.token_id == nullptr ? TokenId{0} : in.token_id[t];
-      a.chosen_count[t] = selection_.select(choice, n, k, token, ids);
-    } else {
-      a.chosen_count[t] = selection_.select(choice, n, k, ids);
-    }
-    weighting_.forward(chosen_of(in, a, t), score, a.weight + t * a.most, a.keep + t * a.most);
+  }
+
+  template <Executor X>
+  void choose_set(const RouterInput<Real>& in, const impl::TokenChoiceArrays<Real>& a,
+                  const MatrixView<Real>& choice, Arena& arena, X& executor) const {
+    const Index mark = arena.mark();
+    selection_.select_set(SetCall<Real>{in, choice, a.logits.value, a.score, a.active}, a.chosen,
+                          a.chosen_count, arena, executor);
+    arena.rewind(mark);
+    executor.parallel_for(blocks(in.tokens()), [&](Index block, Index) noexcept {
+      for (Index t = block * kTokens; t < in.tokens() && t < (block + 1) * kTokens; ++t) {
+        if (!a.active[t]) continue;
+        weighting_.forward(row_of(in, a, t), chosen_of(a, t), a.weight + t * a.most, a.keep + t * a.most);
+      }
+    });
+  }
+
+  template <class Visit>
+  void each_part(Visit&& visit) const {
+    visit(scorer_), visit(score_), visit(selection_), visit(weighting_), visit(balance_);
+  }
+  template <class Visit>
+  void each_part(Visit&& visit) {
+    visit(scorer_), visit(score_), visit(selection_), visit(weighting_), visit(balance_);
+  }
+  template <class Visit>
+  void each_learning_part(Gradients* g, Visit&& visit) {
+    visit(scorer_, g == nullptr ? nullptr : &g->scorer);
+    visit(score_, g == nullptr ? nullptr : &g->score);
+    visit(selection_, g == nullptr ? nullptr : &g->selection);
+    visit(weighting_, g == nullptr ? nullptr : &g->weighting);
+    visit(balance_, g == nullptr ? nullptr : &g->balance);
   }
 
   S scorer_;

@@ -33,7 +33,7 @@ GShardRouter<Real> gshard_router(const GShardOptions& options) {
   return {LinearScorer<Real>({.width = options.width, .outputs = options.experts}),
           Softmax{},
           TopKSelection(2),
-          RandomSecondWeighting(options.random_second),
+          RandomSecondWeighting({.random = options.random_second}),
           Balancing<LoadBalance, ZLoss>(
               LoadBalance({.coefficient = options.load_balance, .first_choice_only = true}),
               ZLoss(options.z_loss)),

@@ -51,7 +51,7 @@ MoePlusPlusRouter<Real> moe_plus_plus_router(const MoePlusPlusOptions& options) 
   return {LinearScorer<Real>({.width = options.width, .outputs = experts}),
           Softmax{},
           TopKSelection(options.k),
-          MoePlusPlusWeighting(options.weights, first_zero),
+          MoePlusPlusWeighting({.weights = options.weights, .first_zero = first_zero}),
           Balancing<LoadBalance, ZLoss>(LoadBalance({.coefficient = options.load_balance}, std::move(eta)),
                                         ZLoss(options.z_loss)),
           options.non_finite};

@@ -40,7 +40,7 @@ NullExpertRouter<Real> null_expert_router(const NullExpertOptions& options) {
       LinearScorer<Real>({.width = options.width, .outputs = options.experts + options.nulls}),
       Softmax{},
       TopKSelection(options.k),
-      LeadingWeighting(options.experts, true),
+      LeadingWeighting({.leading = options.experts, .elide_rest = true}),
       Balancing<LoadBalance, ZLoss>(
           LoadBalance({.coefficient = options.load_balance, .nulls = options.nulls}), ZLoss(options.z_loss)),
       options.non_finite};

@@ -1,36 +1,42 @@
-// A map of logits chosen at run time.
+// A map of logits chosen at run time, or none.
 #pragma once
 
-#include <cstdint>
-
-#include "moe/router/scorer/map/soft_cap.hpp"
-#include "moe/router/scorer/map/spread.hpp"
+#include "moe/core/one_of.hpp"
+#include "moe/core/type_list.hpp"
+#include "moe/router/scorer/list.hpp"
 
 MOE_NAMESPACE_BEGIN
 
-/// One of the maps, or none, chosen at run time.
-class AnyLogitMap {
- public:
-  AnyLogitMap() = default;
-  AnyLogitMap(SoftCap map) : kind_(Kind::cap), cap_(map) {}            // NOLINT(google-explicit-constructor)
-  AnyLogitMap(LogitSpread map) : kind_(Kind::spread), spread_(map) {}  // NOLINT(google-explicit-constructor)
+/// Leaves logits as they are.
+struct NoLogitMap {
+  static constexpr const char* kName = "none";
+  template <class Real>
+  void forward(Real*, Index) const noexcept {}
+  template <class Real>
+  void backward(const Real*, Real*, Index) const noexcept {}
+};
 
+namespace impl {
+template <class... Maps>
+using NoneOrOneOf = OneOf<NoLogitMap, Maps...>;
+}  // namespace impl
+
+class AnyLogitMap : public FromList<impl::NoneOrOneOf, LogitMaps> {
+  using Base = FromList<impl::NoneOrOneOf, LogitMaps>;
+
+ public:
+  using Base::Base;
+  AnyLogitMap() : Base(NoLogitMap{}) {}
+
+  bool is_identity() const noexcept { return holds<NoLogitMap>(); }
   template <class Real>
   void forward(Real* row, Index n) const noexcept {
-    if (kind_ == Kind::cap) cap_.forward(row, n);
-    if (kind_ == Kind::spread) spread_.forward(row, n);
+    visit([&](const auto& map) { map.forward(row, n); });
   }
   template <class Real>
   void backward(const Real* raw, Real* drow, Index n) const noexcept {
-    if (kind_ == Kind::cap) cap_.backward(raw, drow, n);
-    if (kind_ == Kind::spread) spread_.backward(raw, drow, n);
+    visit([&](const auto& map) { map.backward(raw, drow, n); });
   }
-
- private:
-  enum class Kind : std::uint8_t { none, cap, spread };
-  Kind kind_ = Kind::none;
-  SoftCap cap_{1};
-  LogitSpread spread_{1};
 };
 
 MOE_NAMESPACE_END

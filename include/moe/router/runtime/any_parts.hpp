@@ -1,123 +1,84 @@
-// Parts chosen at run time, by a config file say: each holds one of the static parts and runs its code, so
-// the templated and the run-time routers cannot differ.
+// Parts of token-choice routers chosen at run time. Which there are is said by the lists
+// (router/score/list.hpp and its like) alone; here stands, once per family, what its concept asks for.
 #pragma once
 
 #include <utility>
-#include <variant>
 
+#include "moe/core/one_of.hpp"
+#include "moe/core/type_list.hpp"
 #include "moe/router/kind/token_choice.hpp"
-#include "moe/router/score/identity.hpp"
-#include "moe/router/score/relu.hpp"
-#include "moe/router/score/sigmoid.hpp"
-#include "moe/router/score/softmax.hpp"
-#include "moe/router/score/sqrt_softplus.hpp"
+#include "moe/router/score/list.hpp"
 #include "moe/router/scorer/linear.hpp"
-#include "moe/router/selection/concept.hpp"
-#include "moe/router/selection/group_limited.hpp"
-#include "moe/router/selection/positive.hpp"
-#include "moe/router/selection/table.hpp"
-#include "moe/router/selection/top_k.hpp"
-#include "moe/router/weighting/concept.hpp"
-#include "moe/router/weighting/gather.hpp"
-#include "moe/router/weighting/leading.hpp"
-#include "moe/router/weighting/sigmoid.hpp"
-#include "moe/router/weighting/softmax.hpp"
-#include "moe/router/weighting/sparse_mixer.hpp"
+#include "moe/router/selection/list.hpp"
+#include "moe/router/weighting/list.hpp"
 
 MOE_NAMESPACE_BEGIN
 
-/// A score function of this library.
-class AnyScore {
-  using Parts = std::variant<Softmax, SigmoidScore, ReluScore, IdentityScore, SqrtSoftplusScore>;
-
+/// A score function of the library.
+class AnyScore : public FromList<OneOf, Scores> {
  public:
-  template <class F>
-  requires std::is_constructible_v<Parts, F> AnyScore(F part)
-      : part_(part) {}  // NOLINT(google-explicit-constructor)
+  using FromList<OneOf, Scores>::OneOf;
 
   template <class Real>
-  void forward(const Real* logit, Real* score, Index n) const noexcept {
-    std::visit([&](const auto& part) { part.forward(logit, score, n); }, part_);
+  void forward(const RowContext<Real>& row, Real* score) const noexcept {
+    visit([&](const auto& part) { part.forward(row, score); });
   }
   template <class Real>
-  void backward(const Real* logit, const Real* score, const Real* dscore, Real* dlogit,
-                Index n) const noexcept {
-    std::visit([&](const auto& part) { part.backward(logit, score, dscore, dlogit, n); }, part_);
+  void backward(const RowContext<Real>& row, const Real* dscore, Real* dlogit) const noexcept {
+    visit([&](const auto& part) { part.backward(row, dscore, dlogit); });
   }
   template <class Real>
-  void probability(const Real* score, Real* out, Index n) const noexcept {
-    std::visit([&](const auto& part) { part.probability(score, out, n); }, part_);
+  void probability(const RowContext<Real>& row, Real* out) const noexcept {
+    visit([&](const auto& part) { part.probability(row, out); });
   }
   template <class Real>
-  void probability_backward(const Real* score, const Real* probability, const Real* dprobability,
-                            Real* dscore, Index n) const noexcept {
-    std::visit(
-        [&](const auto& part) { part.probability_backward(score, probability, dprobability, dscore, n); },
-        part_);
+  void probability_backward(const RowContext<Real>& row, const Real* probability, const Real* dprobability,
+                            Real* dscore) const noexcept {
+    visit([&](const auto& part) { part.probability_backward(row, probability, dprobability, dscore); });
   }
-
- private:
-  Parts part_;
 };
 
-/// A selection of this library.
-class AnySelection {
-  using Parts = std::variant<TopKSelection, GroupLimitedSelection, PositiveSelection, TableSelection>;
-
+/// A selection of the library that looks at one row.
+class AnySelection : public FromList<OneOf, Selections> {
  public:
-  template <class Part>
-  requires std::is_constructible_v<Parts, Part> AnySelection(Part part)
-      : part_(std::move(part)) {}  // NOLINT(google-explicit-constructor)
+  using FromList<OneOf, Selections>::OneOf;
 
-  Index most(Index k, Index n) const {
-    return std::visit([&](const auto& part) { return part.most(k, n); }, part_);
+  Index most(const CallOptions& options, Index n) const {
+    return visit([&](const auto& part) { return part.most(options, n); });
   }
   template <class Real>
-  Index select(Real* choice, Index n, Index k, TokenId token, ExpertId* out) const noexcept {
-    return std::visit(
-        [&](const auto& part) {
-          if constexpr (TokenSelection<std::decay_t<decltype(part)>>) {
-            return part.select(choice, n, k, token, out);
-          } else {
-            return part.select(choice, n, k, out);
-          }
-        },
-        part_);
+  Index select(const RowContext<Real>& row, Real* choice, ExpertId* out) const noexcept {
+    return visit([&](const auto& part) { return part.select(row, choice, out); });
   }
-  template <class Real>
-  void check_tokens(const RouterInput<Real>& in) const {
-    if (const auto* const table = std::get_if<TableSelection>(&part_)) table->check_tokens(in);
-  }
-
- private:
-  Parts part_;
 };
 
-/// A weighting of this library.
-class AnyWeighting {
-  using Parts = std::variant<GatherWeighting, SoftmaxWeighting, SigmoidWeighting, LeadingWeighting,
-                             SparseMixerWeighting>;
-
+/// A weighting of the library.
+class AnyWeighting : public FromList<OneOf, Weightings> {
  public:
-  template <class Part>
-  requires std::is_constructible_v<Parts, Part> AnyWeighting(Part part)
-      : part_(std::move(part)) {}  // NOLINT(google-explicit-constructor)
+  using FromList<OneOf, Weightings>::OneOf;
 
   Index experts(Index outputs) const noexcept {
-    return std::visit([&](const auto& part) { return part.experts(outputs); }, part_);
+    return visit([&](const auto& part) { return impl::experts_of(part, outputs); });
   }
   template <class Real>
-  void forward(const Chosen& chosen, const Real* score, Real* weight, bool* keep) const noexcept {
-    std::visit([&](const auto& part) { part.forward(chosen, score, weight, keep); }, part_);
+  void forward(const RowContext<Real>& row, const Chosen& chosen, Real* weight, bool* keep) const noexcept {
+    visit([&](const auto& part) { part.forward(row, chosen, weight, keep); });
   }
   template <class Real>
-  void backward(const Chosen& chosen, const Real* score, const Real* dweight, Real* dscore) const noexcept {
-    std::visit([&](const auto& part) { part.backward(chosen, score, dweight, dscore); }, part_);
+  void backward(const RowContext<Real>& row, const Chosen& chosen, Real* dweight,
+                Real* dscore) const noexcept {
+    visit([&](const auto& part) { part.backward(row, chosen, dweight, dscore); });
   }
-
- private:
-  Parts part_;
 };
+
+/// The part of that name ("softmax", "top_k", "gather", ...) with its default options. Throws config_error
+/// that lists the names there are.
+inline AnyScore score_named(const char* name) {
+  return part_named<AnyScore>(Scores{}, "score", name);
+}
+inline AnyWeighting weighting_named(const char* name) {
+  return part_named<AnyWeighting>(Weightings{}, "weighting", name);
+}
 
 /// Token choice with every part but the scorer and the losses chosen at run time.
 template <class Real, class Balance = Balancing<>>

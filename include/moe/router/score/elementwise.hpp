@@ -5,6 +5,7 @@
 #include "moe/kernel/activation.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
+#include "moe/router/row_context.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -13,43 +14,34 @@ namespace impl {
 /// probability = score / sum of scores (0 where the sum is 0), for scores >= 0.
 struct ShareOfSum {
   template <class Real>
-  static void forward(const Real* score, Real* out, Index n) noexcept {
-    const Real sum = moe::sum_row(score, n);
-    for (Index i = 0; i < n; ++i) out[i] = sum > 0 ? score[i] / sum : Real{0};
+  void probability(const RowContext<Real>& row, Real* out) const noexcept {
+    const Real sum = moe::sum_row(row.score, row.n);
+    for (Index i = 0; i < row.n; ++i) out[i] = sum > 0 ? row.score[i] / sum : Real{0};
   }
   /// d score_i = (dp_i - sum_j p_j dp_j) / sum.
   template <class Real>
-  static void backward(const Real* score, const Real* probability, const Real* dprobability, Real* dscore,
-                       Index n) noexcept {
-    const Real sum = moe::sum_row(score, n);
+  void probability_backward(const RowContext<Real>& row, const Real* probability, const Real* dprobability,
+                            Real* dscore) const noexcept {
+    const Real sum = moe::sum_row(row.score, row.n);
     if (!(sum > 0)) return;
-    const Real mean = moe::dot(probability, dprobability, n);
-    for (Index i = 0; i < n; ++i) dscore[i] += (dprobability[i] - mean) / sum;
+    const Real mean = moe::dot(probability, dprobability, row.n);
+    for (Index i = 0; i < row.n; ++i) dscore[i] += (dprobability[i] - mean) / sum;
   }
 };
 
-/// Applies an activation to every logit; probabilities are shares of the sum.
+/// Applies an activation to every logit.
 template <Activation Act>
-struct ElementwiseScore {
+struct ElementwiseScore : ShareOfSum {
   template <class Real>
-  void forward(const Real* logit, Real* score, Index n) const noexcept {
-    activate_row(Act{}, logit, score, n);
+  void forward(const RowContext<Real>& row, Real* score) const noexcept {
+    activate_row(Act{}, row.logit, score, row.n);
   }
   template <class Real>
-  void backward(const Real* logit, const Real*, const Real* dscore, Real* dlogit, Index n) const noexcept {
-    for (Index i = 0; i < n; ++i) {
+  void backward(const RowContext<Real>& row, const Real* dscore, Real* dlogit) const noexcept {
+    for (Index i = 0; i < row.n; ++i) {
       // A masked logit gets nothing: its derivative may be 0 * inf.
-      if (!is_neg_inf(logit[i])) dlogit[i] += dscore[i] * Act{}.derivative(logit[i]);
+      if (!is_neg_inf(row.logit[i])) dlogit[i] += dscore[i] * Act{}.derivative(row.logit[i]);
     }
-  }
-  template <class Real>
-  void probability(const Real* score, Real* out, Index n) const noexcept {
-    ShareOfSum::forward(score, out, n);
-  }
-  template <class Real>
-  void probability_backward(const Real* score, const Real* probability, const Real* dprobability,
-                            Real* dscore, Index n) const noexcept {
-    ShareOfSum::backward(score, probability, dprobability, dscore, n);
   }
 };
 

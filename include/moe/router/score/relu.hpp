@@ -7,6 +7,8 @@
 MOE_NAMESPACE_BEGIN
 
 /// max(logit, 0): ReMoE.
-struct ReluScore : impl::ElementwiseScore<Relu> {};
+struct ReluScore : impl::ElementwiseScore<Relu> {
+  static constexpr const char* kName = "relu";
+};
 
 MOE_NAMESPACE_END

@@ -7,6 +7,8 @@
 MOE_NAMESPACE_BEGIN
 
 /// Each output on its own: 1 / (1 + exp(-logit)).
-struct SigmoidScore : impl::ElementwiseScore<Sigmoid> {};
+struct SigmoidScore : impl::ElementwiseScore<Sigmoid> {
+  static constexpr const char* kName = "sigmoid";
+};
 
 MOE_NAMESPACE_END

@@ -4,27 +4,30 @@
 #include "moe/core/types.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/kernel/softmax.hpp"
+#include "moe/router/row_context.hpp"
 
 MOE_NAMESPACE_BEGIN
 
 /// softmax over all outputs.
 struct Softmax {
+  static constexpr const char* kName = "softmax";
+
   template <class Real>
-  void forward(const Real* logit, Real* score, Index n) const noexcept {
-    softmax_row(logit, score, n);
+  void forward(const RowContext<Real>& row, Real* score) const noexcept {
+    softmax_row(row.logit, score, row.n);
   }
   template <class Real>
-  void backward(const Real*, const Real* score, const Real* dscore, Real* dlogit, Index n) const noexcept {
-    softmax_backward_row(score, dscore, dlogit, n);
+  void backward(const RowContext<Real>& row, const Real* dscore, Real* dlogit) const noexcept {
+    softmax_backward_row(row.score, dscore, dlogit, row.n);
   }
   template <class Real>
-  void probability(const Real* score, Real* out, Index n) const noexcept {
-    copy_row(score, out, n);
+  void probability(const RowContext<Real>& row, Real* out) const noexcept {
+    copy_row(row.score, out, row.n);
   }
   template <class Real>
-  void probability_backward(const Real*, const Real*, const Real* dprobability, Real* dscore,
-                            Index n) const noexcept {
-    add_row(dprobability, dscore, n);
+  void probability_backward(const RowContext<Real>& row, const Real*, const Real* dprobability,
+                            Real* dscore) const noexcept {
+    add_row(dprobability, dscore, row.n);
   }
 };
 

@@ -3,33 +3,27 @@
 
 #include "moe/kernel/activation.hpp"
 #include "moe/kernel/math.hpp"
+#include "moe/router/row_context.hpp"
 #include "moe/router/score/elementwise.hpp"
 
 MOE_NAMESPACE_BEGIN
 
 /// sqrt(ln(1 + exp(logit))): DeepSeek-V4's "sqrtsoftplus".
-struct SqrtSoftplusScore {
+struct SqrtSoftplusScore : impl::ShareOfSum {
+  static constexpr const char* kName = "sqrt_softplus";
+
   template <class Real>
-  void forward(const Real* logit, Real* score, Index n) const noexcept {
-    activate_row(Softplus{}, logit, score, n);
-    for (Index i = 0; i < n; ++i) score[i] = math::square_root(score[i]);
+  void forward(const RowContext<Real>& row, Real* score) const noexcept {
+    activate_row(Softplus{}, row.logit, score, row.n);
+    for (Index i = 0; i < row.n; ++i) score[i] = math::square_root(score[i]);
   }
   /// d score = sigmoid(logit) / (2 score); 0 where the score underflows, as in a masked output.
   template <class Real>
-  void backward(const Real* logit, const Real* score, const Real* dscore, Real* dlogit,
-                Index n) const noexcept {
-    for (Index i = 0; i < n; ++i) {
-      if (score[i] > 0) dlogit[i] += dscore[i] * (Softplus{}.derivative(logit[i]) / (2 * score[i]));
+  void backward(const RowContext<Real>& row, const Real* dscore, Real* dlogit) const noexcept {
+    for (Index i = 0; i < row.n; ++i) {
+      const Real score = row.score[i];
+      if (score > 0) dlogit[i] += dscore[i] * (Softplus{}.derivative(row.logit[i]) / (2 * score));
     }
-  }
-  template <class Real>
-  void probability(const Real* score, Real* out, Index n) const noexcept {
-    impl::ShareOfSum::forward(score, out, n);
-  }
-  template <class Real>
-  void probability_backward(const Real* score, const Real* probability, const Real* dprobability,
-                            Real* dscore, Index n) const noexcept {
-    impl::ShareOfSum::backward(score, probability, dprobability, dscore, n);
   }
 };
 

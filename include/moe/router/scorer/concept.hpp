@@ -12,7 +12,7 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// Logits of a call. `clean` and `noise_scale` are filled by noisy scorers only (kNoisy): value = clean +
+/// Logits of a call. `clean` and `noise_scale` are filled by noisy scorers only (noisy()): value = clean +
 /// noise_scale * draw in training.
 template <class Real>
 struct Logits {
@@ -23,6 +23,9 @@ struct Logits {
   Index row_count = 0;
 };
 
+/// A scorer with `bool noisy()` may say that it fills all three. May have: kName, check(outputs),
+/// check_call(call), coupling(training), state.
+///
 /// `backward` gets gradients of all three (empty where there is no noise) and may overwrite them, adds to dx
 /// (which may be absent) and to the gradients (null: frozen). It leaves out the rows that take no part
 /// (padding, spoiled): their x may be NaN, which times a gradient of 0 is NaN.
@@ -31,7 +34,6 @@ concept Scorer = std::move_constructible<S> &&
     requires(const S& scorer, const RouterInput<typename S::Real>& in, const Logits<typename S::Real>& logits,
              const MatrixView<typename S::Real>& dx, typename S::Tape* tape, const typename S::Tape& taped,
              typename S::Gradients* gradients, Arena& arena, SerialExecutor& executor) {
-  { S::kNoisy } -> std::convertible_to<bool>;
   { scorer.width() } -> std::convertible_to<Index>;
   { scorer.outputs() } -> std::convertible_to<Index>;
   { scorer.measure(arena, Index{}, Index{}) } -> std::same_as<void>;
@@ -40,5 +42,18 @@ concept Scorer = std::move_constructible<S> &&
   { scorer.backward(in, taped, logits, dx, gradients, arena, executor) } -> std::same_as<void>;
   { scorer.make_gradients() } -> std::same_as<typename S::Gradients>;
 };
+
+namespace impl {
+
+template <class S>
+bool is_noisy(const S& scorer) noexcept {
+  if constexpr (requires { scorer.noisy(); }) {
+    return scorer.noisy();
+  } else {
+    return false;
+  }
+}
+
+}  // namespace impl
 
 MOE_NAMESPACE_END

@@ -38,7 +38,7 @@ class CosineScorer {
     Buffer<Real> direction;    // [N, Dp]
     Buffer<Real> temperature;  // [1]
   };
-  static constexpr bool kNoisy = false;
+  static constexpr const char* kName = "cosine";
 
   /// Throws config_error for sizes below 1 or a largest factor below 1 or not finite.
   explicit CosineScorer(const Options& options)

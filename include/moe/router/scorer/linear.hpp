@@ -26,7 +26,7 @@ class LinearScorer {
   struct Tape {
     Buffer<Real> jittered;  // [T, D] what was multiplied; empty without jitter
   };
-  static constexpr bool kNoisy = false;
+  static constexpr const char* kName = "linear";
 
   /// Throws config_error for sizes below 1 or a jitter outside [0, 1).
   explicit LinearScorer(Options options)

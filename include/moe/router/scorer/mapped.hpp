@@ -14,8 +14,6 @@ MOE_NAMESPACE_BEGIN
 /// Inner's logits through the map. Parameters are Inner's.
 template <Scorer Inner, LogitMap Map>
 class MappedScorer {
-  static_assert(!Inner::kNoisy, "moe: a noisy scorer has three matrices of logits; map its inputs instead");
-
  public:
   using Real = typename Inner::Real;
   using Gradients = typename Inner::Gradients;
@@ -23,9 +21,15 @@ class MappedScorer {
     typename Inner::Tape inner;
     Buffer<Real> raw;  // [T, N] logits before the map
   };
-  static constexpr bool kNoisy = false;
 
-  MappedScorer(Inner inner, Map map) : inner_(std::move(inner)), map_(std::move(map)) {}
+  /// Throws config_error for a noisy scorer and a map that changes logits: noise comes behind clean logits.
+  MappedScorer(Inner inner, Map map) : inner_(std::move(inner)), map_(std::move(map)) {
+    if (noisy() && !impl::is_identity(map_)) {
+      fail<config_error>("scorer: expected no map of the logits of a noisy scorer, got one");
+    }
+  }
+
+  bool noisy() const noexcept { return impl::is_noisy(inner_); }
 
   Index width() const noexcept { return inner_.width(); }
   Index outputs() const noexcept { return inner_.outputs(); }

@@ -30,14 +30,20 @@ class NoisyScorer {
   struct Tape {
     Buffer<Real> noise_scale;  // [T, N]
   };
-  static constexpr bool kNoisy = true;
+  static constexpr const char* kName = "noisy";
 
   /// Throws config_error for sizes below 1.
   explicit NoisyScorer(Options options)
       : gate_(options.width, options.outputs, false), noise_(options.width, options.outputs, false) {}
 
+  bool noisy() const noexcept { return true; }
   Index width() const noexcept { return gate_.in(); }
   Index outputs() const noexcept { return gate_.out(); }
+  /// Both matrices as a linear scorer's.
+  void initialise(std::uint64_t seed, double scale = 1) {
+    gate_.initialise(seed, 0, scale);
+    noise_.initialise(seed, 1, scale);
+  }
   Projection<Real>& gate() noexcept { return gate_; }
   Projection<Real>& noise() noexcept { return noise_; }
 

@@ -32,7 +32,6 @@ class NormedScorer {
     typename Inner::Gradients inner;
     Buffer<Real> scale;  // [D]
   };
-  static constexpr bool kNoisy = Inner::kNoisy;
 
   /// Throws config_error for an eps below 0, or an eps or factor that is not finite.
   NormedScorer(Inner inner, InputNorm norm) : inner_(std::move(inner)), norm_(norm) {
@@ -45,6 +44,7 @@ class NormedScorer {
     scale_.assign(norm.enabled ? width() : 0, Real{1});
   }
 
+  bool noisy() const noexcept { return impl::is_noisy(inner_); }
   Index width() const noexcept { return inner_.width(); }
   Index outputs() const noexcept { return inner_.outputs(); }
   Inner& inner() noexcept { return inner_; }

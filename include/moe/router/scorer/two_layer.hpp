@@ -29,7 +29,7 @@ class TwoLayerScorer {
   struct Gradients {
     typename Projection<Real>::Gradients first, second;
   };
-  static constexpr bool kNoisy = false;
+  static constexpr const char* kName = "two_layer";
 
   /// Throws config_error for sizes below 1.
   explicit TwoLayerScorer(const Options& options)

@@ -5,32 +5,53 @@
 #include <concepts>
 #include <limits>
 
+#include "moe/core/check.hpp"
+#include "moe/core/executor.hpp"
 #include "moe/core/input.hpp"
+#include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
+#include "moe/core/view.hpp"
+#include "moe/core/workspace.hpp"
 #include "moe/kernel/finite.hpp"
+#include "moe/router/row_context.hpp"
 
 MOE_NAMESPACE_BEGIN
 
-/// `most(k, n)`: bound on choices per row for a per-call k (0: as built); throws config_error when k does not
-/// fit. `select(choice, n, k, out)` may overwrite `choice` and returns how many ids it wrote.
+/// `most(options, n)`: bound on choices per row for the options of a call; throws config_error for options
+/// that it cannot obey (impl::refuse_option). `select(row, choice, out)` may overwrite `choice`, the scores
+/// with the selection bias, and returns how many ids it wrote. May have: kName, check(outputs),
+/// check_call(call), coupling(training).
 template <class S>
-concept Selection = std::copy_constructible<S> &&
-    requires(const S& s, double* choice, Index n, ExpertId* out) {
-  { s.most(n, n) } -> std::same_as<Index>;
-  { s.select(choice, n, n, out) }
+concept Selection = std::copy_constructible<S> && requires(const S& s, const RowContext<impl::RealOf<S>>& row,
+                                                           impl::RealOf<S>* choice, Index n, ExpertId* out) {
+  { s.most(CallOptions{}, n) } -> std::same_as<Index>;
+  { s.select(row, choice, out) }
   noexcept->std::same_as<Index>;
 };
 
-/// A selection that also looks at the row's token id: `select(choice, n, k, token, out)`, after
-/// `check_tokens(in)` has thrown for ids that it needs and does not have.
+/// What a selection over a set of rows sees: all rows of the call, segment by segment its own affair.
+template <class Real>
+struct SetCall {
+  const RouterInput<Real>& call;
+  MatrixView<Real> choice;       // [T, N] scores with the selection bias; -inf masked; may be overwritten
+  ConstMatrixView<Real> logit;   // [T, N]
+  ConstMatrixView<Real> score;   // [T, N]
+  const bool* active = nullptr;  // [T] rows that take part
+};
+
+/// A selection that looks at several rows at once: experts that choose their tokens, assignments.
+/// `max_pairs(shape, n)` bounds the choices of a call; `select_set` writes the chosen ids of row t to chosen
+/// + t * N, first choice first, and their number to count[t]; rows that take no part get none.
+/// coupling(training) says how far it looks: contract C2 keeps it within the segments of the call unless that
+/// is per_batch. `measure` takes from the arena what select_set takes.
 template <class S>
-concept TokenSelection = std::copy_constructible<S> &&
-    requires(const S& s, double* choice, Index n, TokenId token, ExpertId* out,
-             const RouterInput<double>& in) {
-  { s.most(n, n) } -> std::same_as<Index>;
-  { s.select(choice, n, n, token, out) }
-  noexcept->std::same_as<Index>;
-  s.check_tokens(in);
+concept SetSelection = std::copy_constructible<S> &&
+    requires(const S& s, const SetCall<impl::RealOf<S>>& call, const CallShape& shape, Index n,
+             ExpertId* chosen, Index* count, Arena& arena, SerialExecutor& executor) {
+  { S::coupling(true) } -> std::same_as<Coupling>;
+  { s.max_pairs(shape, n) } -> std::convertible_to<Index>;
+  s.measure(arena, n, n);  // tokens, outputs
+  s.select_set(call, chosen, count, arena, executor);
 };
 
 namespace impl {
@@ -43,6 +64,24 @@ template <class Real>
 Index without_masked(const Real* choice, const ExpertId* chosen, Index count) noexcept {
   while (count > 0 && is_neg_inf(choice[chosen[count - 1]])) --count;
   return count;
+}
+
+/// K of a call that may say its own: throws config_error unless it lies in [1, n].
+inline Index experts_per_token(Index built, const CallOptions& options, Index n, const char* of) {
+  const Index k = options.experts_per_token == 0 ? built : options.experts_per_token;
+  if (k < 1 || k > n) {
+    fail<config_error>("experts per token: expected K in [1, ", n, "] (", of, "), got ", k);
+  }
+  return k;
+}
+
+/// Throws config_error when a call sets an option that this selection cannot obey.
+template <class Number>
+void refuse_option(const char* name, Number value, const char* selection) {
+  if (value != Number{0}) {
+    fail<config_error>(name, ": expected none for the selection ", selection, ", which cannot obey it, got ",
+                       value);
+  }
 }
 
 }  // namespace impl

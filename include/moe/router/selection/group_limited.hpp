@@ -20,6 +20,7 @@ enum class GroupScore : std::uint8_t {
 /// DeepSeek-V2 (2405.04434) section 2.2.2, DeepSeek-V3 (2412.19437) section 2.1.2.
 class GroupLimitedSelection {
  public:
+  static constexpr const char* kName = "group_limited";
   struct Options {
     Index k = 8;
     Index groups = 8;
@@ -36,22 +37,21 @@ class GroupLimitedSelection {
     require_range("kept groups", options.kept, 1, options.groups);
   }
 
-  Index most(Index k, Index n) const {
+  const Options& options() const noexcept { return options_; }
+
+  Index most(const CallOptions& options, Index n) const {
+    impl::refuse_option("threshold", options.threshold, kName);
+    impl::refuse_option("p", options.p, kName);
     if (n % options_.groups != 0) {
       fail<config_error>("groups: expected a divisor of the ", n, " outputs, got ", options_.groups);
     }
-    const Index kept = k == 0 ? options_.k : k;
-    const Index reachable = n / options_.groups * options_.kept;
-    if (kept < 1 || kept > reachable) {
-      fail<config_error>("experts per token: expected K in [1, ", reachable,
-                         "] (experts of the kept groups), got ", kept);
-    }
-    return kept;
+    return impl::experts_per_token(options_.k, options, n / options_.groups * options_.kept,
+                                   "experts of the kept groups");
   }
 
   template <class Real>
-  Index select(Real* choice, Index n, Index k, ExpertId* out) const noexcept {
-    const Index size = n / options_.groups;
+  Index select(const RowContext<Real>& row, Real* choice, ExpertId* out) const noexcept {
+    const Index n = row.n, size = n / options_.groups;
     Real score[kMostGroups];
     ExpertId order[kMostGroups];
     bool stays[kMostGroups] = {};
@@ -61,7 +61,7 @@ class GroupLimitedSelection {
     for (Index e = 0; e < n; ++e) {
       if (!stays[e / size]) choice[e] = impl::kMasked<Real>;
     }
-    const Index kept = k == 0 ? options_.k : k;
+    const Index kept = row.k() == 0 ? options_.k : row.k();
     top_k_row(choice, n, kept, out);
     return impl::without_masked(choice, out, kept);
   }

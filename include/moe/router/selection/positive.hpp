@@ -1,4 +1,4 @@
-// Whatever scores above 0: the selection of ReLU routing.
+// Whatever scores above 0, or above a threshold: the selection of ReLU routing.
 #pragma once
 
 #include "moe/kernel/top_k.hpp"
@@ -6,16 +6,24 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// Every output with a positive choice score, highest first: ReLU routing. 0 to n experts a token.
+/// Every output with a choice score above the call's threshold (0 if it has none), highest first. 0 to n
+/// experts a token.
 class PositiveSelection {
  public:
-  Index most(Index, Index n) const noexcept { return n; }
+  static constexpr const char* kName = "positive";
+
+  Index most(const CallOptions& options, Index n) const {
+    impl::refuse_option("experts per token", options.experts_per_token, kName);
+    impl::refuse_option("p", options.p, kName);
+    return n;
+  }
 
   template <class Real>
-  Index select(Real* choice, Index n, Index, ExpertId* out) const noexcept {
+  Index select(const RowContext<Real>& row, Real* choice, ExpertId* out) const noexcept {
+    const Real threshold = static_cast<Real>(row.call.options.threshold);
     Index count = 0;
-    for (Index e = 0; e < n; ++e) count += choice[e] > 0 ? 1 : 0;
-    top_k_row(choice, n, count, out);
+    for (Index e = 0; e < row.n; ++e) count += choice[e] > threshold ? 1 : 0;
+    top_k_row(choice, row.n, count, out);
     return count;
   }
 };

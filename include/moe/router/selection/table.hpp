@@ -14,27 +14,32 @@ MOE_NAMESPACE_BEGIN
 /// is left out.
 class TableSelection {
  public:
+  static constexpr const char* kName = "table";
+
   explicit TableSelection(HashTable table) : table_(std::move(table)) {}
 
   const HashTable& table() const noexcept { return table_; }
 
-  Index most(Index k, Index n) const {
+  Index most(const CallOptions& options, Index n) const {
+    impl::refuse_option("threshold", options.threshold, kName);
+    impl::refuse_option("p", options.p, kName);
     require_extent("hash table", "experts", n, table_.experts());
-    if (k != 0 && k != table_.hashes()) {
-      fail<config_error>("experts per token: expected ", table_.hashes(), " (one per hash), got ", k);
+    if (options.experts_per_token != 0 && options.experts_per_token != table_.hashes()) {
+      fail<config_error>("experts per token: expected ", table_.hashes(), " (one per hash), got ",
+                         options.experts_per_token);
     }
     return table_.hashes();
   }
   template <class Real>
-  void check_tokens(const RouterInput<Real>& in) const {
+  void check_call(const RouterInput<Real>& in) const {
     impl::check_token_ids(in, table_.vocabulary());
   }
 
   template <class Real>
-  Index select(Real* choice, Index, Index, TokenId token, ExpertId* out) const noexcept {
+  Index select(const RowContext<Real>& row, Real* choice, ExpertId* out) const noexcept {
     Index count = 0;
     for (Index h = 0; h < table_.hashes(); ++h) {
-      const ExpertId e = table_.expert(h, Index{token});
+      const ExpertId e = table_.expert(h, Index{row.token_id()});
       if (!is_neg_inf(choice[e])) out[count++] = e;
     }
     return count;

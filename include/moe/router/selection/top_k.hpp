@@ -7,26 +7,31 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// The k highest.
+/// The k highest choice scores.
 class TopKSelection {
  public:
+  static constexpr const char* kName = "top_k";
+  struct Options {
+    Index k = 1;
+  };
+
   /// Throws config_error for k < 1.
+  explicit TopKSelection(Options options) : TopKSelection(options.k) {}
   explicit TopKSelection(Index k) : k_(k) { require_range("experts per token", k, 1, INT32_MAX); }
 
   Index k() const noexcept { return k_; }
+  Options options() const noexcept { return {k_}; }
 
-  Index most(Index k, Index n) const {
-    const Index kept = k == 0 ? k_ : k;
-    if (kept < 1 || kept > n) {
-      fail<config_error>("experts per token: expected K in [1, ", n, "] (the router's outputs), got ", kept);
-    }
-    return kept;
+  Index most(const CallOptions& options, Index n) const {
+    impl::refuse_option("threshold", options.threshold, kName);
+    impl::refuse_option("p", options.p, kName);
+    return impl::experts_per_token(k_, options, n, "the router's outputs");
   }
 
   template <class Real>
-  Index select(Real* choice, Index n, Index k, ExpertId* out) const noexcept {
-    const Index kept = k == 0 ? k_ : k;
-    top_k_row(choice, n, kept, out);
+  Index select(const RowContext<Real>& row, Real* choice, ExpertId* out) const noexcept {
+    const Index kept = row.k() == 0 ? k_ : row.k();
+    top_k_row(choice, row.n, kept, out);
     return impl::without_masked(choice, out, kept);
   }
 

@@ -4,7 +4,9 @@
 
 #include <concepts>
 
+#include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
+#include "moe/router/row_context.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -12,21 +14,50 @@ MOE_NAMESPACE_BEGIN
 struct Chosen {
   const ExpertId* id = nullptr;  // [count] first choice first
   Index count = 0;
-  double draw = 0;  // in (0, 1), keyed by the token; for random weightings in training
-  bool training = false;
 };
 
 /// `forward`: weight[i] and keep[i] for every choice; one that is not kept is routed nowhere. `backward`:
-/// dweight[i] (0 where not kept; may be overwritten) to dscore[id] +=. `experts(outputs)`: how many of the
-/// router's outputs are real experts.
+/// dweight[i] (0 where not kept; may be overwritten) to dscore[id] +=. May have: kName, `experts(outputs)`,
+/// how many of the router's outputs are real experts (all of them where it is missing), check(outputs),
+/// check_call(call), coupling(training), state, and parameters (LearningWeighting).
 template <class W>
 concept Weighting = std::copy_constructible<W> &&
-    requires(const W& w, const Chosen& chosen, const double* in, double* out, bool* keep, Index n) {
-  { w.experts(n) } -> std::same_as<Index>;
-  { w.forward(chosen, in, out, keep) }
-  noexcept;  // score, weight, keep
-  { w.backward(chosen, in, out, out) }
-  noexcept;  // score, dweight, dscore +=
+    requires(const W& w, const RowContext<impl::RealOf<W>>& row, const Chosen& chosen, impl::RealOf<W>* out,
+             bool* keep) {
+  { w.forward(row, chosen, out, keep) }
+  noexcept;  // weight, keep
+  { w.backward(row, chosen, out, out) }
+  noexcept;  // dweight, dscore +=
 };
+
+/// Room for the weights of one row's choices, for who has to form them again.
+template <class Real>
+struct WeightScratch {
+  Real* weight = nullptr;  // [M]
+  bool* keep = nullptr;    // [M]
+};
+
+/// A weighting with parameters: Gradients, make_gradients, visit_parameters, visit_storage as of a scorer,
+/// and `add_gradients(row, chosen, dweight, scratch, gradients)`, called before `backward` for the rows that
+/// take part, ascending (contract C3).
+template <class W, class Real>
+concept LearningWeighting = requires(const W& w, const RowContext<Real>& row, const Chosen& chosen,
+                                     const Real* dweight, const WeightScratch<Real>& scratch,
+                                     impl::GradientsOf<W>& gradients) {
+  w.add_gradients(row, chosen, dweight, scratch, gradients);
+};
+
+namespace impl {
+
+template <class W>
+Index experts_of(const W& weighting, Index outputs) noexcept {
+  if constexpr (requires { weighting.experts(outputs); }) {
+    return weighting.experts(outputs);
+  } else {
+    return outputs;
+  }
+}
+
+}  // namespace impl
 
 MOE_NAMESPACE_END

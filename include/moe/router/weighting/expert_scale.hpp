@@ -1,71 +1,90 @@
-// One factor per expert on the combine weights (Gemma 4's per_expert_scale), after any normalisation.
+// One trained factor per expert on the combine weights (Gemma 4's per_expert_scale), after any normalisation.
 #pragma once
 
-#include <span>
 #include <utility>
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
-#include "moe/kernel/finite.hpp"
+#include "moe/core/part_traits.hpp"
 #include "moe/router/weighting/concept.hpp"
+#include "moe/storage/parameter.hpp"
 
 MOE_NAMESPACE_BEGIN
 
-/// weight of expert e times factor[e]; without factors the inner weighting, bit for bit. Factors are state:
-/// saved, not trained by gradient.
-template <Weighting Inner>
+/// weight of expert e times factor[e]; without factors (0 outputs) the inner weighting, bit for bit.
+/// Parameter "per_expert_scale" [N, 1], 1 at first.
+template <class RealType, Weighting Inner>
 class ExpertScale {
  public:
-  explicit ExpertScale(Inner inner) : inner_(std::move(inner)) {}
-  /// Throws numeric_error unless all factors are finite.
-  ExpertScale(Inner inner, std::span<const double> factors) : inner_(std::move(inner)) {
-    factor_.copy_from(factors.data(), static_cast<Index>(factors.size()));
-    check_finite(factor_);
+  using Real = RealType;
+  struct Gradients {
+    Buffer<Real> factor;  // [N] or empty
+  };
+
+  /// Factors for a router of `outputs` outputs; 0: none.
+  explicit ExpertScale(Inner inner, Index outputs = 0) : inner_(std::move(inner)) {
+    factor_.assign(outputs, Real{1});
   }
 
-  /// Factors for another number of outputs leave a router without experts, which it refuses.
-  Index experts(Index outputs) const noexcept {
-    return factor_.empty() || factor_.size() == outputs ? inner_.experts(outputs) : 0;
+  const Inner& inner() const noexcept { return inner_; }
+  Index experts(Index outputs) const noexcept { return impl::experts_of(inner_, outputs); }
+  /// Throws config_error if there are factors for another number of outputs.
+  void check(Index outputs) const {
+    if (!factor_.empty() && factor_.size() != outputs) {
+      fail<config_error>("per-expert scale: expected a factor for each of ", outputs, " outputs, got ",
+                         factor_.size());
+    }
+    impl::check_outputs_of(inner_, outputs);
+  }
+  template <class Call>
+  void check_call(const Call& call) const {
+    impl::check_call_of(inner_, call);
+  }
+  static constexpr Coupling coupling(bool training) noexcept { return impl::coupling_of<Inner>(training); }
+
+  void forward(const RowContext<Real>& row, const Chosen& chosen, Real* weight, bool* keep) const noexcept {
+    inner_.forward(row, chosen, weight, keep);
+    for (Index i = 0; i < chosen.count && !factor_.empty(); ++i) weight[i] *= factor_[chosen.id[i]];
   }
 
-  template <class Real>
-  void forward(const Chosen& chosen, const Real* score, Real* weight, bool* keep) const noexcept {
-    inner_.forward(chosen, score, weight, keep);
-    for (Index i = 0; i < chosen.count && !factor_.empty(); ++i) weight[i] *= factor<Real>(chosen.id[i]);
+  void backward(const RowContext<Real>& row, const Chosen& chosen, Real* dweight,
+                Real* dscore) const noexcept {
+    for (Index i = 0; i < chosen.count && !factor_.empty(); ++i) dweight[i] *= factor_[chosen.id[i]];
+    inner_.backward(row, chosen, dweight, dscore);
   }
 
-  template <class Real>
-  void backward(const Chosen& chosen, const Real* score, Real* dweight, Real* dscore) const noexcept {
-    for (Index i = 0; i < chosen.count && !factor_.empty(); ++i) dweight[i] *= factor<Real>(chosen.id[i]);
-    inner_.backward(chosen, score, dweight, dscore);
-  }
-
-  /// f("per_expert_scale", values, n) with a copy, taken over if all of it is finite; otherwise
-  /// numeric_error.
-  template <class Visitor>
-  void visit_state(Visitor& f) {
+  /// d factor_e = d weight_i * (the inner weight of choice i, whose expert is e).
+  void add_gradients(const RowContext<Real>& row, const Chosen& chosen, const Real* dweight,
+                     const WeightScratch<Real>& scratch, Gradients& gradients) const noexcept {
     if (factor_.empty()) return;
-    Buffer<double> copy = factor_;
-    f("per_expert_scale", copy.data(), copy.size());
-    check_finite(copy);
-    factor_ = std::move(copy);
-  }
-
- private:
-  template <class Real>
-  Real factor(ExpertId e) const noexcept {
-    return static_cast<Real>(factor_[e]);
-  }
-  static void check_finite(const Buffer<double>& factors) {
-    for (Index e = 0; e < factors.size(); ++e) {
-      if (!is_finite(factors[e])) {
-        fail<numeric_error>("per-expert scale: expected finite values, got ", factors[e], " for expert ", e);
-      }
+    inner_.forward(row, chosen, scratch.weight, scratch.keep);
+    for (Index i = 0; i < chosen.count; ++i) {
+      gradients.factor[chosen.id[i]] += dweight[i] * scratch.weight[i];
     }
   }
 
+  Gradients make_gradients() const { return {Buffer<Real>(factor_.size())}; }
+  template <class Visitor>
+  void visit_parameters(Gradients* gradients, Visitor& f) {
+    if (factor_.empty()) return;
+    f(Parameter<Real>{"per_expert_scale", view(factor_),
+                      gradients == nullptr ? ParameterView<Real>{} : view(gradients->factor)});
+  }
+  template <class Visitor>
+  void visit_storage(Gradients* gradients, Visitor& f) {
+    if (factor_.empty()) return;
+    f("per_expert_scale", factor_.data(), gradients == nullptr ? nullptr : gradients->factor.data(),
+      factor_.size());
+  }
+
+ private:
+  static_assert(!LearningWeighting<Inner, Real>,
+                "moe: a per-expert scale goes around a weighting without parameters of its own");
+
+  static ParameterView<Real> view(Buffer<Real>& values) noexcept { return {values.data(), values.size(), 1}; }
+
   Inner inner_;
-  Buffer<double> factor_;  // [N] or empty
+  Buffer<Real> factor_;  // [N] or empty
 };
 
 MOE_NAMESPACE_END

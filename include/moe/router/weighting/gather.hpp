@@ -22,6 +22,7 @@ enum class Normalise : std::uint8_t {
 /// The scores of the chosen experts, normalised or not, times a scale.
 class GatherWeighting {
  public:
+  static constexpr const char* kName = "gather";
   struct Options {
     Normalise normalise = Normalise::none;
     double eps = 1e-20;
@@ -45,30 +46,32 @@ class GatherWeighting {
     }
   }
 
-  Index experts(Index outputs) const noexcept { return outputs; }
+  const Options& options() const noexcept { return options_; }
 
   template <class Real>
-  void forward(const Chosen& chosen, const Real* score, Real* weight, bool* keep) const noexcept {
-    const Real divided_by = divisor(chosen, size_of(chosen, score));
+  void forward(const RowContext<Real>& row, const Chosen& chosen, Real* weight, bool* keep) const noexcept {
+    const Real divided_by = divisor(chosen, size_of(chosen, row.score));
     for (Index i = 0; i < chosen.count; ++i) {
       // Divided first: scale / divisor may overflow where the weight does not.
-      weight[i] = score[chosen.id[i]] / divided_by * scale_of<Real>(chosen);
+      weight[i] = row.score[chosen.id[i]] / divided_by * scale_of<Real>(chosen);
       keep[i] = true;
     }
   }
 
   template <class Real>
-  void backward(const Chosen& chosen, const Real* score, const Real* dweight, Real* dscore) const noexcept {
-    const Real sum = size_of(chosen, score);
+  void backward(const RowContext<Real>& row, const Chosen& chosen, const Real* dweight,
+                Real* dscore) const noexcept {
+    const Real sum = size_of(chosen, row.score);
     const Real divided_by = divisor(chosen, sum);
     const Real factor = scale_of<Real>(chosen) / divided_by;
     Real through_sum = 0;
     if (divisor_moves(chosen, sum)) {
       // The weight first: a single weight of exactly 1 then passes on a gradient of exactly 0.
-      for (Index i = 0; i < chosen.count; ++i) through_sum += dweight[i] * (score[chosen.id[i]] / divided_by);
+      for (Index i = 0; i < chosen.count; ++i)
+        through_sum += dweight[i] * (row.score[chosen.id[i]] / divided_by);
     }
     for (Index i = 0; i < chosen.count; ++i) {
-      const Real s = score[chosen.id[i]];
+      const Real s = row.score[chosen.id[i]];
       dscore[chosen.id[i]] += (dweight[i] - through_sum * divisor_slope(s, divided_by)) * factor;
     }
   }

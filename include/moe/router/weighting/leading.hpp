@@ -11,36 +11,44 @@ MOE_NAMESPACE_BEGIN
 /// weight 0. Nothing below `leading` chosen: no weight at all.
 class LeadingWeighting {
  public:
+  static constexpr const char* kName = "leading";
+  struct Options {
+    Index leading = 1;
+    bool elide_rest = false;
+  };
+
   /// Throws config_error for leading < 1.
-  LeadingWeighting(Index leading, bool elide_rest) : leading_(leading), elide_rest_(elide_rest) {
-    require_range("experts that share the weight", leading, 1, INT32_MAX);
+  explicit LeadingWeighting(Options options) : options_(options) {
+    require_range("experts that share the weight", options.leading, 1, INT32_MAX);
   }
+  const Options& options() const noexcept { return options_; }
 
   Index experts(Index outputs) const noexcept {
-    return elide_rest_ && leading_ < outputs ? leading_ : outputs;
+    return options_.elide_rest && options_.leading < outputs ? options_.leading : outputs;
   }
 
   template <class Real>
-  void forward(const Chosen& chosen, const Real* score, Real* weight, bool* keep) const noexcept {
-    const Real sum = sum_of(chosen, score);
+  void forward(const RowContext<Real>& row, const Chosen& chosen, Real* weight, bool* keep) const noexcept {
+    const Real sum = sum_of(chosen, row.score);
     for (Index i = 0; i < chosen.count; ++i) {
-      const bool leads = Index{chosen.id[i]} < leading_;
-      weight[i] = leads && sum > 0 ? score[chosen.id[i]] / sum : Real{0};
-      keep[i] = leads || !elide_rest_;
+      const bool leads = Index{chosen.id[i]} < options_.leading;
+      weight[i] = leads && sum > 0 ? row.score[chosen.id[i]] / sum : Real{0};
+      keep[i] = leads || !options_.elide_rest;
     }
   }
 
   /// d score_i = (dweight_i - sum_j weight_j dweight_j) / sum.
   template <class Real>
-  void backward(const Chosen& chosen, const Real* score, const Real* dweight, Real* dscore) const noexcept {
-    const Real sum = sum_of(chosen, score);
+  void backward(const RowContext<Real>& row, const Chosen& chosen, const Real* dweight,
+                Real* dscore) const noexcept {
+    const Real sum = sum_of(chosen, row.score);
     if (!(sum > 0)) return;
     Real mean = 0;
     for (Index i = 0; i < chosen.count; ++i) {
-      if (Index{chosen.id[i]} < leading_) mean += score[chosen.id[i]] / sum * dweight[i];
+      if (Index{chosen.id[i]} < options_.leading) mean += row.score[chosen.id[i]] / sum * dweight[i];
     }
     for (Index i = 0; i < chosen.count; ++i) {
-      if (Index{chosen.id[i]} < leading_) dscore[chosen.id[i]] += (dweight[i] - mean) / sum;
+      if (Index{chosen.id[i]} < options_.leading) dscore[chosen.id[i]] += (dweight[i] - mean) / sum;
     }
   }
 
@@ -49,13 +57,12 @@ class LeadingWeighting {
   Real sum_of(const Chosen& chosen, const Real* score) const noexcept {
     Real sum = 0;
     for (Index i = 0; i < chosen.count; ++i) {
-      if (Index{chosen.id[i]} < leading_) sum += score[chosen.id[i]];
+      if (Index{chosen.id[i]} < options_.leading) sum += score[chosen.id[i]];
     }
     return sum;
   }
 
-  Index leading_;
-  bool elide_rest_;
+  Options options_;
 };
 
 MOE_NAMESPACE_END

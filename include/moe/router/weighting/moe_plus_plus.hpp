@@ -19,29 +19,37 @@ enum class MoePlusPlusWeights : std::uint8_t {
 /// The weights that MoePlusPlusWeights names.
 class MoePlusPlusWeighting {
  public:
-  /// Ids from `first_zero` on are zero experts.
-  MoePlusPlusWeighting(MoePlusPlusWeights weights, Index first_zero)
-      : all_({.normalise = weights == MoePlusPlusWeights::shares ? Normalise::sum : Normalise::none}),
-        without_zeros_(first_zero, false),
-        skips_zeros_(weights == MoePlusPlusWeights::shares_without_zeros) {}
+  static constexpr const char* kName = "moe_plus_plus";
+  struct Options {
+    MoePlusPlusWeights weights = MoePlusPlusWeights::probability;
+    Index first_zero = 1;  // ids from here on are zero experts
+  };
 
-  Index experts(Index outputs) const noexcept { return outputs; }
+  /// Throws config_error for first_zero < 1.
+  explicit MoePlusPlusWeighting(Options options)
+      : all_({.normalise = options.weights == MoePlusPlusWeights::shares ? Normalise::sum : Normalise::none}),
+        without_zeros_({.leading = options.first_zero}),
+        options_(options) {}
+  const Options& options() const noexcept { return options_; }
 
   template <class Real>
-  void forward(const Chosen& chosen, const Real* score, Real* weight, bool* keep) const noexcept {
-    return skips_zeros_ ? without_zeros_.forward(chosen, score, weight, keep)
-                        : all_.forward(chosen, score, weight, keep);
+  void forward(const RowContext<Real>& row, const Chosen& chosen, Real* weight, bool* keep) const noexcept {
+    return skips_zeros() ? without_zeros_.forward(row, chosen, weight, keep)
+                         : all_.forward(row, chosen, weight, keep);
   }
   template <class Real>
-  void backward(const Chosen& chosen, const Real* score, const Real* dweight, Real* dscore) const noexcept {
-    return skips_zeros_ ? without_zeros_.backward(chosen, score, dweight, dscore)
-                        : all_.backward(chosen, score, dweight, dscore);
+  void backward(const RowContext<Real>& row, const Chosen& chosen, const Real* dweight,
+                Real* dscore) const noexcept {
+    return skips_zeros() ? without_zeros_.backward(row, chosen, dweight, dscore)
+                         : all_.backward(row, chosen, dweight, dscore);
   }
 
  private:
+  bool skips_zeros() const noexcept { return options_.weights == MoePlusPlusWeights::shares_without_zeros; }
+
   GatherWeighting all_;
   LeadingWeighting without_zeros_;
-  bool skips_zeros_;
+  Options options_;
 };
 
 MOE_NAMESPACE_END

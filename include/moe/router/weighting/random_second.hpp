@@ -11,27 +11,31 @@ MOE_NAMESPACE_BEGIN
 /// min(1, 2 * its weight); what is left keeps its weight. One draw per token.
 class RandomSecondWeighting {
  public:
-  /// `random` false: every choice is kept in training too.
-  explicit RandomSecondWeighting(bool random = true)
-      : shares_({.normalise = Normalise::sum}), random_(random) {}
+  static constexpr const char* kName = "random_second";
+  struct Options {
+    bool random = true;  // false: every choice is kept in training too
+  };
 
-  Index experts(Index outputs) const noexcept { return outputs; }
+  explicit RandomSecondWeighting(Options options) : options_(options) {}
+  const Options& options() const noexcept { return options_; }
 
   template <class Real>
-  void forward(const Chosen& chosen, const Real* score, Real* weight, bool* keep) const noexcept {
-    shares_.forward(chosen, score, weight, keep);
-    if (!random_ || !chosen.training) return;
-    for (Index i = 1; i < chosen.count; ++i) keep[i] = chosen.draw < 2 * static_cast<double>(weight[i]);
+  void forward(const RowContext<Real>& row, const Chosen& chosen, Real* weight, bool* keep) const noexcept {
+    shares_.forward(row, chosen, weight, keep);
+    if (!options_.random || !row.training()) return;
+    const double draw = row.uniform(DrawStream::second_expert);
+    for (Index i = 1; i < chosen.count; ++i) keep[i] = draw < 2 * static_cast<double>(weight[i]);
   }
 
   template <class Real>
-  void backward(const Chosen& chosen, const Real* score, const Real* dweight, Real* dscore) const noexcept {
-    shares_.backward(chosen, score, dweight, dscore);
+  void backward(const RowContext<Real>& row, const Chosen& chosen, const Real* dweight,
+                Real* dscore) const noexcept {
+    shares_.backward(row, chosen, dweight, dscore);
   }
 
  private:
-  GatherWeighting shares_;
-  bool random_;
+  GatherWeighting shares_{{.normalise = Normalise::sum}};
+  Options options_;
 };
 
 MOE_NAMESPACE_END

@@ -9,20 +9,21 @@ MOE_NAMESPACE_BEGIN
 /// sigmoid of the chosen scores, each on its own (Llama 4, which chooses by logits).
 class SigmoidWeighting {
  public:
-  Index experts(Index outputs) const noexcept { return outputs; }
+  static constexpr const char* kName = "sigmoid";
 
   template <class Real>
-  void forward(const Chosen& chosen, const Real* score, Real* weight, bool* keep) const noexcept {
+  void forward(const RowContext<Real>& row, const Chosen& chosen, Real* weight, bool* keep) const noexcept {
     for (Index i = 0; i < chosen.count; ++i) {
-      weight[i] = math::sigmoid_pair(score[chosen.id[i]]).of_x;
+      weight[i] = math::sigmoid_pair(row.score[chosen.id[i]]).of_x;
       keep[i] = true;
     }
   }
 
   template <class Real>
-  void backward(const Chosen& chosen, const Real* score, const Real* dweight, Real* dscore) const noexcept {
+  void backward(const RowContext<Real>& row, const Chosen& chosen, const Real* dweight,
+                Real* dscore) const noexcept {
     for (Index i = 0; i < chosen.count; ++i) {
-      const auto s = math::sigmoid_pair(score[chosen.id[i]]);
+      const auto s = math::sigmoid_pair(row.score[chosen.id[i]]);
       dscore[chosen.id[i]] += dweight[i] * (s.of_x * s.of_minus_x);
     }
   }

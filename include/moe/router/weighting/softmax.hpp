@@ -11,33 +11,35 @@ MOE_NAMESPACE_BEGIN
 /// all).
 class SoftmaxWeighting {
  public:
-  Index experts(Index outputs) const noexcept { return outputs; }
+  static constexpr const char* kName = "softmax";
 
   template <class Real>
-  void forward(const Chosen& chosen, const Real* score, Real* weight, bool* keep) const noexcept {
+  void forward(const RowContext<Real>& row, const Chosen& chosen, Real* weight, bool* keep) const noexcept {
     for (Index i = 0; i < chosen.count; ++i) {
-      weight[i] = score[chosen.id[i]];
+      weight[i] = row.score[chosen.id[i]];
       keep[i] = true;
     }
     if (chosen.count > 0) softmax_row(weight, weight, chosen.count);
   }
 
   template <class Real>
-  void backward(const Chosen& chosen, const Real* score, const Real* dweight, Real* dscore) const noexcept {
+  void backward(const RowContext<Real>& row, const Chosen& chosen, const Real* dweight,
+                Real* dscore) const noexcept {
     if (chosen.count == 0) return;
     // d score_i = w_i (dw_i - sum_j w_j dw_j), with w from the scores again: no array of unknown size.
-    Real top = score[chosen.id[0]];
-    for (Index i = 1; i < chosen.count; ++i) top = score[chosen.id[i]] > top ? score[chosen.id[i]] : top;
+    Real top = row.score[chosen.id[0]];
+    for (Index i = 1; i < chosen.count; ++i)
+      top = row.score[chosen.id[i]] > top ? row.score[chosen.id[i]] : top;
     Real sum = 0, mean = 0;
     for (Index i = 0; i < chosen.count; ++i) {
-      const Real w = math::exp_nonpositive(Real(score[chosen.id[i]] - top));
+      const Real w = math::exp_nonpositive(Real(row.score[chosen.id[i]] - top));
       sum += w;
       mean += w * dweight[i];
     }
     mean /= sum;
     for (Index i = 0; i < chosen.count; ++i) {
       dscore[chosen.id[i]] +=
-          math::exp_nonpositive(Real(score[chosen.id[i]] - top)) / sum * (dweight[i] - mean);
+          math::exp_nonpositive(Real(row.score[chosen.id[i]] - top)) / sum * (dweight[i] - mean);
     }
   }
 };

@@ -16,34 +16,37 @@ MOE_NAMESPACE_BEGIN
 /// of the softmax, with the set of near experts fixed.
 class SparseMixerWeighting {
  public:
-  /// `outputs`: N of the router. Throws config_error for outputs below 1, an eps below 0 or not finite.
-  SparseMixerWeighting(Index outputs, double eps) : outputs_(outputs), eps_(eps) {
-    require_range("outputs", outputs, 1, INT32_MAX);
-    if (!(eps >= 0 && is_finite(eps))) {
-      fail<config_error>("sparse mixer eps: expected a finite value >= 0, got ", eps);
+  static constexpr const char* kName = "sparse_mixer";
+  struct Options {
+    double eps = 0.01;
+  };
+
+  /// Throws config_error for an eps below 0 or not finite.
+  explicit SparseMixerWeighting(Options options) : options_(options) {
+    if (!(options.eps >= 0 && is_finite(options.eps))) {
+      fail<config_error>("sparse mixer eps: expected a finite value >= 0, got ", options.eps);
     }
   }
-
-  /// A router of another N than the options said has no experts, which it refuses.
-  Index experts(Index outputs) const noexcept { return outputs == outputs_ ? outputs : 0; }
+  const Options& options() const noexcept { return options_; }
 
   template <class Real>
-  void forward(const Chosen& chosen, const Real* score, Real* weight, bool* keep) const noexcept {
+  void forward(const RowContext<Real>& row, const Chosen& chosen, Real* weight, bool* keep) const noexcept {
     for (Index i = 0; i < chosen.count; ++i) {
-      weight[i] = 1 / sum_of_near(chosen, i, score);
+      weight[i] = 1 / sum_of_near(row, chosen, i);
       keep[i] = true;
     }
   }
 
   template <class Real>
-  void backward(const Chosen& chosen, const Real* score, const Real* dweight, Real* dscore) const noexcept {
+  void backward(const RowContext<Real>& row, const Chosen& chosen, const Real* dweight,
+                Real* dscore) const noexcept {
     for (Index i = 0; i < chosen.count; ++i) {
-      const Real own = score[chosen.id[i]];
-      const Real weight = 1 / sum_of_near(chosen, i, score);
+      const Real own = row.score[chosen.id[i]];
+      const Real weight = 1 / sum_of_near(row, chosen, i);
       // d weight / d h_e = weight ([e is the choice] - p_e), p_e = weight exp(h_e - m).
-      for (Index e = 0; e < outputs_; ++e) {
-        if (!counts(chosen, i, e, own, score[e])) continue;
-        const Real p = weight * math::exp_nonpositive(Real(score[e] - own));
+      for (Index e = 0; e < row.n; ++e) {
+        if (!counts(chosen, i, e, own, row.score[e])) continue;
+        const Real p = weight * math::exp_nonpositive(Real(row.score[e] - own));
         dscore[e] += dweight[i] * weight * ((e == Index{chosen.id[i]} ? Real{1} : Real{0}) - p);
       }
     }
@@ -52,11 +55,11 @@ class SparseMixerWeighting {
  private:
   /// sum of exp(h_e - m) over the experts that count; the choice's own term is 1.
   template <class Real>
-  Real sum_of_near(const Chosen& chosen, Index i, const Real* score) const noexcept {
-    const Real own = score[chosen.id[i]];
+  Real sum_of_near(const RowContext<Real>& row, const Chosen& chosen, Index i) const noexcept {
+    const Real own = row.score[chosen.id[i]];
     Real sum = 0;
-    for (Index e = 0; e < outputs_; ++e) {
-      if (counts(chosen, i, e, own, score[e])) sum += math::exp_nonpositive(Real(score[e] - own));
+    for (Index e = 0; e < row.n; ++e) {
+      if (counts(chosen, i, e, own, row.score[e])) sum += math::exp_nonpositive(Real(row.score[e] - own));
     }
     return sum;
   }
@@ -69,11 +72,10 @@ class SparseMixerWeighting {
     const Real magnitude = h < 0 ? -h : h;
     const Real factor = magnitude > own ? magnitude : own;
     // 0 / 0 where both logits are 0: NaN is not above, so the expert counts, as in the released code.
-    return !((own - h) / factor > 2 * static_cast<Real>(eps_));
+    return !((own - h) / factor > 2 * static_cast<Real>(options_.eps));
   }
 
-  Index outputs_;
-  double eps_;
+  Options options_;
 };
 
 MOE_NAMESPACE_END

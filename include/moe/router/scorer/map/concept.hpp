@@ -16,4 +16,18 @@ concept LogitMap = std::copy_constructible<M> &&
   m.backward(raw, row, n);
 };
 
+namespace impl {
+
+/// A map chosen at run time may be none.
+template <class M>
+bool is_identity(const M& map) noexcept {
+  if constexpr (requires { map.is_identity(); }) {
+    return map.is_identity();
+  } else {
+    return false;
+  }
+}
+
+}  // namespace impl
+
 MOE_NAMESPACE_END

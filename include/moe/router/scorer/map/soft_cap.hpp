@@ -11,10 +11,14 @@ MOE_NAMESPACE_BEGIN
 /// cap tanh(h / cap): Grok 1 as served (30), Laguna.
 class SoftCap {
  public:
+  static constexpr const char* kName = "soft_cap";
+
   /// Throws config_error for a cap that is not positive and finite.
   explicit SoftCap(double cap) : cap_(cap) {
     if (!(cap > 0 && is_finite(cap))) fail<config_error>("soft cap: expected a finite value > 0, got ", cap);
   }
+
+  double cap() const noexcept { return cap_; }
 
   template <class Real>
   void forward(Real* row, Index n) const noexcept {

@@ -12,12 +12,16 @@ MOE_NAMESPACE_BEGIN
 /// 2406.06563, MoE++). A row of equal logits stays as it is.
 class LogitSpread {
  public:
+  static constexpr const char* kName = "spread";
+
   /// Throws config_error for a spread that is not positive and finite.
   explicit LogitSpread(double spread) : spread_(spread) {
     if (!(spread > 0 && is_finite(spread))) {
       fail<config_error>("logit spread: expected a finite value > 0, got ", spread);
     }
   }
+
+  double spread() const noexcept { return spread_; }
 
   template <class Real>
   void forward(Real* row, Index n) const noexcept {

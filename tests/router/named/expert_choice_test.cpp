@@ -1,4 +1,4 @@
-#include "moe/router/kind/expert_choice.hpp"
+#include "moe/router/named/expert_choice.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -19,7 +19,7 @@ using test::RouterCall;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 ExpertChoice<double> make_router(Index width, Index experts, double factor, std::uint64_t seed = 3) {
-  ExpertChoice<double> router({.width = width, .experts = experts, .capacity_factor = factor});
+  auto router = moe::expert_choice<double>({.width = width, .experts = experts, .capacity_factor = factor});
   test::randomise(router, seed, 2);
   return router;
 }
@@ -112,7 +112,7 @@ const test::RouterCases kCases{
 
 TEST_CASE("expert choice by hand", "[expert_choice]") {
   // Two experts, W = (1, 0), so that softmax column 0 is sigmoid(x): {.9, .8, .3, .2}. C = 4 * 1 / 2.
-  ExpertChoice<double> router({.width = 1, .experts = 2, .capacity_factor = 1});
+  auto router = moe::expert_choice<double>({.width = 1, .experts = 2, .capacity_factor = 1});
   auto gradients = router.make_gradients();
   *test::elements(router, gradients)[0].value = 1;
   auto call = test::random_call<double>(4, 1, 1);
@@ -126,12 +126,11 @@ TEST_CASE("expert choice by hand", "[expert_choice]") {
 }
 
 TEST_CASE("capacity: rounded down, at least 1, at most the active tokens", "[expert_choice]") {
-  const ExpertChoice<double> router = make_router(2, 4, 2);
-  CHECK(router.capacity(8, 2) == 4);
-  CHECK(router.capacity(7, 2) == 3);
-  CHECK(router.capacity(1, 1) == 1);
-  CHECK(router.capacity(3, 4) == 3);
-  CHECK(router.capacity(0, 2) == 0);
+  CHECK(moe::ColumnTopK::capacity(8, 2, 4) == 4);
+  CHECK(moe::ColumnTopK::capacity(7, 2, 4) == 3);
+  CHECK(moe::ColumnTopK::capacity(1, 1, 4) == 1);
+  CHECK(moe::ColumnTopK::capacity(3, 4, 4) == 3);
+  CHECK(moe::ColumnTopK::capacity(0, 2, 4) == 0);
 }
 
 TEST_CASE("expert choice matches brute force", "[expert_choice]") {
@@ -213,7 +212,7 @@ TEST_CASE("no segment sees another", "[expert_choice]") {
 }
 
 TEST_CASE("threads change no bit of expert choice", "[expert_choice][threads]") {
-  ExpertChoice<float> router({.width = 17, .experts = 13, .capacity_factor = 3});
+  auto router = moe::expert_choice<float>({.width = 17, .experts = 13, .capacity_factor = 3});
   test::randomise(router, 2);
   const auto call = test::random_call<float>(200, 17, 3);
   const auto expected = route(router, call);
@@ -229,7 +228,7 @@ TEST_CASE("threads change no bit of expert choice", "[expert_choice][threads]") 
 
 TEST_CASE("expert choice refuses options out of range", "[expert_choice]") {
   for (const double bad : {0.0, -1.0, 4.5, std::numeric_limits<double>::quiet_NaN()}) {
-    CHECK_THROWS_AS(ExpertChoice<float>({.width = 2, .experts = 4, .capacity_factor = bad}),
+    CHECK_THROWS_AS(moe::expert_choice<float>({.width = 2, .experts = 4, .capacity_factor = bad}),
                     moe::config_error);
   }
   ExpertChoice<double> router = make_router(2, 4, 4);

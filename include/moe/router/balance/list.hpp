@@ -1,0 +1,27 @@
+// The parts of a balancing in the library: a new one is a header and a line here.
+#pragma once
+
+#include "moe/core/type_list.hpp"
+#include "moe/router/balance/adaptive_l1.hpp"
+#include "moe/router/balance/communication_balance.hpp"
+#include "moe/router/balance/device_balance.hpp"
+#include "moe/router/balance/importance.hpp"
+#include "moe/router/balance/load.hpp"
+#include "moe/router/balance/load_balance.hpp"
+#include "moe/router/balance/selection_bias.hpp"
+#include "moe/router/balance/sequence_balance.hpp"
+#include "moe/router/balance/z.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+using BalanceParts = TypeList<SelectionBias,         //
+                              LoadBalance,           //
+                              SequenceBalance,       //
+                              DeviceBalance,         //
+                              CommunicationBalance,  //
+                              ImportanceLoss,        //
+                              LoadLoss,              //
+                              ZLoss,                 //
+                              AdaptiveL1>;
+
+MOE_NAMESPACE_END

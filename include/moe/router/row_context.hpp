@@ -1,0 +1,47 @@
+// One row of a call as the parts of a router see it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "moe/core/input.hpp"
+#include "moe/core/random.hpp"
+#include "moe/core/types.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// What score, selection and weighting may look at: their own row, and what the call says of it. To look at
+/// another row would break contract C1; what needs several rows is a selection over a set
+/// (router/selection/concept.hpp).
+template <class Real>
+struct RowContext {
+  const RouterInput<Real>& call;
+  Index token = 0;              // t
+  Index n = 0;                  // N
+  const Real* logit = nullptr;  // [N] with noise, mask and temperature
+  const Real* score = nullptr;  // [N] null while the score function makes them
+
+  /// K of the call; 0: as the part was built.
+  Index k() const noexcept { return call.options.experts_per_token; }
+  bool training() const noexcept { return call.training; }
+  TokenId token_id() const noexcept { return entry(call.token_id); }
+  /// The row's entry of a column of the call, `otherwise` where the call has no such column.
+  template <class T>
+  T entry(const std::span<const T>& column, T otherwise = T{}) const noexcept {
+    return column.empty() ? otherwise : column.data()[token];
+  }
+  /// The row's row of a matrix of the call, null where the call has none.
+  template <class T>
+  const T* entries(const ConstMatrixView<T>& column) const noexcept {
+    return column.empty() ? nullptr : column.row(token);
+  }
+  /// In (0, 1), keyed by (seed, step, stream, row key, lane).
+  double uniform(DrawStream stream, std::uint32_t lane = 0) const noexcept {
+    return KeyedRandom(call.seed, call.step, stream).uniform(call.key(token), lane);
+  }
+  double normal(DrawStream stream, std::uint32_t lane = 0) const noexcept {
+    return KeyedRandom(call.seed, call.step, stream).normal(call.key(token), lane);
+  }
+};
+
+MOE_NAMESPACE_END

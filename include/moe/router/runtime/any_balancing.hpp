@@ -1,0 +1,86 @@
+// A pack of balancing parts put together at run time: any of those of router/balance/list.hpp, each at most
+// once.
+#pragma once
+
+#include <optional>
+#include <utility>
+
+#include "moe/core/type_list.hpp"
+#include "moe/router/balance/concept.hpp"
+#include "moe/router/balance/list.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// A part that may be missing.
+template <class Part>
+class MaybePart {
+ public:
+  static constexpr const char* kName = Part::kName;
+
+  MaybePart() = default;
+  MaybePart(Part part) : part_(std::move(part)) {}  // NOLINT(google-explicit-constructor)
+
+  explicit operator bool() const noexcept { return part_.has_value(); }
+  Part& operator*() noexcept { return *part_; }
+  const Part& operator*() const noexcept { return *part_; }
+
+  double coefficient() const noexcept requires requires(const Part& p) { p.coefficient(); }
+  { return part_ ? part_->coefficient() : 0.0; }
+  void check(Index outputs) const {
+    if (part_) impl::check_outputs_of(*part_, outputs);
+  }
+  void measure(Arena& arena, Index tokens, Index outputs) const {
+    if constexpr (requires { part_->measure(arena, tokens, outputs); }) {
+      if (part_) part_->measure(arena, tokens, outputs);
+    }
+  }
+  const double* selection_bias() const noexcept requires impl::BiasesSelection<Part> {
+    return part_ ? part_->selection_bias() : nullptr;
+  }
+  template <class Real>
+  double forward(const BalanceInput<Real>& in, Arena& arena) const requires Loss<Part, Real> {
+    return part_->forward(in, arena);  // asked for only if the coefficient is not 0
+  }
+  template <class Real>
+  void backward(const BalanceInput<Real>& in, double scale, const BalanceGradients<Real>& out,
+                Arena& arena) const requires Loss<Part, Real> {
+    part_->backward(in, scale, out, arena);
+  }
+  void on_step_end(const RouteStats& stats) {
+    if (part_) impl::on_step_end_of(*part_, stats);
+  }
+  template <class Visitor>
+  void visit_state(Visitor& f) {
+    if (part_) impl::visit_state_of(*part_, f);
+  }
+
+ private:
+  std::optional<Part> part_;
+};
+
+namespace impl {
+template <class... Parts>
+using BalancingOfMaybes = Balancing<MaybePart<Parts>...>;
+}  // namespace impl
+
+/// Empty at first; `set(LoadBalance({...}))` puts a part in or replaces it.
+class AnyBalancing : public FromList<impl::BalancingOfMaybes, BalanceParts> {
+ public:
+  template <ListedIn<BalanceParts> Part>
+  void set(Part part) {
+    this->part<MaybePart<Part>>() = std::move(part);
+  }
+  /// The part, or null.
+  template <ListedIn<BalanceParts> Part>
+  Part* get_if() noexcept {
+    MaybePart<Part>& maybe = this->part<MaybePart<Part>>();
+    return maybe ? &*maybe : nullptr;
+  }
+  template <ListedIn<BalanceParts> Part>
+  const Part* get_if() const noexcept {
+    const MaybePart<Part>& maybe = this->part<MaybePart<Part>>();
+    return maybe ? &*maybe : nullptr;
+  }
+};
+
+MOE_NAMESPACE_END
