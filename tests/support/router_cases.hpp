@@ -13,6 +13,7 @@
 #include <initializer_list>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <typeindex>
 #include <utility>
 #include <vector>
@@ -89,18 +90,16 @@ class RouterCases {
   static const std::vector<RouterCase>& all();
 };
 
-/// A list of parts: any template of types.
-template <class... Parts>
-struct PartList {};
-
-/// A case for every part of a list: `router_with.operator()<Part>()` is a router with it, and called by its
-/// name.
+/// A case for every part of a list, named after it: `router_with.operator()<Part>()` is a router that has it.
 template <template <class...> class List, class... Parts, class F>
-bool add_part_cases(const std::string& family, List<Parts...>, F router_with, CaseOptions options = {}) {
-  Index i = 0;
-  (RouterCases({{family + " " + std::to_string(i++),
-                 [router_with] { return router_with.template operator()<Parts>(); }, options}}),
-   ...);
+bool add_part_cases(List<Parts...>, F router_with, CaseOptions options = {}) {
+  const auto add = [&]<class Part>(std::type_identity<Part>) {
+    RouterCase one(
+        Part::kName, [router_with] { return router_with.template operator()<Part>(); }, options);
+    one.types.emplace_back(typeid(Part));
+    RouterCases({std::move(one)});
+  };
+  (add(std::type_identity<Parts>{}), ...);
   return true;
 }
 
