@@ -1,5 +1,6 @@
-# Rules of the source tree: stage headers, order of the rooms, no machine's own paths, one test file per header, code in docs.
-foreach(rule IN ITEMS stages rooms paths mirror snippets)
+# Rules of the source tree: stage headers, order of the rooms, no machine's own paths, one test file per header, code in docs,
+# the catalogue of techniques.
+foreach(rule IN ITEMS stages rooms paths mirror snippets catalogue)
   add_test(NAME ${rule} COMMAND ${CMAKE_COMMAND} -DRULE=${rule} "-DROOT=${PROJECT_SOURCE_DIR}"
     -P "${PROJECT_SOURCE_DIR}/cmake/check_tree.cmake")
 endforeach()

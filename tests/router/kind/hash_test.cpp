@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "moe/router/hash_table.hpp"
+#include "support/router_cases.hpp"
 #include "support/router_laws.hpp"
 
 namespace {
@@ -21,6 +22,12 @@ std::vector<ExpertId> row(const HashTable& table, Index hash = 0) {
   for (Index v = 0; v < table.vocabulary(); ++v) ids.push_back(table.expert(hash, v));
   return ids;
 }
+
+const test::RouterCases kCases{
+    {"HashRouter",
+     [] { return HashRouter<double>(HashTable::random(50, 6, 3, 3)); },
+     {.laws = {.masks = false}, .ties = false, .losses = false}},
+};
 
 }  // namespace
 
@@ -122,14 +129,6 @@ TEST_CASE("a token id goes to the same experts wherever it stands, with weight 1
     CHECK(routed.weights_of(t) == std::vector<float>{1, 1});
   }
   CHECK(seen.size() < 60);  // some id came twice
-}
-
-TEST_CASE("hash routing obeys the laws", "[hash]") {
-  HashRouter<double> router(HashTable::random(50, 6, 3, 3));
-  STATIC_REQUIRE(moe::TrainableRouter<HashRouter<double>>);
-  test::check_router_laws(
-      router, [](Index tokens, std::uint64_t seed) { return test::random_call<double>(tokens, 2, seed); },
-      {.masks = false});
 }
 
 TEST_CASE("hash routing refuses calls it cannot serve", "[hash]") {

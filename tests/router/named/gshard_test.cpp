@@ -5,6 +5,7 @@
 #include "moe/router/weighting/concept.hpp"
 #include "moe/router/weighting/random_second.hpp"
 #include "support/plain_routing.hpp"
+#include "support/router_cases.hpp"
 
 using moe::ExpertId;
 using moe::Index;
@@ -17,6 +18,14 @@ auto router_of(moe::GShardOptions options) {
   test::randomise(router, 4);
   return router;
 }
+
+const test::RouterCases kCases{
+    {"GShardRouter", [] { return moe::gshard_router<double>({.width = 4, .experts = 6}); }},
+    {"GShardRouter, losses",
+     [] {
+       return moe::gshard_router<double>({.width = 4, .experts = 5, .load_balance = 0.4, .z_loss = 0.3});
+     }},
+};
 
 }  // namespace
 
@@ -112,20 +121,6 @@ TEST_CASE("GShard agrees with plain loops; the loss counts first choices", "[rou
   CHECK((dropped > 0 && dropped < 20));  // both branches were seen
   CHECK(routed.elided == 0);
   CHECK(near(test::loss_of(routed, "load_balance"), 0.3 * test::load_balance(test::counts(chosen, 5, 1), p)));
-}
-
-TEST_CASE("GShard obeys the laws of routers", "[router]") {
-  auto router = router_of({.width = 4, .experts = 6});
-  test::check_router_laws(router);
-  test::check_ties_take_lower_ids(router);
-}
-
-TEST_CASE("gradients of GShard", "[router]") {
-  auto router = router_of({.width = 4, .experts = 5, .load_balance = 0.4, .z_loss = 0.3});
-  test::check_router_gradients(router, 6);
-  test::check_router_gradients(router, 6, {.weight_scale = 0});
-  test::check_router_gradients(router, 6, {.auxiliary_scale = 0});
-  test::check_masked_router_gradients(router, 6);
 }
 
 TEST_CASE("GShard needs two experts", "[router]") {

@@ -2,6 +2,7 @@
 
 #include "moe/router/weighting/moe_plus_plus.hpp"
 #include "support/plain_routing.hpp"
+#include "support/router_cases.hpp"
 
 using moe::ExpertId;
 using moe::Index;
@@ -17,6 +18,13 @@ moe::MoePlusPlusOptions options_of(MoePlusPlusWeights weights) {
 
 constexpr MoePlusPlusWeights kAll[] = {MoePlusPlusWeights::probability, MoePlusPlusWeights::shares,
                                        MoePlusPlusWeights::shares_without_zeros};
+
+const test::RouterCases kCases{
+    {"MoePlusPlusRouter", [] { return moe::moe_plus_plus_router<double>(options_of(kAll[0])); }},
+    {"MoePlusPlusRouter, shares", [] { return moe::moe_plus_plus_router<double>(options_of(kAll[1])); }},
+    {"MoePlusPlusRouter, shares without zeros",
+     [] { return moe::moe_plus_plus_router<double>(options_of(kAll[2])); }},
+};
 
 }  // namespace
 
@@ -71,26 +79,6 @@ TEST_CASE("MoE++ agrees with plain loops; cheap experts weigh tau in the loss", 
       for (std::size_t e = 0; e < 5; ++e) loss += (e < 2 ? 1.0 : tau) * count[e] / all * mean[e] * 5;
       CHECK(near(test::loss_of(routed, "load_balance"), 0.3 * loss));
     }
-  }
-}
-
-TEST_CASE("MoE++ obeys the laws of routers", "[router]") {
-  for (const MoePlusPlusWeights weights : kAll) {
-    auto router = moe::moe_plus_plus_router<double>(options_of(weights));
-    test::randomise(router, 3);
-    test::check_router_laws(router);
-    test::check_ties_take_lower_ids(router);
-  }
-}
-
-TEST_CASE("gradients of MoE++", "[router]") {
-  for (const MoePlusPlusWeights weights : kAll) {
-    auto router = moe::moe_plus_plus_router<double>(options_of(weights));
-    test::randomise(router, 3);
-    test::check_router_gradients(router, 6);
-    test::check_router_gradients(router, 6, {.weight_scale = 0});
-    test::check_router_gradients(router, 6, {.auxiliary_scale = 0});
-    test::check_masked_router_gradients(router, 6);
   }
 }
 

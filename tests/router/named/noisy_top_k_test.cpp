@@ -1,6 +1,7 @@
 #include "moe/router/named/noisy_top_k.hpp"
 
 #include "support/plain_routing.hpp"
+#include "support/router_cases.hpp"
 
 using moe::ExpertId;
 using moe::Index;
@@ -15,15 +16,15 @@ auto router_of(Index experts, Index k, double importance = 0.1, double load = 0.
   return router;
 }
 
-}  // namespace
+// In the cheap subset as well: [smoke].
+const test::RouterCases kCases{
+    {"NoisyTopK", [] { return router_of(6, 2, 0.5, 0.7); }, {.smoke = true}},
+    {"NoisyTopK, k = 1", [] { return router_of(4, 1, 0.5, 0.7); }},
+    {"NoisyTopK, k = E", [] { return router_of(4, 4, 0.5, 0.7); }},
+    {"NoisyTopK, one expert", [] { return router_of(1, 1); }, {.losses = false}},
+};
 
-TEST_CASE("noisy top-k obeys the laws of routers", "[router][smoke]") {
-  auto router = router_of(6, 2);
-  test::check_router_laws(router);
-  test::check_ties_take_lower_ids(router);
-  auto one = router_of(1, 1);
-  test::check_router_laws(one);
-}
+}  // namespace
 
 TEST_CASE("noisy top-k agrees with plain loops", "[router]") {
   for (const bool training : {false, true}) {
@@ -66,17 +67,6 @@ TEST_CASE("noisy top-k agrees with plain loops", "[router]") {
         CHECK(routed.losses.empty());
       }
     }
-  }
-}
-
-TEST_CASE("gradients of noisy top-k", "[router]") {
-  for (const Index k : {1, 2, 4}) {
-    INFO("k = " << k);
-    auto router = router_of(4, k, 0.5, 0.7);
-    test::check_router_gradients(router, 5);
-    test::check_router_gradients(router, 5, {.weight_scale = 0});
-    test::check_router_gradients(router, 5, {.auxiliary_scale = 0});
-    test::check_masked_router_gradients(router, 5);
   }
 }
 

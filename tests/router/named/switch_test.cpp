@@ -1,6 +1,7 @@
 #include "moe/router/named/switch.hpp"
 
 #include "support/plain_routing.hpp"
+#include "support/router_cases.hpp"
 
 using moe::ExpertId;
 using moe::Index;
@@ -14,6 +15,20 @@ auto router_of(moe::SwitchOptions options) {
   test::randomise(router, 8);
   return router;
 }
+
+// In the cheap subset as well: [smoke].
+const test::RouterCases kCases{
+    {"SwitchRouter",
+     [] {
+       return moe::switch_router<double>(
+           {.width = 4, .experts = 5, .jitter = 0.2, .load_balance = 0.7, .z_loss = 0.3});
+     },
+     {.smoke = true}},
+    {"SwitchRouter, float",
+     [] { return moe::switch_router<float>({.width = 5, .experts = 7, .z_loss = 0.001}); },
+     {.smoke = true}},
+    {"SwitchRouter, one expert", [] { return moe::switch_router<double>({.width = 3, .experts = 1}); }},
+};
 
 }  // namespace
 
@@ -49,17 +64,6 @@ TEST_CASE("Switch has the paper's defaults", "[router]") {
   CHECK(options.z_loss == 0);
 }
 
-TEMPLATE_TEST_CASE("Switch obeys the laws of routers", "[router][smoke]", double, float) {
-  auto router = router_of<TestType>({.width = 5, .experts = 7, .z_loss = 0.001});
-  test::check_router_laws(router);
-  test::check_ties_take_lower_ids(router);
-}
-
-TEST_CASE("Switch of one expert obeys the laws of routers", "[router]") {
-  auto router = router_of({.width = 3, .experts = 1});
-  test::check_router_laws(router);
-}
-
 TEST_CASE("Switch agrees with plain loops, jitter included", "[router]") {
   for (const bool training : {false, true}) {
     auto router = router_of({.width = 4, .experts = 6, .jitter = 0.3, .load_balance = 0.02, .z_loss = 0.5});
@@ -91,14 +95,6 @@ TEST_CASE("Switch agrees with plain loops, jitter included", "[router]") {
       CHECK(routed.losses.empty());
     }
   }
-}
-
-TEST_CASE("gradients of Switch", "[router]") {
-  auto router = router_of({.width = 4, .experts = 5, .jitter = 0.2, .load_balance = 0.7, .z_loss = 0.3});
-  test::check_router_gradients(router, 6);
-  test::check_router_gradients(router, 6, {.weight_scale = 0});
-  test::check_router_gradients(router, 6, {.auxiliary_scale = 0});
-  test::check_masked_router_gradients(router, 6);
 }
 
 TEST_CASE("options of Switch are checked", "[router]") {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "moe/router/weighting/gather.hpp"
+#include "support/router_cases.hpp"
 #include "support/router_laws.hpp"
 
 namespace {
@@ -13,51 +14,38 @@ using moe::Normalise;
 using moe::TopKOptions;
 using test::route;
 
-template <class R>
-void run_laws_and_gradients(R router) {
-  test::randomise(router, 31);
-  test::check_router_laws(router);
-  test::check_ties_take_lower_ids(router);
-  test::check_router_gradients(router, 6);
-  test::check_router_gradients(router, 6, {.weight_scale = 0, .auxiliary_scale = 3});  // losses alone
-  test::check_router_gradients(router, 6, {.weight_scale = 1, .auxiliary_scale = 0});  // weights alone
-}
+const test::RouterCases kCases{
+    {"SoftmaxTopK",
+     [] {
+       return moe::softmax_top_k<double>({.width = 5, .experts = 6, .k = 3, .jitter = 0.2, .z_loss = 0.1});
+     }},
+    {"SoftmaxTopK, shares",
+     [] {
+       return moe::softmax_top_k<double>({.width = 4,
+                                          .experts = 5,
+                                          .k = 2,
+                                          .load_balance = 0.5,
+                                          .weights = {.normalise = Normalise::sum, .scale = 2}});
+     }},
+    {"SoftmaxTopK, k = E, bias",
+     [] { return moe::softmax_top_k<double>({.width = 3, .experts = 4, .k = 4, .bias = true}); },
+     {.ties = false}},  // rows of zeros have the bias as logits
+    {"SoftmaxTopK, float", [] { return moe::softmax_top_k<float>({.width = 19, .experts = 21, .k = 4}); }},
+    {"TopKSoftmax",
+     [] { return moe::top_k_softmax<double>({.width = 5, .experts = 6, .k = 3, .z_loss = 0.1}); }},
+    {"TopKSoftmax, bias",
+     [] { return moe::top_k_softmax<double>({.width = 3, .experts = 4, .k = 2, .bias = true}); },
+     {.ties = false}},
+    {"SigmoidTopK",
+     [] { return moe::sigmoid_top_k<double>({.width = 5, .experts = 6, .k = 3, .z_loss = 0.1}); }},
+    {"SigmoidTopK, shares",
+     [] {
+       return moe::sigmoid_top_k<double>(
+           {.width = 4, .experts = 5, .k = 2, .weights = {.normalise = Normalise::sum_plus_eps, .eps = 0.1}});
+     }},
+};
 
 }  // namespace
-
-TEST_CASE("softmax top-k: laws and gradients", "[top_k]") {
-  // Rows of zeros tie; a trained bias would not.
-  run_laws_and_gradients(
-      moe::softmax_top_k<double>({.width = 5, .experts = 6, .k = 3, .jitter = 0.2, .z_loss = 0.1}));
-  run_laws_and_gradients(moe::softmax_top_k<double>({.width = 4,
-                                                     .experts = 5,
-                                                     .k = 2,
-                                                     .load_balance = 0.5,
-                                                     .weights = {.normalise = Normalise::sum, .scale = 2}}));
-  auto biased = moe::softmax_top_k<double>({.width = 3, .experts = 4, .k = 4, .bias = true});  // K = E
-  test::randomise(biased, 7);
-  test::check_router_laws(biased);
-  test::check_router_gradients(biased, 5);
-}
-
-TEST_CASE("top-k softmax: laws and gradients", "[top_k]") {
-  run_laws_and_gradients(moe::top_k_softmax<double>({.width = 5, .experts = 6, .k = 3, .z_loss = 0.1}));
-  auto biased = moe::top_k_softmax<double>({.width = 3, .experts = 4, .k = 2, .bias = true});
-  test::randomise(biased, 7);
-  test::check_router_gradients(biased, 5);
-}
-
-TEST_CASE("sigmoid top-k: laws and gradients", "[top_k]") {
-  run_laws_and_gradients(moe::sigmoid_top_k<double>({.width = 5, .experts = 6, .k = 3, .z_loss = 0.1}));
-  run_laws_and_gradients(moe::sigmoid_top_k<double>(
-      {.width = 4, .experts = 5, .k = 2, .weights = {.normalise = Normalise::sum_plus_eps, .eps = 0.1}}));
-}
-
-TEST_CASE("top-k routers in single precision obey the laws", "[top_k]") {
-  auto router = moe::softmax_top_k<float>({.width = 19, .experts = 21, .k = 4});
-  test::randomise(router, 5);
-  test::check_router_laws(router);
-}
 
 TEST_CASE("softmax then renormalise is softmax over the kept", "[top_k]") {
   for (const Index k : {1, 2, 5, 9}) {
