@@ -1,11 +1,13 @@
 #include "moe/core/input.hpp"
 
 #include <Eigen/Core>
+#include <algorithm>
 #include <array>
 #include <limits>
 #include <string>
 #include <type_traits>
 #include <unsupported/Eigen/CXX11/Tensor>
+#include <utility>
 #include <vector>
 
 #include "support/catch.hpp"
@@ -153,6 +155,19 @@ TEST_CASE("RouterInput: defaults of optional fields", "[core]") {
   CHECK((in.mask_row(0) == one_mask.data() && in.mask_row(2) == one_mask.data()));
   in.logit_mask = masks;
   CHECK((in.mask_row(0) == masks.data() && in.mask_row(2) == masks.data() + 8));
+}
+
+TEST_CASE("every column is in the list that input, checks, tapes and tests walk", "[core]") {
+  using Columns = moe::InputColumns<float>;
+  std::size_t bytes = 0;
+  std::vector<std::string> names;
+  Columns::each([&](const char* name, auto member, moe::ColumnSize) {
+    bytes += sizeof(std::declval<Columns&>().*member);
+    CHECK(std::find(names.begin(), names.end(), name) == names.end());
+    names.emplace_back(name);
+  });
+  CHECK(bytes == sizeof(Columns));  // pointers and extents: no padding
+  CHECK(names.size() == 15);
 }
 
 }  // namespace

@@ -378,10 +378,7 @@ TEST_CASE("pitfall 15: models with a capacity drop tokens in inference", "[model
   for (const char* const folder : {"switch_transformers", "swin_moe_2"}) {
     const Golden golden(folder);
     CHECK(std::count(golden.kept.begin(), golden.kept.end(), 0) > 0);
-    shows(folder, [](LayerSpec& s) {
-      s.tokens_per_expert = 0;
-      s.capacity_factor = 0;
-    });
+    shows(folder, [](LayerSpec& s) { s.capacity = moe::Dropless{}; });
     const auto layer = golden.load();
     CHECK(layer.coupling(false) == moe::Coupling::per_segment);
     auto in = golden.input();

@@ -14,6 +14,7 @@
 #include "moe/core/random.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/plan/route_table.hpp"
+#include "support/columns.hpp"
 
 namespace test {
 
@@ -33,6 +34,7 @@ struct RouterCall {
   std::vector<moe::TokenId> token_id;  // [T] or empty
   std::vector<Index> segments;         // [S + 1] or empty
   std::vector<double> outside_counts;
+  Columns<Real> columns;  // the others
   moe::CallOptions options{};
   bool training = false;
   std::uint64_t seed = 7;
@@ -54,6 +56,7 @@ struct RouterCall {
       in.logit_mask = moe::ConstMatrixView<Real>(mask.data(), rows, static_cast<Index>(mask.size()) / rows);
     }
     in.outside_counts = outside_counts;
+    columns.show(in, tokens);
     in.options = options;
     in.training = training;
     in.seed = seed;
@@ -72,6 +75,7 @@ struct RouterCall {
     RouterCall part = *this;
     part.tokens = static_cast<Index>(rows.size());
     part.segments.clear();
+    part.columns = columns.rows(rows, tokens);
     part.x.clear();
     part.key.clear();
     part.token_id.clear();

@@ -24,6 +24,7 @@ RouterCall<Real> random_call(Index tokens, Index width, std::uint64_t seed) {
     call.key.push_back(1000 * seed + 17 * row);
     call.token_id.push_back(static_cast<moe::TokenId>(draw.bits(row, 1u << 20) % 50));
   }
+  call.columns = Columns<Real>::random(tokens, seed);
   return call;
 }
 

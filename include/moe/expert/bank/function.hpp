@@ -39,6 +39,7 @@ struct NoBackward {};
 template <class RealType, class Forward, class Backward = impl::NoBackward>
 class FunctionExperts {
  public:
+  static constexpr const char* kName = "function";
   using Real = RealType;
   using Options = FunctionExpertsOptions;
   static constexpr Coupling coupling = Coupling::row_independent;

@@ -37,6 +37,7 @@ requires(Activation<Act> || Gate<Act>) class Glu : public TwoLayerBank<impl::Glu
   using Base = TwoLayerBank<impl::GluUnit<Act>, Storage>;
 
  public:
+  static constexpr const char* kName = "glu";
   using typename Base::Options;
   using typename Base::Real;
 

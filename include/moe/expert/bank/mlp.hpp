@@ -36,6 +36,7 @@ class Mlp : public TwoLayerBank<impl::MlpUnit<Act>, Storage> {
   using Base = TwoLayerBank<impl::MlpUnit<Act>, Storage>;
 
  public:
+  static constexpr const char* kName = "mlp";
   using typename Base::Options;
   using typename Base::Real;
 

@@ -34,6 +34,7 @@ struct ZeroComputationOptions {
 template <class RealType = float>
 class ZeroComputation {
  public:
+  static constexpr const char* kName = "zero_computation";
   using Real = RealType;
   using Options = ZeroComputationOptions;
   static constexpr Coupling coupling = Coupling::row_independent;

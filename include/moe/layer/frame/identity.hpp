@@ -11,6 +11,7 @@ MOE_NAMESPACE_BEGIN
 
 /// The experts read X and their sum is Y.
 struct IdentityFrame {
+  static constexpr const char* kName = "identity";
   struct Tape {};
   struct Gradients {};
 

@@ -31,6 +31,7 @@ struct LatentNorm {
 template <class RealType = float>
 class LatentFrame {
  public:
+  static constexpr const char* kName = "latent";
   using Real = RealType;
   struct Tape {
     Buffer<Real> x_inner;        // [T, Dl]

@@ -22,6 +22,7 @@ MOE_NAMESPACE_BEGIN
 template <class RealType = float>
 class OutputBias {
  public:
+  static constexpr const char* kName = "output_bias";
   using Real = RealType;
   struct Tape {
     Buffer<std::int32_t> token;  // rows that take part, ascending

@@ -17,6 +17,7 @@ MOE_NAMESPACE_BEGIN
 template <class RealType = float>
 class ScaledFrame {
  public:
+  static constexpr const char* kName = "scaled";
   using Real = RealType;
   struct Tape {
     Buffer<Real> x_inner;  // [T, D]

@@ -9,13 +9,9 @@
 #include "moe/core/executor.hpp"
 #include "moe/core/one_of.hpp"
 #include "moe/expert/bank/composite.hpp"
-#include "moe/expert/bank/glu.hpp"
-#include "moe/expert/bank/mlp.hpp"
+#include "moe/expert/bank/list.hpp"
 #include "moe/expert/bank/zero_computation.hpp"
-#include "moe/layer/frame/identity.hpp"
-#include "moe/layer/frame/latent.hpp"
-#include "moe/layer/frame/output_bias.hpp"
-#include "moe/layer/frame/scaled.hpp"
+#include "moe/layer/frame/list.hpp"
 #include "moe/layer/shared/shared_experts.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -67,7 +63,7 @@ class OneBank : public OneOf<First, Rest...> {
 
 /// Feed-forward experts with a gate or without.
 template <class Storage>
-using FeedForward = OneBank<Glu<AnyGate, Storage>, Mlp<AnyActivation, Storage>>;
+using FeedForward = FromList<OneBank, FeedForwardBanks<Storage>>;
 
 /// The same, alone or with zero, copy and constant experts behind them.
 template <class Storage>
@@ -132,8 +128,8 @@ class AnyShared {
 };
 
 /// Identity, scaled rows, one bias of the sum, or latent projections.
-class AnyFrame : public OneOf<IdentityFrame, ScaledFrame<float>, OutputBias<float>, LatentFrame<float>> {
-  using Base = OneOf<IdentityFrame, ScaledFrame<float>, OutputBias<float>, LatentFrame<float>>;
+class AnyFrame : public FromList<OneOf, Frames<float>> {
+  using Base = FromList<OneOf, Frames<float>>;
 
  public:
   using Base::Base;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -22,6 +23,7 @@
 #include "moe/plan/capacity/dropless.hpp"
 #include "moe/plan/capacity/fixed.hpp"
 #include "moe/router/hash_table.hpp"
+#include "moe/storage/list.hpp"
 
 MOE_NAMESPACE_BEGIN
 namespace models {
@@ -36,7 +38,8 @@ struct LoadProgress {
 };
 
 /// How a layer's weights are stored; the router always in float.
-enum class StorageKind : std::uint8_t { float32, bfloat16, int8, int4 };
+enum class StorageKind : std::uint8_t { float32, bfloat16, int8, int4 };  // in the order of Storages
+static_assert(Storages::kSize == 4);
 
 struct LoadOptions {
   StorageKind storage = StorageKind::float32;
@@ -217,11 +220,6 @@ inline AnyFrame load_frame(const LayerTensors* tensors, const LayerSpec& spec) {
   return frame;
 }
 
-inline FixedCapacity capacity_of(const LayerSpec& spec) {
-  if (spec.tokens_per_expert > 0) return FixedCapacity({.tokens_per_expert = spec.tokens_per_expert});
-  return FixedCapacity({.factor = spec.capacity_factor, .choices = spec.router.k});
-}
-
 template <class Storage>
 AnyLayer load_any(const LayerTensors* tensors, const LayerSpec& spec, OptionsRouter<float> router,
                   const LoadProgress& progress) {
@@ -232,23 +230,19 @@ AnyLayer load_any(const LayerTensors* tensors, const LayerSpec& spec, OptionsRou
                                                         load_any_shared<Storage>(tensors, spec),
                                                         load_frame(tensors, spec)));
   };
-  if (spec.tokens_per_expert > 0 || spec.capacity_factor > 0) return make(capacity_of(spec));
-  return make(Dropless{});
+  if (spec.capacity.holds<Dropless>()) return make(Dropless{});
+  return make(spec.capacity);
 }
 
 inline AnyLayer load_any(const LayerTensors* tensors, const LayerSpec& spec, OptionsRouter<float> router,
                          StorageKind storage, const LoadProgress& progress) {
-  switch (storage) {
-    case StorageKind::bfloat16:
-      return load_any<BFloat16>(tensors, spec, std::move(router), progress);
-    case StorageKind::int8:
-      return load_any<Int8Groups<>>(tensors, spec, std::move(router), progress);
-    case StorageKind::int4:
-      return load_any<Int4Groups<>>(tensors, spec, std::move(router), progress);
-    case StorageKind::float32:
-      break;
-  }
-  return load_any<float>(tensors, spec, std::move(router), progress);
+  std::optional<AnyLayer> layer;
+  auto kind = StorageKind{0};
+  for_each_type(Storages{}, [&]<class Storage>(std::type_identity<Storage>) {
+    if (kind == storage) layer.emplace(load_any<Storage>(tensors, spec, std::move(router), progress));
+    kind = static_cast<StorageKind>(static_cast<int>(kind) + 1);
+  });
+  return *std::move(layer);
 }
 
 }  // namespace impl

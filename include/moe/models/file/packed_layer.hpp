@@ -137,10 +137,15 @@ class PackedLayer {
       return std::any_of(file.tensors().begin(), file.tensors().end(),
                          [&](const io::Tensor& t) { return t.name.ends_with(tail); });
     };
-    if (any_of(StorageTraits<BFloat16>::kName)) return StorageKind::bfloat16;
-    if (any_of(StorageTraits<Int8Groups<>>::kName)) return StorageKind::int8;
-    if (any_of(StorageTraits<Int4Groups<>>::kName)) return StorageKind::int4;
-    return StorageKind::float32;
+    auto found = StorageKind::float32;
+    int kind = 0;
+    for_each_type(Storages{}, [&]<class Storage>(std::type_identity<Storage>) {
+      if constexpr (BlockStorage<Storage>) {
+        if (any_of(StorageTraits<Storage>::kName)) found = static_cast<StorageKind>(kind);
+      }
+      ++kind;
+    });
+    return found;
   }
 
   /// The file has room for the matrices that the config asks for: a config cannot make a small file allocate.

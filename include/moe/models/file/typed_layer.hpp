@@ -11,12 +11,12 @@
 #include <utility>
 
 #include "moe/core/type_list.hpp"
+#include "moe/layer/frame/list.hpp"
 #include "moe/layer/moe_layer.hpp"
 #include "moe/layer/shared/none.hpp"
 #include "moe/layer/shared/shared_experts.hpp"
 #include "moe/models/file/load_layer.hpp"
-#include "moe/plan/capacity/dropless.hpp"
-#include "moe/plan/capacity/fixed.hpp"
+#include "moe/plan/capacity/list.hpp"
 #include "moe/router/balance/list.hpp"
 #include "moe/router/kind/token_choice.hpp"
 #include "moe/router/runtime/token_choice_options.hpp"
@@ -261,51 +261,16 @@ struct Loaded<SharedExperts<Bank>> {
     return shared;
   }
 };
-template <>
-struct Loaded<IdentityFrame> {
-  static IdentityFrame from(const LayerTensors&, const LayerSpec& s, const LoadProgress&) {
-    return stateless<IdentityFrame>(s, s.latent == 0 && !s.output_bias && s.input_scale == 1, "IdentityFrame",
-                                    "the model has a latent space, a bias of the sum or scaled rows");
+template <ListedIn<Frames<float>> P>
+struct Loaded<P> {
+  static P from(const LayerTensors& t, const LayerSpec& s, const LoadProgress&) {
+    return part_as<P>(s, load_frame(&t, s), "frame");
   }
 };
-template <>
-struct Loaded<OutputBias<float>> {
-  static OutputBias<float> from(const LayerTensors& t, const LayerSpec& s, const LoadProgress&) {
-    require_fit(s, s.output_bias, "OutputBias", "the model has no bias of the sum");
-    OutputBias<float> frame(s.width);
-    load_parameters(frame, t);
-    return frame;
-  }
-};
-template <>
-struct Loaded<ScaledFrame<float>> {
-  static ScaledFrame<float> from(const LayerTensors&, const LayerSpec& s, const LoadProgress&) {
-    require_fit(s, s.input_scale != 1, "ScaledFrame", "its experts read rows as they are");
-    return ScaledFrame<float>(s.width, s.input_scale);
-  }
-};
-template <>
-struct Loaded<LatentFrame<float>> {
-  static LatentFrame<float> from(const LayerTensors& t, const LayerSpec& s, const LoadProgress&) {
-    require_fit(s, s.latent > 0, "LatentFrame", "the model has no latent space");
-    LatentFrame<float> frame(s.width, s.latent, s.latent_norm);
-    load_parameters(frame, t);
-    return frame;
-  }
-};
-template <>
-struct Loaded<Dropless> {
-  static Dropless from(const LayerTensors&, const LayerSpec& s, const LoadProgress&) {
-    return stateless<Dropless>(s, s.tokens_per_expert == 0 && s.capacity_factor == 0, "Dropless",
-                               "the model limits the tokens of an expert");
-  }
-};
-template <>
-struct Loaded<FixedCapacity> {
-  static FixedCapacity from(const LayerTensors&, const LayerSpec& s, const LoadProgress&) {
-    require_fit(s, s.tokens_per_expert > 0 || s.capacity_factor > 0, "FixedCapacity",
-                "the model drops no tokens");
-    return capacity_of(s);
+template <ListedIn<Capacities> P>
+struct Loaded<P> {
+  static P from(const LayerTensors&, const LayerSpec& s, const LoadProgress&) {
+    return part_as<P>(s, s.capacity, "capacity");
   }
 };
 

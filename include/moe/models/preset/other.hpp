@@ -75,7 +75,7 @@ inline LayerSpec describe_switch(const io::Config& config, Index layer) {
                  .outputs = spec.experts,
                  .k = 1,
                  .scorer = LinearScorerOptions{.bias = router_bias}};
-  spec.tokens_per_expert = config.required_in("expert_capacity", 1, INT32_MAX);
+  spec.capacity = FixedCapacity({.tokens_per_expert = config.required_in("expert_capacity", 1, INT32_MAX)});
   spec.prefixes = {"encoder.block.{layer}.layer.1.mlp.", "decoder.block.{layer}.layer.2.mlp."};
   spec.tensors = {{"gate.weight", "router.classifier.weight"}};
   if (router_bias) spec.tensors.push_back({"gate.bias", "router.classifier.bias"});
@@ -146,8 +146,9 @@ inline LayerSpec describe_swin_moe(const io::Config& config, Index layer) {
   }
   if (config.required<bool>("normalize_gate"))
     impl::shares(spec, Normalise::max_with_eps, impl::kFloatEps, true);
-  spec.capacity_factor = config.required<double>("capacity_factor");
-  if (spec.capacity_factor < 0) spec.capacity_factor = 0;
+  // Tutel's rule: K floor(factor ceil(T / E)) tokens for an expert; a factor of 0 or less means no limit.
+  const double factor = config.required<double>("capacity_factor");
+  if (factor > 0) spec.capacity = FixedCapacity({.factor = factor, .choices = spec.router.k});
   for (const char* const stage : {"0", "1", "2", "3"}) {
     spec.prefixes.push_back(std::string("layers.") + stage + ".blocks.{layer}.mlp._moe_layer.");
   }

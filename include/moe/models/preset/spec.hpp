@@ -14,6 +14,7 @@
 #include "moe/io/layout.hpp"
 #include "moe/kernel/gate.hpp"
 #include "moe/layer/frame/latent.hpp"
+#include "moe/plan/capacity/any.hpp"
 #include "moe/router/runtime/token_choice_options.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -52,9 +53,7 @@ struct LayerSpec {
   bool output_bias = false;
   Index latent = 0;  // width of the latent space; 0: none
   LatentNorm latent_norm{};
-  // Capacity of an expert per segment, see plan/capacity/fixed.hpp; both 0: no limit.
-  Index tokens_per_expert = 0;
-  double capacity_factor = 0;  // times K floor(.. ceil(T / E))
+  AnyCapacity capacity = Dropless{};
 
   // Where the weights are. "{layer}" is the layer, "{stack}" the encoder or the decoder of models with both.
   std::vector<std::string> prefixes{};             // the first under which the router is found

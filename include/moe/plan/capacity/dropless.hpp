@@ -10,6 +10,7 @@ MOE_NAMESPACE_BEGIN
 
 /// Every pair is kept.
 struct Dropless {
+  static constexpr const char* kName = "dropless";
   static constexpr Coupling coupling = Coupling::row_independent;
 
   void measure(Arena&, Index, Index) const noexcept {}

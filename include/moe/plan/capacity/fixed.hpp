@@ -13,6 +13,7 @@ MOE_NAMESPACE_BEGIN
 /// `minimum`. A capacity beyond the segment's tokens drops nothing.
 class FixedCapacity {
  public:
+  static constexpr const char* kName = "fixed";
   static constexpr Coupling coupling = Coupling::per_segment;
 
   struct Options {
@@ -39,6 +40,8 @@ class FixedCapacity {
     require_range("minimum capacity", options.minimum, 1, PTRDIFF_MAX);
     require_range("choices of a capacity", options.choices, 0, INT32_MAX);
   }
+
+  const Options& options() const noexcept { return options_; }
 
   Index of(Index segment_pairs, Index experts) const noexcept {
     if (options_.tokens_per_expert > 0) return options_.tokens_per_expert;

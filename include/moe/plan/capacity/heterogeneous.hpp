@@ -11,6 +11,7 @@ MOE_NAMESPACE_BEGIN
 /// at least 1.
 class HeterogeneousCapacity {
  public:
+  static constexpr const char* kName = "heterogeneous";
   static constexpr Coupling coupling = Coupling::per_segment;
 
   struct Options {
@@ -30,6 +31,8 @@ class HeterogeneousCapacity {
       fail<config_error>("capacity factor: expected a value in (0, 1e9], got ", options.factor);
     }
   }
+
+  const Options& options() const noexcept { return options_; }
 
   /// Places of expert e of `experts`.
   Index of(Index segment_pairs, Index e, Index experts) const noexcept {
