@@ -3,7 +3,6 @@
 #include "moe/plan/capacity/fixed.hpp"
 #include "moe/plan/dispatch_plan.hpp"
 #include "moe/router/weighting/concept.hpp"
-#include "moe/router/weighting/random_second.hpp"
 #include "support/plain_routing.hpp"
 #include "support/router_cases.hpp"
 
