@@ -1,5 +1,6 @@
 #include "moe/router/named/gshard.hpp"
 
+#include "moe/core/random.hpp"
 #include "moe/plan/capacity/fixed.hpp"
 #include "moe/plan/dispatch_plan.hpp"
 #include "moe/router/weighting/concept.hpp"
