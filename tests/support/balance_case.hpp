@@ -7,6 +7,7 @@
 #include <numeric>
 #include <vector>
 
+#include "moe/core/random.hpp"
 #include "moe/router/balance/concept.hpp"
 #include "support/router_laws.hpp"
 

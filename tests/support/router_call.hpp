@@ -11,7 +11,6 @@
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/input.hpp"
-#include "moe/core/random.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/plan/route_table.hpp"
 #include "support/columns.hpp"

@@ -1,4 +1,5 @@
 #include "support/router_cases.hpp"
+#include "moe/core/random.hpp"
 
 #include <cxxabi.h>
 #include <algorithm>

@@ -34,7 +34,10 @@ TEST_CASE("Gemma 4 norms the router's rows and scales by expert", "[models]") {
 }
 
 TEST_CASE("Switch and NLLB", "[models]") {
-  CHECK(describe(edited("switch_transformers", "\"d_model\"", "\"d_model\""), 1).tokens_per_expert == 2);
+  CHECK(describe(edited("switch_transformers", "\"d_model\"", "\"d_model\""), 1)
+            .capacity.get_if<moe::FixedCapacity>()
+            ->options()
+            .tokens_per_expert == 2);
   check_refused("switch_transformers", "\"d_model\"", "\"d_model\"", 0);
   check_refused("switch_transformers", "\"is_gated_act\": false", "\"is_gated_act\": true", 1);
   CHECK(describe(edited("nllb_moe", "\"d_model\"", "\"d_model\""), 1)
@@ -49,7 +52,8 @@ TEST_CASE("Switch and NLLB", "[models]") {
 
 TEST_CASE("Swin-MoE and MoE++", "[models]") {
   const auto swin = describe(edited("swin_moe_2", "\"hidden_size\"", "\"hidden_size\""), 1);
-  CHECK((swin.hidden == 12 && swin.capacity_factor == 0.5 && !swin.gated));
+  CHECK((swin.hidden == 12 && !swin.gated));
+  CHECK(swin.capacity.get_if<moe::FixedCapacity>()->options().factor == 0.5);
   check_refused("swin_moe", "\"use_bpr\": false", "\"use_bpr\": true", 1);
   const auto plus = describe(edited("moepp", "\"hidden_size\"", "\"hidden_size\""), 1);
   CHECK(

@@ -1,5 +1,6 @@
 #include "moe/router/balance/load.hpp"
 
+#include "moe/core/random.hpp"
 #include "support/balance_case.hpp"
 #include "support/plain_routing.hpp"
 

@@ -5,6 +5,7 @@
 #include <set>
 #include <vector>
 
+#include "moe/core/random.hpp"
 #include "moe/router/hash_table.hpp"
 #include "support/router_cases.hpp"
 #include "support/router_laws.hpp"

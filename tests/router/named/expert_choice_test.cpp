@@ -5,6 +5,7 @@
 #include <limits>
 #include <vector>
 
+#include "moe/core/random.hpp"
 #include "moe/executor/pool.hpp"
 #include "support/router_cases.hpp"
 #include "support/router_laws.hpp"

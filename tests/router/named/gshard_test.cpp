@@ -1,9 +1,9 @@
 #include "moe/router/named/gshard.hpp"
 
+#include "moe/core/random.hpp"
 #include "moe/plan/capacity/fixed.hpp"
 #include "moe/plan/dispatch_plan.hpp"
 #include "moe/router/weighting/concept.hpp"
-#include "moe/router/weighting/random_second.hpp"
 #include "support/plain_routing.hpp"
 #include "support/router_cases.hpp"
 

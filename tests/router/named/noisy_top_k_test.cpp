@@ -1,5 +1,6 @@
 #include "moe/router/named/noisy_top_k.hpp"
 
+#include "moe/core/random.hpp"
 #include "support/plain_routing.hpp"
 #include "support/router_cases.hpp"
 

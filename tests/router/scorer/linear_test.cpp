@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "moe/core/random.hpp"
 #include "support/router_laws.hpp"
 
 namespace {

@@ -1,5 +1,6 @@
 #include "moe/router/scorer/noisy.hpp"
 
+#include "moe/core/random.hpp"
 #include "support/plain_routing.hpp"
 
 using moe::Index;

@@ -4,6 +4,7 @@
 #include <limits>
 #include <vector>
 
+#include "moe/core/random.hpp"
 #include "moe/router/kind/token_choice.hpp"
 #include "moe/router/score/identity.hpp"
 #include "moe/router/scorer/linear.hpp"
