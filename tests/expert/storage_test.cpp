@@ -1,10 +1,12 @@
 // Banks of every storage format: rounding, forward within the format's step, backward, and the laws of banks.
 #include <algorithm>
+#include <tuple>
 
 #include "expert/naive_two_layer.hpp"
 #include "moe/expert/bank/glu.hpp"
 #include "moe/expert/bank/mlp.hpp"
 #include "moe/kernel/activation.hpp"
+#include "moe/storage/list.hpp"
 
 using moe::Index;
 using test::Bounded;
@@ -211,8 +213,18 @@ TEMPLATE_TEST_CASE("banks of odd and of large sizes, at any address, with 0, 1 a
   forward_is_within_the_formats_step<Plain<TestType>>(2880, 100, true, {1, 0, 19});
 }
 
-TEMPLATE_TEST_CASE("odd sizes backwards: rounded weights, within the step of the rows", "[expert]",
-                   moe::BFloat16, moe::Int8Groups<>, moe::Int4Groups<>) {
+/// The storages of the list that round.
+template <class List>
+struct WithoutFirst;
+template <class First, class... Rest>
+struct WithoutFirst<moe::TypeList<First, Rest...>> {
+  static_assert(moe::DenseStorage<First> && (moe::BlockStorage<Rest> && ...));
+  using type = std::tuple<Rest...>;
+};
+using BlockStorages = WithoutFirst<moe::Storages>::type;
+
+TEMPLATE_LIST_TEST_CASE("odd sizes backwards: rounded weights, within the step of the rows", "[expert]",
+                        BlockStorages) {
   const std::pair<Index, Index> sizes[] = {{1, 33}, {33, 3}, {31, 17}, {17, 100}, {100, 1}, {33, 31}};
   for (const auto& [width, hidden] : sizes) {
     INFO("D " << width << " F " << hidden);
@@ -223,8 +235,8 @@ TEMPLATE_TEST_CASE("odd sizes backwards: rounded weights, within the step of the
   }
 }
 
-TEMPLATE_TEST_CASE("unpacked weights load to themselves and take the room of their format", "[expert]",
-                   moe::BFloat16, moe::Int8Groups<>, moe::Int4Groups<>) {
+TEMPLATE_LIST_TEST_CASE("unpacked weights load to themselves and take the room of their format", "[expert]",
+                        BlockStorages) {
   constexpr double kBits = std::is_same_v<TestType, moe::BFloat16>       ? 16
                            : std::is_same_v<TestType, moe::Int8Groups<>> ? 8 + 16.0 / 32
                                                                          : 4 + 16.0 / 32;
@@ -237,8 +249,7 @@ TEMPLATE_TEST_CASE("unpacked weights load to themselves and take the room of the
   CHECK(std::any_of(once.second.begin(), once.second.end(), [](float w) { return w != 0; }));
 }
 
-TEMPLATE_TEST_CASE("initialise draws what a float bank draws, rounded", "[expert]", moe::BFloat16,
-                   moe::Int8Groups<>, moe::Int4Groups<>) {
+TEMPLATE_LIST_TEST_CASE("initialise draws what a float bank draws, rounded", "[expert]", BlockStorages) {
   Gated<float> exact({3, 33, 50});
   Gated<TestType> bank({3, 33, 50}), loaded({3, 33, 50});
   moe::PoolExecutor pool(2);
@@ -251,8 +262,7 @@ TEMPLATE_TEST_CASE("initialise draws what a float bank draws, rounded", "[expert
   }
 }
 
-TEMPLATE_TEST_CASE("a block storage's bits depend on the row alone", "[expert]", moe::BFloat16,
-                   moe::Int8Groups<>, moe::Int4Groups<>) {
+TEMPLATE_LIST_TEST_CASE("a block storage's bits depend on the row alone", "[expert]", BlockStorages) {
   for (const Index width : {1, 70}) {
     for (const Index hidden : {3, 49}) {
       auto bank = random_bank<Gated<TestType>>(4, width, hidden, true, 9);
@@ -283,8 +293,8 @@ TEMPLATE_TEST_CASE("rows shared by tokens are prepared once, with the same bits"
   CHECK(test::same_bits(alone, test::collect_rows(z.result, width)));
 }
 
-TEMPLATE_TEST_CASE("backward of rounded weights is that of a float bank with the same numbers", "[expert]",
-                   moe::BFloat16, moe::Int8Groups<>, moe::Int4Groups<>) {
+TEMPLATE_LIST_TEST_CASE("backward of rounded weights is that of a float bank with the same numbers",
+                        "[expert]", BlockStorages) {
   // Numbers that both banks sum exactly, so that their tapes agree: one group of 32 inputs, x in {-127, 0,
   // 127}, weights small integers or, in 4 bits, 4-bit codes times a scale of 8 bits.
   constexpr Index kWidth = 32, kHidden = 50;

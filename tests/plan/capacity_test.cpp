@@ -6,7 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "moe/plan/capacity/any.hpp"
 #include "moe/plan/capacity/fixed.hpp"
+#include "moe/plan/capacity/heterogeneous.hpp"
+#include "moe/plan/capacity/list.hpp"
 #include "moe/plan/capacity/place_limit.hpp"
 #include "moe/plan/concept.hpp"
 #include "support/archetypes.hpp"
@@ -69,6 +72,21 @@ Keep expected(const FixedCapacity& policy, CapacityOrder order, const Table& tab
     }
   }
   return keep;
+}
+
+TEST_CASE("a listed capacity behind AnyCapacity keeps what it keeps alone", "[plan]") {
+  static_assert(moe::CapacityPolicy<moe::AnyCapacity> && moe::AnyCapacity::coupling == Coupling::per_segment);
+  static_assert(moe::Capacities::kSize == 3);  // each is compared below
+  std::mt19937 random(3);
+  const test::OwnedTable<float> owner(test::random_choices<float>(random, 30, 4, 3), 4);
+  const auto check = [&](const auto& policy, const std::string& name) {
+    const moe::AnyCapacity any = policy;
+    CHECK(kept(any, owner.table) == kept(policy, owner.table));
+    CHECK(any.name() == name);
+  };
+  check(moe::Dropless{}, "dropless");
+  check(FixedCapacity(Options{.factor = 0.5}), "fixed");
+  check(moe::HeterogeneousCapacity({.ffn = 2, .factor = 0.5}), "heterogeneous");
 }
 
 TEST_CASE("Dropless keeps everything", "[plan]") {

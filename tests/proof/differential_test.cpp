@@ -1,9 +1,14 @@
 // Thousands of random layers and batches against the naive layer, within a bound on the rounding errors.
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
 
 #include "moe/executor/pool.hpp"
 #include "support/catch.hpp"
+#include "support/layer_cases.hpp"
 #include "support/random_spec.hpp"
 
 namespace {
@@ -20,46 +25,69 @@ struct Outcome {
 };
 using Outcomes = std::array<Outcome, kFormats>;  // by Format
 
+/// Whether the oracle could tell; FAILs if it could and the layer is off.
+template <class Real>
+bool compare(const LayerSpec& spec, Batch<Real>& batch, AnyExecutor executor, Outcome& outcome) {
+  unit_roundoff = std::numeric_limits<Real>::epsilon() / 2;
+  const auto layer = make_layer<Real>(spec);
+  NaiveLayer naive = naive_of(spec, *layer);
+  moe::LayerOutput<Real> out(batch.y_view());
+  moe::Workspace workspace;
+  layer->forward(batch.input(), out, workspace, executor);
+  const std::vector<Row> want = naive.forward(batch.naive());
+  if (naive.router.ambiguous) {
+    ++outcome.ambiguous;
+    return false;
+  }
+  ++outcome.compared;
+  // The oracle computes in double as well, so its own errors count once more in double.
+  const double own = sizeof(Real) == sizeof(double) ? 2 : 1;
+  for (Index t = 0; t < batch.tokens; ++t) {
+    for (Index j = 0; j < batch.width; ++j) {
+      const Bounded w = want[static_cast<std::size_t>(t)][static_cast<std::size_t>(j)];
+      const double got = static_cast<double>(batch.y_view()(t, j));
+      if (!(std::abs(got - w.v) <= own * w.e)) {
+        FAIL("layer of seed " << spec.seed << ", row " << t << ", column " << j << ": expected " << w.v
+                              << " +- " << w.e << ", got " << got);
+      }
+      outcome.off += std::abs(got - w.v);
+      outcome.size += std::abs(w.v);
+      if (w.v != 0) outcome.tightest = std::min(outcome.tightest, w.e / std::abs(w.v));
+    }
+  }
+  return true;
+}
+
 template <class Real>
 Outcomes compare_many(std::uint64_t seed, int configurations) {
   Outcomes outcomes;
   moe::PoolExecutor pool(3);
   moe::SerialExecutor serial;
-  unit_roundoff = std::numeric_limits<Real>::epsilon() / 2;
   for (int i = 0; i < configurations; ++i) {
+    INFO("configuration with seed " << seed + static_cast<std::uint64_t>(i));
     Draw draw(seed + static_cast<std::uint64_t>(i));
     const LayerSpec spec = random_spec(draw, std::is_same_v<Real, float>);
-    Outcome& outcome = outcomes[static_cast<std::size_t>(spec.naive.format)];
-    const auto layer = make_layer<Real>(spec);
-    NaiveLayer naive = naive_of(spec, *layer);
     Batch<Real> batch = random_batch<Real>(draw, spec, draw.one_in(20) ? 0 : draw.between(1, 20));
-    moe::LayerOutput<Real> out(batch.y_view());
-    moe::Workspace workspace;
-    layer->forward(batch.input(), out, workspace, i % 2 == 0 ? AnyExecutor(serial) : AnyExecutor(pool));
-    const std::vector<Row> want = naive.forward(batch.naive());
-    // The oracle computes in double as well, so its own errors count once more in double.
-    const double own = sizeof(Real) == sizeof(double) ? 2 : 1;
-    if (naive.router.ambiguous) {
-      ++outcome.ambiguous;
-      continue;
-    }
-    ++outcome.compared;
-    for (Index t = 0; t < batch.tokens; ++t) {
-      for (Index j = 0; j < batch.width; ++j) {
-        const Bounded w = want[static_cast<std::size_t>(t)][static_cast<std::size_t>(j)];
-        const double got = static_cast<double>(batch.y_view()(t, j));
-        if (!(std::abs(got - w.v) <= own * w.e)) {
-          FAIL("configuration with seed " << seed + static_cast<std::uint64_t>(i) << ", row " << t
-                                          << ", column " << j << ": expected " << w.v << " +- " << w.e
-                                          << ", got " << got);
-        }
-        outcome.off += std::abs(got - w.v);
-        outcome.size += std::abs(w.v);
-        if (w.v != 0) outcome.tightest = std::min(outcome.tightest, w.e / std::abs(w.v));
-      }
-    }
+    compare(spec, batch, i % 2 == 0 ? AnyExecutor(serial) : AnyExecutor(pool),
+            outcomes[static_cast<std::size_t>(spec.naive.format)]);
   }
   return outcomes;
+}
+
+template <class Real>
+void compare_listed() {
+  moe::SerialExecutor serial;
+  for (const LayerCase& c : layer_cases()) {
+    if (!runs_in<Real>(c)) continue;
+    INFO(c.part);
+    Draw draw(c.spec.seed);
+    Outcome outcome;
+    for (int tokens = 1; tokens <= 20; ++tokens) {
+      Batch<Real> batch = random_batch<Real>(draw, c.spec, tokens);
+      compare(c.spec, batch, AnyExecutor(serial), outcome);
+    }
+    CHECK(outcome.compared >= 15);
+  }
 }
 
 }  // namespace
@@ -86,6 +114,19 @@ TEST_CASE("random layers agree with the naive layer in double", "[proof]") {
   const Outcome dense = compare_many<double>(900000, 1500)[static_cast<std::size_t>(Format::dense)];
   CHECK(dense.compared >= 1400);
   CHECK(dense.tightest < 1e-13);
+}
+
+TEST_CASE("layers with every listed part agree with the naive layer", "[proof][smoke]") {
+  compare_listed<float>();
+  compare_listed<double>();
+}
+
+TEST_CASE("every listed part has a layer in the sweeps", "[proof][smoke]") {
+  const std::vector<LayerCase> cases = layer_cases();
+  for (const std::string& part : listed_parts()) {
+    INFO(part << " is in a list and in no case of support/layer_cases.hpp");
+    CHECK(std::any_of(cases.begin(), cases.end(), [&](const LayerCase& c) { return c.part == part; }));
+  }
 }
 
 TEST_CASE("random layers agree with the naive layer, a few", "[smoke]") {

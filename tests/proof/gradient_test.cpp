@@ -5,6 +5,7 @@
 
 #include "moe/executor/pool.hpp"
 #include "support/catch.hpp"
+#include "support/layer_cases.hpp"
 #include "support/pairwise.hpp"
 #include "support/random_spec.hpp"
 
@@ -103,15 +104,17 @@ LayerSpec spec_of(const Levels& row, std::uint64_t seed) {
 /// Loss = <dy, y> + 0.8 * auxiliary losses, at the batch as it is.
 class Case {
  public:
-  Case(const Levels& row, std::uint64_t seed)
-      : spec_(spec_of(row, seed)),
-        random_(seed),
+  explicit Case(const LayerSpec& spec)
+      : spec_(spec),
+        random_(spec.seed),
         layer_(make_layer<double>(spec_)),
         batch_(spec_, 7, random_),
         dy_(batch_.x.size()) {
     std::normal_distribution<double> normal;
     for (double& v : dy_) v = normal(random_);
     batch_.offsets = {0, 3, 3, 7};
+  }
+  Case(const Levels& row, std::uint64_t seed) : Case(spec_of(row, seed)) {
     if (row[kExtra] == kMask)
       batch_.mask.assign(static_cast<std::size_t>(spec_.outputs), 0.25), batch_.mask[1] = -INFINITY;
     if (row[kExtra] == kPadding) {
@@ -238,6 +241,19 @@ void check_rows(std::uint64_t first_seed, int repeats, int most, std::size_t str
 
 TEST_CASE("gradients of layers agree with central differences", "[proof]") {
   check_rows(1, 6, 24, 1);
+}
+
+// Rounded weights have no gradients of their own: tests/expert/storage_test.cpp compares theirs with a float
+// bank's.
+TEST_CASE("gradients through every listed part agree with central differences", "[proof][smoke]") {
+  for (const LayerCase& c : layer_cases()) {
+    if (!runs_in<double>(c)) continue;
+    Case layer(c.spec);
+    layer.check(24);
+    INFO(c.part << ": worst error " << layer.worst);
+    CHECK(layer.wrong == 0);
+    CHECK(layer.compared > 20 * layer.skipped);
+  }
 }
 
 TEST_CASE("gradients of layers agree with central differences, a few", "[smoke]") {

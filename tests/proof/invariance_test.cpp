@@ -7,6 +7,7 @@
 #include "moe/executor/openmp.hpp"
 #include "moe/executor/pool.hpp"
 #include "support/catch.hpp"
+#include "support/layer_cases.hpp"
 #include "support/random_spec.hpp"
 
 namespace {
@@ -227,6 +228,15 @@ TEST_CASE("a row's bits do not depend on the batch it is in, block storages", "[
 TEST_CASE("a row's bits do not depend on the batch it is in, a few", "[smoke]") {
   check_rows_alone<float>(independent_specs(), {2, 9, 33}, 1);
   check_rows_alone<float>(block_specs(), {9, 33}, 1);
+}
+
+TEST_CASE("no bit of a layer with any listed part depends on batch, executor or threads", "[proof]") {
+  for (const LayerCase& c : layer_cases()) {
+    INFO(c.part);
+    if (c.spec.naive.capacity == NaiveLayer::Capacity::none) check_rows_alone<float>({c.spec}, {2, 9, 33}, 1);
+    check_executors<float>(c.spec, 60);
+    if (runs_in<double>(c)) check_executors<double>(c.spec, 30);
+  }
 }
 
 TEST_CASE("results, gradients and losses do not depend on executor and threads", "[proof]") {

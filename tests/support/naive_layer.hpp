@@ -2,6 +2,8 @@
 // no code with the library; parameters come by their published names.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <map>
 #include <string>
 #include <tuple>
@@ -13,10 +15,13 @@
 namespace test {
 
 struct NaiveLayer {
-  enum class Capacity { none, first_choices, best_scores };
+  /// `shares`: places by factor and tau, as MoE++ has them, in the order of first choices.
+  enum class Capacity { none, first_choices, best_scores, shares };
   NaiveRouter router;
   Capacity capacity = Capacity::none;
   int places = 0;                          // of each expert in a segment
+  double factor = 1.1, tau = 0.75;         // of the places by shares
+  double row_scale = 1;                    // of the rows that experts read
   int ffn = 1, constants = 0, copies = 0;  // expert ids in this order, then zero experts
   int shared = 0;
   Act act = Act::silu;
@@ -59,8 +64,16 @@ struct NaiveLayer {
 
   /// Pairs in the order in which they take places; ties of `best_scores` go to the lower token.
   bool sooner(const NaivePair& a, const NaivePair& b) {
-    if (capacity == Capacity::first_choices) return std::tie(a.rank, a.token) < std::tie(b.rank, b.token);
+    if (capacity != Capacity::best_scores) return std::tie(a.rank, a.token) < std::tie(b.rank, b.token);
     return a.expert == b.expert && before(a.weight, a.token, b.weight, b.token, router.ambiguous);
+  }
+
+  /// Of expert e, among the pairs of a segment.
+  int places_of(int e, std::size_t pairs) const {
+    if (capacity != Capacity::shares) return places;
+    const double others = router.experts - ffn;
+    const double share = (e < ffn ? tau : 1) * static_cast<double>(pairs) / (tau * ffn + others);
+    return std::max(1, static_cast<int>(std::ceil(factor * share)));
   }
 
   std::vector<NaivePair> keep(const NaiveCall& call, const std::vector<NaivePair>& pairs) {
@@ -79,7 +92,7 @@ struct NaiveLayer {
       }
       std::map<int, int> taken;
       for (const NaivePair& p : turn) {
-        if (taken[p.expert]++ < places) kept.push_back(p);
+        if (taken[p.expert]++ < places_of(p.expert, turn.size())) kept.push_back(p);
       }
       first = last;
     }
@@ -93,7 +106,8 @@ struct NaiveLayer {
     }
     const std::vector<NaivePair> pairs = keep(call, router.route(call, logits));
     for (int t = 0; t < static_cast<int>(call.x.size()); ++t) {
-      const Row x = latent ? linear("latent_in", call.x[t]) : call.x[t];
+      Row x = latent ? linear("latent_in", call.x[t]) : call.x[t];
+      for (std::size_t j = 0; j < x.size() && row_scale != 1; ++j) x[j] = Bounded(row_scale) * x[j];
       std::vector<Row> terms(x.size()), weights(x.size());
       for (const NaivePair& p : pairs) {
         if (p.token != t) continue;

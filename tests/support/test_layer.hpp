@@ -12,10 +12,13 @@
 #include "moe/core/input.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/storage/parameter.hpp"
-#include "support/any_policies.hpp"
+#include "support/any_executor.hpp"
 #include "support/naive_layer.hpp"
 
 namespace test {
+
+using moe::ConstMatrixView;
+using moe::MatrixView;
 
 /// Token-choice routers that the naive layer does not know.
 enum class Named { none, noisy, gshard };

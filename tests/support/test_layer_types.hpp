@@ -2,10 +2,19 @@
 #pragma once
 
 #include <cmath>
+#include <memory>
+#include <optional>
+#include <random>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
+#include "moe/expert/bank/any.hpp"
+#include "moe/layer/frame/any.hpp"
 #include "moe/layer/moe_layer.hpp"
-#include "moe/layer/shared/none.hpp"
+#include "moe/layer/shared/any.hpp"
 #include "moe/layer/shared/shared_experts.hpp"
+#include "moe/plan/capacity/any.hpp"
 #include "moe/plan/capacity/dropless.hpp"
 #include "moe/plan/capacity/fixed.hpp"
 #include "moe/plan/capacity/place_limit.hpp"
@@ -29,6 +38,8 @@
 #include "moe/router/weighting/gather.hpp"
 #include "moe/router/weighting/leading.hpp"
 #include "moe/router/weighting/softmax.hpp"
+#include "moe/storage/list.hpp"
+#include "support/any_router.hpp"
 #include "support/block_banks.hpp"
 #include "support/test_layer.hpp"
 
@@ -40,27 +51,24 @@ using TokenRouter = moe::AnyTokenChoice<
 template <class Real>
 using RowRouter =
     AnyRouter<TokenRouter<Real>, moe::HashRouter<Real>, moe::NoisyTopK<Real>, moe::GShardRouter<Real>>;
+template <class Storage>
+using StoredBank = moe::OneBank<Ungated<Storage>, Gated<Storage>, GatedAndCheap<Storage>>;
+template <class... Storage>
+using StoredBanks = moe::OneBank<StoredBank<Storage>...>;
+/// The storages that compute in Real.
 template <class Real>
-struct BankChoice {
-  using Type = AnyBank<Ungated<Real>, Gated<Real>, GatedAndCheap<Real>>;
-};
-template <>
-struct BankChoice<float> {
-  using Type = AnyBank<Ungated<float>, Gated<float>, GatedAndCheap<float>, Ungated<moe::BFloat16>,
-                       Gated<moe::BFloat16>, GatedAndCheap<moe::BFloat16>, Ungated<moe::Int8Groups<>>,
-                       Gated<moe::Int8Groups<>>, GatedAndCheap<moe::Int8Groups<>>, Ungated<moe::Int4Groups<>>,
-                       Gated<moe::Int4Groups<>>, GatedAndCheap<moe::Int4Groups<>>>;
-};
+using StoragesOf = std::conditional_t<std::is_same_v<Real, float>, moe::Storages, moe::TypeList<Real>>;
 template <class Real>
-using Experts = typename BankChoice<Real>::Type;
+using Experts = moe::FromList<StoredBanks, StoragesOf<Real>>;
 
 /// Shared experts are of the bank's kind, in dense weights: with FFN experts without a gate, an Mlp.
 template <class Real>
-using SharedBank = AnyBank<Ungated<Real>, Gated<Real>>;
+using SharedBank = moe::OneBank<Ungated<Real>, Gated<Real>>;
 
 template <class Real, class Router, class Capacity>
 class LayerHolder final : public TestLayer<Real> {
-  using Layer = moe::MoeLayer<Router, Experts<Real>, Capacity, AnyShared<SharedBank<Real>>, AnyFrame<Real>>;
+  using Layer =
+      moe::MoeLayer<Router, Experts<Real>, Capacity, moe::AnyShared<SharedBank<Real>>, moe::AnyFrame<Real>>;
 
  public:
   template <class... Parts>
@@ -91,7 +99,8 @@ class LayerHolder final : public TestLayer<Real> {
                             [&](const moe::Parameter<Real>& p) { visit(p.name, p.value, p.gradient); });
   }
   void visit_rounded(const typename TestLayer<Real>::VisitRounded& visit) const override {
-    layer_.experts().visit([&](const auto& bank) { visit_matrices(bank, visit); });
+    layer_.experts().visit(
+        [&](const auto& stored) { stored.visit([&](const auto& bank) { visit_matrices(bank, visit); }); });
   }
   void visit_state(const std::function<void(const std::string&, double*, Index)>& visit) override {
     layer_.visit_state([&](const char* name, double* values, Index n) { visit(name, values, n); });
@@ -156,8 +165,9 @@ TokenRouter<Real> token_router(const LayerSpec& spec) {
           spec.non_finite};
 }
 
-template <class Storage, class Real>
-Experts<Real> experts_stored_as(const LayerSpec& spec) {
+template <class Storage>
+StoredBank<Storage> experts_stored_as(const LayerSpec& spec) {
+  using Real = typename moe::StorageTraits<Storage>::Real;
   const NaiveLayer& n = spec.naive;
   const Index width = n.latent ? spec.latent_width : spec.width;
   const moe::TwoLayerOptions options{n.ffn, width, spec.hidden, spec.expert_bias};
@@ -171,48 +181,56 @@ Experts<Real> experts_stored_as(const LayerSpec& spec) {
   return rounded_random(Ungated<Storage>(options, activation_of(n.act)), spec.seed);
 }
 
+/// Formats are numbered as the list of storages is.
 template <class Real>
 Experts<Real> experts_of(const LayerSpec& spec) {
-  if constexpr (std::is_same_v<Real, float>) {
-    if (spec.naive.format == Format::bf16) return experts_stored_as<moe::BFloat16, float>(spec);
-    if (spec.naive.format == Format::int8) return experts_stored_as<moe::Int8Groups<>, float>(spec);
-    if (spec.naive.format == Format::int4) return experts_stored_as<moe::Int4Groups<>, float>(spec);
-  }
-  return experts_stored_as<Real, Real>(spec);
+  std::optional<Experts<Real>> found;
+  int format = 0;
+  moe::for_each_type(StoragesOf<Real>{}, [&]<class Storage>(std::type_identity<Storage>) {
+    if (format++ == static_cast<int>(spec.naive.format)) found = experts_stored_as<Storage>(spec);
+  });
+  return *std::move(found);
 }
 
 template <class Real>
-AnyShared<SharedBank<Real>> shared_of(const LayerSpec& spec) {
+moe::AnyShared<SharedBank<Real>> shared_of(const LayerSpec& spec) {
   const NaiveLayer& n = spec.naive;
-  if (n.shared == 0) return moe::NoShared{};
+  if (n.shared == 0) return {};
   const moe::TwoLayerOptions options{n.shared, spec.width, spec.hidden, spec.expert_bias};
-  if (n.glu) {
-    return moe::SharedExperts<SharedBank<Real>>(Gated<Real>(options, activation_of(n.act)), n.shared_gate);
-  }
-  return moe::SharedExperts<SharedBank<Real>>(Ungated<Real>(options, activation_of(n.act)), n.shared_gate);
+  SharedBank<Real> bank = Ungated<Real>(options, activation_of(n.act));
+  if (n.glu) bank = Gated<Real>(options, activation_of(n.act));
+  return moe::SharedExperts<SharedBank<Real>>(std::move(bank), n.shared_gate);
 }
 
 template <class Real>
-AnyFrame<Real> frame_of(const LayerSpec& spec) {
+moe::AnyFrame<Real> frame_of(const LayerSpec& spec) {
+  if (spec.naive.row_scale != 1) return moe::ScaledFrame<Real>(spec.width, spec.naive.row_scale);
   if (spec.naive.latent) return moe::LatentFrame<Real>(spec.width, spec.latent_width);
   if (spec.naive.output_bias) return moe::OutputBias<Real>(spec.width);
   return moe::IdentityFrame{};
 }
 
+inline moe::AnyCapacity capacity_of(const NaiveLayer& n) {
+  using Capacity = NaiveLayer::Capacity;
+  if (n.capacity == Capacity::shares) {
+    return moe::HeterogeneousCapacity({.ffn = n.ffn, .tau = n.tau, .factor = n.factor});
+  }
+  return moe::FixedCapacity({.tokens_per_expert = n.places,
+                             .order = n.capacity == Capacity::first_choices
+                                          ? moe::CapacityOrder::first_choices_first
+                                          : moe::CapacityOrder::best_score_first});
+}
+
 template <class Real, class Router>
 std::unique_ptr<TestLayer<Real>> with_router(const LayerSpec& spec, Router router) {
-  const NaiveLayer& n = spec.naive;
-  if (n.capacity == NaiveLayer::Capacity::none) {
+  if (spec.naive.capacity == NaiveLayer::Capacity::none) {
     return std::make_unique<LayerHolder<Real, Router, moe::Dropless>>(
         std::move(router), experts_of<Real>(spec), moe::Dropless{}, shared_of<Real>(spec),
         frame_of<Real>(spec));
   }
-  const moe::FixedCapacity capacity({.tokens_per_expert = n.places,
-                                     .order = n.capacity == NaiveLayer::Capacity::first_choices
-                                                  ? moe::CapacityOrder::first_choices_first
-                                                  : moe::CapacityOrder::best_score_first});
-  return std::make_unique<LayerHolder<Real, Router, moe::FixedCapacity>>(
-      std::move(router), experts_of<Real>(spec), capacity, shared_of<Real>(spec), frame_of<Real>(spec));
+  return std::make_unique<LayerHolder<Real, Router, moe::AnyCapacity>>(
+      std::move(router), experts_of<Real>(spec), capacity_of(spec.naive), shared_of<Real>(spec),
+      frame_of<Real>(spec));
 }
 
 template <class Real>

@@ -10,7 +10,9 @@
 #include "moe/core/check.hpp"
 #include "moe/executor/any.hpp"
 #include "moe/layer/call/output.hpp"
+#include "moe/layer/frame/any.hpp"
 #include "moe/layer/moe_layer.hpp"
+#include "moe/layer/shared/any.hpp"
 #include "moe/models/any/any_parts.hpp"
 #include "moe/models/preset/spec.hpp"
 #include "moe/plan/capacity/dropless.hpp"
@@ -20,7 +22,8 @@ namespace models {
 
 /// What an AnyLayer holds.
 template <class Storage, class Capacity = Dropless>
-using ModelLayer = MoeLayer<OptionsRouter<float>, AnyBank<Storage>, Capacity, AnyShared<Storage>, AnyFrame>;
+using ModelLayer =
+    MoeLayer<OptionsRouter<float>, AnyBank<Storage>, Capacity, AnyShared<FeedForward<Storage>>, AnyFrame<>>;
 
 /// Parts of a layer that training may change.
 struct Trained {
@@ -217,10 +220,11 @@ class AnyLayer {
   };
   using LayerGradients = Backward;  // as TokenLayer calls it
 
-  template <class Storage, class Capacity>
-  AnyLayer(LayerSpec spec, ModelLayer<Storage, Capacity> layer)
+  /// Of a ModelLayer.
+  template <class... Parts>
+  AnyLayer(LayerSpec spec, MoeLayer<Parts...> layer)
       : spec_(std::move(spec)),
-        layer_(std::make_unique<impl::ErasedModel<ModelLayer<Storage, Capacity>>>(std::move(layer))) {}
+        layer_(std::make_unique<impl::ErasedModel<MoeLayer<Parts...>>>(std::move(layer))) {}
 
   /// Which model and layer it is, its options and where its tensors came from.
   const LayerSpec& spec() const noexcept { return spec_; }

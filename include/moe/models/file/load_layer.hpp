@@ -196,7 +196,7 @@ AnyBank<Storage> load_any_bank(const LayerTensors* tensors, const LayerSpec& spe
 }
 
 template <class Storage>
-AnyShared<Storage> load_any_shared(const LayerTensors* tensors, const LayerSpec& spec) {
+AnyShared<FeedForward<Storage>> load_any_shared(const LayerTensors* tensors, const LayerSpec& spec) {
   if (spec.shared_hidden == 0) return {};
   FeedForward<Storage> bank = make_bank<Storage>(spec, 1, spec.width, spec.shared_hidden, false);
   if (tensors != nullptr) bank.visit([&](auto& of_kind) { load_shared_bank(of_kind, *tensors, spec); });
@@ -205,14 +205,14 @@ AnyShared<Storage> load_any_shared(const LayerTensors* tensors, const LayerSpec&
   return shared;
 }
 
-inline AnyFrame load_frame(const LayerTensors* tensors, const LayerSpec& spec) {
+inline AnyFrame<> load_frame(const LayerTensors* tensors, const LayerSpec& spec) {
   // AnyFrame holds one, and no released model has two; FrameChain of layer/frame/chain.hpp composes them by
   // type.
   if (int{spec.output_bias} + int{spec.input_scale != 1} + int{spec.latent > 0} > 1) {
     fail<config_error>(
         "frame: expected at most one of output bias, input scale and latent projections, got more");
   }
-  AnyFrame frame = IdentityFrame{};
+  AnyFrame<> frame = IdentityFrame{};
   if (spec.output_bias) frame = OutputBias<float>(spec.width);
   if (spec.input_scale != 1) frame = ScaledFrame<float>(spec.width, spec.input_scale);
   if (spec.latent > 0) frame = LatentFrame<float>(spec.width, spec.latent, spec.latent_norm);
