@@ -1,5 +1,5 @@
 // executor/eigen.hpp over the pool it is named after. (Its fences are beyond the thread sanitizer; the
-// adapter itself is tested over a minimal pool in eigen_executor_test.cpp.)
+// adapter itself is tested over a minimal pool in eigen_test.cpp.)
 #define EIGEN_USE_THREADS
 #include <unsupported/Eigen/CXX11/ThreadPool>
 

@@ -1,4 +1,4 @@
-// Saving parameters and router state: the format of archive_format.hpp, built in memory, written whole.
+// Saving parameters and router state: the format of archive/format.hpp, built in memory, written whole.
 #pragma once
 
 #include <bit>

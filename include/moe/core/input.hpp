@@ -88,8 +88,8 @@ struct CallShape {
 enum class ColumnSize : std::uint8_t { tokens, one_or_tokens, experts };
 
 /// What may be told about the rows of a call besides their numbers: every column is optional, empty where it
-/// is not given, and borrowed for the call. The rows that a segment does not have never show in a column of
-/// its rows.
+/// is not given, and borrowed for the call. What a column says of a row must come from that row's segment
+/// alone (contract C2), which is why `mixing` counts rows within the segment.
 template <class Real>
 struct InputColumns {
   std::span<const bool> valid{};             // [T] false: padding, takes part in nothing, its output row is 0

@@ -1,6 +1,6 @@
 // One part of a family, chosen at run time: it holds one of the static parts and runs its code, so the
 // templated and the run-time forms cannot differ. Families add what their concept asks for (router/runtime,
-// models/any).
+// any.hpp in the rooms of the others).
 #pragma once
 
 #include <cstddef>
