@@ -60,6 +60,7 @@
 // The layer
 #include "moe/archive/reader.hpp"
 #include "moe/archive/writer.hpp"
+#include "moe/layer/describe.hpp"
 #include "moe/layer/forward_experts.hpp"
 #include "moe/layer/frame/chain.hpp"
 #include "moe/layer/frame/latent.hpp"

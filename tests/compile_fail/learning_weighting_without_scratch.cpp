@@ -1,5 +1,4 @@
 // expect: moe: a weighting has an add_gradients\(\) that cannot be called
-#include "moe/router/balance/selection_bias.hpp"
 #include "moe/router/kind/token_choice.hpp"
 #include "moe/router/score/softmax.hpp"
 #include "moe/router/scorer/linear.hpp"

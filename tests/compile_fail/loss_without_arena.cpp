@@ -1,5 +1,4 @@
 // expect: moe: a part of the Balancing has forward\(\) or backward\(\) and is no Loss
-#include "moe/router/balance/selection_bias.hpp"
 #include "moe/router/kind/token_choice.hpp"
 #include "moe/router/score/softmax.hpp"
 #include "moe/router/scorer/linear.hpp"

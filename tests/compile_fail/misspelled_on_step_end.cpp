@@ -1,5 +1,4 @@
 // expect: called almost like on_step_end: did you mean that\?
-#include "moe/router/balance/selection_bias.hpp"
 #include "moe/router/kind/token_choice.hpp"
 #include "moe/router/score/softmax.hpp"
 #include "moe/router/scorer/linear.hpp"

@@ -4,7 +4,6 @@
 #include <cstring>
 #include <vector>
 
-#include "moe/kernel/block_tile.hpp"
 #include "moe/kernel/storage_block.hpp"
 #include "support/products.hpp"
 

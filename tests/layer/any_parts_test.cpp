@@ -28,6 +28,7 @@ TEST_CASE("shared experts chosen at run time", "[layer]") {
 }
 
 TEST_CASE("frames chosen at run time", "[layer]") {
+  STATIC_REQUIRE(moe::Frames<float>::kSize == 4);  // each is compared below
   const moe::NoShared none;
   CHECK(everything(glu(4, 1), none, AnyFrame(moe::IdentityFrame{})) ==
         everything(glu(4, 1), none, moe::IdentityFrame{}));

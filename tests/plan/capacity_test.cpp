@@ -12,7 +12,6 @@
 #include "moe/plan/capacity/list.hpp"
 #include "moe/plan/capacity/place_limit.hpp"
 #include "moe/plan/concept.hpp"
-#include "support/archetypes.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 #include "support/route_tables.hpp"

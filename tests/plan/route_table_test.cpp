@@ -33,7 +33,7 @@ TEST_CASE("AuxiliaryLosses: no more than there is room for", "[plan]") {
   AuxiliaryLosses losses;
   for (int i = 0; i < AuxiliaryLosses::kMost; ++i) losses.add("a", 1);
   CHECK(test::message_of<moe::config_error>([&] { losses.add("b", 1); }) ==
-        "moe: auxiliary losses: expected at most 8, got one more: b");
+        "moe: auxiliary losses: expected at most 32, got one more: b");
   CHECK(losses.total() == AuxiliaryLosses::kMost);
 }
 

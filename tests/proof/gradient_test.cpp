@@ -7,7 +7,6 @@
 #include "support/catch.hpp"
 #include "support/layer_cases.hpp"
 #include "support/pairwise.hpp"
-#include "support/random_spec.hpp"
 
 namespace {
 

@@ -8,7 +8,6 @@
 #include "moe/executor/pool.hpp"
 #include "support/catch.hpp"
 #include "support/layer_cases.hpp"
-#include "support/random_spec.hpp"
 
 namespace {
 

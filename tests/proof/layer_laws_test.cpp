@@ -2,7 +2,6 @@
 #include <cmath>
 
 #include "moe/expert/bank/glu.hpp"
-#include "moe/expert/bank/mlp.hpp"
 #include "moe/expert/bank/zero_computation.hpp"
 #include "moe/kernel/activation.hpp"
 #include "moe/layer/moe_layer.hpp"
@@ -12,7 +11,6 @@
 #include "moe/router/named/top_k.hpp"
 #include "moe/router/weighting/gather.hpp"
 #include "support/catch.hpp"
-#include "support/random_spec.hpp"
 
 namespace {
 

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "moe/core/random.hpp"
-#include "moe/router/score/elementwise.hpp"
 #include "moe/router/score/identity.hpp"
 #include "moe/router/score/relu.hpp"
 #include "moe/router/score/sigmoid.hpp"

@@ -57,7 +57,7 @@ class Buffer {
     return data_;
   }
 
-  T* assign(Index n, T value) {
+  T* assign(Index n, const T& value) {
     resize(n);
     fill(value);
     return data_;

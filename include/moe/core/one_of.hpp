@@ -58,6 +58,11 @@ class OneOf {
     return visit([](const auto& part) { return std::decay_t<decltype(part)>::kName; });
   }
 
+  template <class Visitor>
+  void visit_names(const char* role, Visitor& f) const {
+    visit([&](const auto& part) { impl::visit_names_of(role, part, f); });
+  }
+
   Gradients make_gradients() const {
     Gradients all;
     visit([&](const auto& part) {
@@ -128,7 +133,16 @@ class OneOf {
   std::variant<Parts...> part_;
 };
 
-/// The part of a list that is called so, with its default options. Throws config_error that names them all.
+namespace impl {
+/// Default options say all that it needs.
+template <class Part>
+inline constexpr bool kHasDefault = std::is_default_constructible_v<Part> ||
+                                    (!std::is_same_v<OptionsOf<Part>, Nothing> &&
+                                     std::is_constructible_v<Part, OptionsOf<Part>>);
+}  // namespace impl
+
+/// The part of a list that is called so, with its default options. Throws config_error that names all those
+/// that have some.
 template <class Any, class... Parts>
 Any part_named(TypeList<Parts...>, const char* family, const char* name) {
   const auto same = [name](const char* other) {
@@ -141,14 +155,18 @@ Any part_named(TypeList<Parts...>, const char* family, const char* name) {
     if (found || !same(Part::kName)) return;
     if constexpr (std::is_default_constructible_v<Part>) {
       found.emplace(Part());
-    } else {
+    } else if constexpr (impl::kHasDefault<Part>) {
       found.emplace(Part(typename Part::Options()));
     }
   };
   (look(std::type_identity<Parts>{}), ...);
   if (found) return *std::move(found);
   impl::Text known;
-  ((known.append(known.c_str()[0] == '\0' ? "" : ", "), known.append(Parts::kName)), ...);
+  const auto list = [&](const char* other) {
+    if (known.c_str()[0] != '\0') known.append(", ");
+    known.append(other);
+  };
+  ((impl::kHasDefault<Parts> ? list(Parts::kName) : void()), ...);
   fail<config_error>(family, ": expected one of ", known.c_str(), ", got ", name);
 }
 

@@ -125,6 +125,18 @@ void check_call_of(const Part& part, const Call& call) {
   if constexpr (requires { part.check_call(call); }) part.check_call(call);
 }
 
+/// f(role, name) for a part by its kName, or for each of those that it is made of or holds.
+template <class Part, class F>
+void visit_names_of(const char* role, const Part& part, F& f) {
+  if constexpr (requires { part.visit_names(role, f); }) {
+    part.visit_names(role, f);
+  } else if constexpr (requires { Part::kName; }) {
+    f(role, static_cast<const char*>(Part::kName));
+  } else {
+    f(role, "of the user");
+  }
+}
+
 }  // namespace impl
 
 MOE_NAMESPACE_END

@@ -126,6 +126,16 @@ class MoeLayer {
   /// D: columns of X and Y.
   Index width() const noexcept { return frame_.outer_width(sum_.width()); }
 
+  /// f(role, name) for every part, as they name themselves (kName): what describe() prints.
+  template <class Visitor>
+  void visit_names(Visitor&& f) const {
+    impl::visit_names_of("router", router(), f);
+    impl::visit_names_of("capacity", capacity(), f);
+    impl::visit_names_of("experts", experts(), f);
+    impl::visit_names_of("shared", shared_, f);
+    impl::visit_names_of("frame", frame_, f);
+  }
+
   /// How much of the batch a token's result depends on: the weakest of the parts.
   static constexpr Coupling coupling(bool training) noexcept { return Sum::coupling(training); }
 

@@ -12,7 +12,7 @@ class AuxiliaryLosses {
     const char* name;
     double value;
   };
-  static constexpr int kMost = 8;
+  static constexpr int kMost = 32;
 
   /// Throws config_error for more than kMost entries.
   void add(const char* name, double value) {

@@ -36,6 +36,10 @@ namespace impl {
 template <class Storage>
 inline constexpr const char* kStorageName = nullptr;
 template <>
+inline constexpr const char* kStorageName<float> = "float";
+template <>
+inline constexpr const char* kStorageName<double> = "double";
+template <>
 inline constexpr const char* kStorageName<BFloat16> = "bfloat16";
 template <>
 inline constexpr const char* kStorageName<Int8Groups<BFloat16>> = "int8_groups_bfloat16";

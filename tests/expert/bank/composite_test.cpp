@@ -2,7 +2,6 @@
 
 #include "expert/bank_fixture.hpp"
 #include "moe/expert/bank/glu.hpp"
-#include "moe/expert/bank/mlp.hpp"
 #include "moe/expert/bank/zero_computation.hpp"
 
 using moe::Index;

@@ -8,7 +8,6 @@
 #include "expert/bank_fixture.hpp"
 #include "moe/expert/bank/mlp.hpp"
 #include "moe/kernel/activation.hpp"
-#include "moe/layer/frame/identity.hpp"
 #include "moe/layer/frame/latent.hpp"
 #include "moe/layer/frame/output_bias.hpp"
 #include "moe/layer/frame/scaled.hpp"

@@ -9,8 +9,6 @@
 #include "moe/layer/shared/shared_experts.hpp"
 #include "moe/plan/capacity/dropless.hpp"
 #include "moe/router/named/deepseek.hpp"
-#include "moe/router/named/top_k.hpp"
-#include "moe/router/score/sigmoid.hpp"
 #include "moe/router/score/softmax.hpp"
 #include "moe/router/selection/top_k.hpp"
 #include "moe/router/weighting/gather.hpp"

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "moe/router/balance/communication_balance.hpp"
-#include "moe/router/balance/group_loss.hpp"
 #include "support/balance_case.hpp"
 
 namespace {

@@ -7,23 +7,16 @@
 #include <vector>
 
 #include "moe/router/hash_table.hpp"
-#include "moe/router/score/identity.hpp"
 #include "moe/router/score/list.hpp"
-#include "moe/router/score/relu.hpp"
-#include "moe/router/score/sigmoid.hpp"
-#include "moe/router/score/softmax.hpp"
 #include "moe/router/score/sqrt_softplus.hpp"
 #include "moe/router/selection/group_limited.hpp"
 #include "moe/router/selection/list.hpp"
-#include "moe/router/selection/positive.hpp"
 #include "moe/router/selection/table.hpp"
 #include "moe/router/selection/top_k.hpp"
 #include "moe/router/weighting/concept.hpp"
 #include "moe/router/weighting/gather.hpp"
 #include "moe/router/weighting/leading.hpp"
 #include "moe/router/weighting/list.hpp"
-#include "moe/router/weighting/sigmoid.hpp"
-#include "moe/router/weighting/softmax.hpp"
 #include "moe/router/weighting/sparse_mixer.hpp"
 #include "support/catch.hpp"
 #include "support/one_row.hpp"
@@ -129,6 +122,10 @@ TEST_CASE("every part of every list runs as the static part", "[router][smoke]")
 
 TEST_CASE("parts are found by name", "[router]") {
   CHECK(moe::score_named("sqrt_softplus").holds<moe::SqrtSoftplusScore>());
+  CHECK(moe::selection_named("top_k").get_if<moe::TopKSelection>()->k() == 1);
+  CHECK_THROWS_WITH(  // a table is no default
+      moe::selection_named("table"),
+      "moe: selection: expected one of top_k, group_limited, positive, got table");
   CHECK(moe::weighting_named("sparse_mixer").holds<moe::SparseMixerWeighting>());
   CHECK_THROWS_WITH(
       moe::score_named("sofmax"),

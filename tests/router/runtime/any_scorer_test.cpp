@@ -3,7 +3,6 @@
 
 #include "moe/router/kind/token_choice.hpp"
 #include "moe/router/score/softmax.hpp"
-#include "moe/router/scorer/list.hpp"
 #include "moe/router/selection/top_k.hpp"
 #include "moe/router/weighting/gather.hpp"
 #include "support/router_laws.hpp"

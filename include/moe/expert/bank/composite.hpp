@@ -82,6 +82,11 @@ class Composite {
   Index experts() const noexcept { return first_id_[kBanks]; }
   Index width() const noexcept { return std::get<0>(bank_).width(); }
 
+  template <class Visitor>
+  void visit_names(const char* role, Visitor& f) const {
+    std::apply([&](const auto&... bank) { (impl::visit_names_of(role, bank, f), ...); }, bank_);
+  }
+
   template <std::size_t I>
   auto& bank() noexcept {
     return std::get<I>(bank_);

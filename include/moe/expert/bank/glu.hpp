@@ -14,6 +14,7 @@ namespace impl {
 template <class Act>
 struct GluUnit {
   using Layout = GluLayout;
+  static constexpr const char* kName = "glu";
   Act act;
 
   template <class Real>
@@ -37,7 +38,6 @@ requires(Activation<Act> || Gate<Act>) class Glu : public TwoLayerBank<impl::Glu
   using Base = TwoLayerBank<impl::GluUnit<Act>, Storage>;
 
  public:
-  static constexpr const char* kName = "glu";
   using typename Base::Options;
   using typename Base::Real;
 

@@ -14,6 +14,7 @@ namespace impl {
 template <Activation Act>
 struct MlpUnit {
   using Layout = MlpLayout;
+  static constexpr const char* kName = "mlp";
   Act act;
 
   template <class Real>
@@ -36,7 +37,6 @@ class Mlp : public TwoLayerBank<impl::MlpUnit<Act>, Storage> {
   using Base = TwoLayerBank<impl::MlpUnit<Act>, Storage>;
 
  public:
-  static constexpr const char* kName = "mlp";
   using typename Base::Options;
   using typename Base::Real;
 

@@ -41,6 +41,7 @@ class TwoLayerBank {
   using Parameters = TwoLayerParameters<typename Unit::Layout, Storage>;
   /// Of a block storage too in float, packed as the weights of a float bank are.
   using Gradients = TwoLayerParameters<typename Unit::Layout, Real>;
+  static constexpr const char* kName = Unit::kName;
   static constexpr Coupling coupling = Coupling::row_independent;
 
   struct Tape {
@@ -55,6 +56,13 @@ class TwoLayerBank {
   bool has_bias() const noexcept { return parameters_.has_bias(); }
   /// Of the weights, padding included.
   Index bytes() const noexcept { return parameters_.bytes(); }
+
+  /// The bank's own name, then how its weights are stored.
+  template <class Visitor>
+  void visit_names(const char* role, Visitor& f) const {
+    f(role, kName);
+    f("weights", impl::kStorageName<Storage>);
+  }
 
   /// Matrices uniform in +-1 / sqrt(inputs), biases 0. Same values for any packing and executor; banks that
   /// must differ take different seeds.
@@ -318,12 +326,11 @@ class TwoLayerBank {
   template <Executor X>
   void add_gradients(const RowBatch<Real>& batch, const RowGradients<Real>& rows, const Real* const* dy,
                      Gradients& gradients, const BackwardScratch& scratch, X& executor) const {
-    grouped_outer<native_arch>(
-        batch.row, width(), scratch.dpre_row, parameters_.bias_positions(), batch.offsets, batch.experts,
-        gradients.first(), scratch.tasks, scratch.panels, executor);
-    grouped_outer<native_arch>(
-        scratch.dh_row, hidden(), dy, width(), batch.offsets, batch.experts,
-        gradients.second(), scratch.tasks, scratch.panels, executor);
+    grouped_outer<native_arch>(batch.row, width(), scratch.dpre_row, parameters_.bias_positions(),
+                               batch.offsets, batch.experts, gradients.first(), scratch.tasks, scratch.panels,
+                               executor);
+    grouped_outer<native_arch>(scratch.dh_row, hidden(), dy, width(), batch.offsets, batch.experts,
+                               gradients.second(), scratch.tasks, scratch.panels, executor);
     if (!has_bias()) return;
     constexpr Index kBlock = 8 * kPanel<Real>;  // columns of a task
     const Index positions = parameters_.bias_positions();

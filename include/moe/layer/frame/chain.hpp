@@ -29,6 +29,12 @@ class FrameChain {
 
   FrameChain(Outer outer, Inner inner) : outer_(std::move(outer)), inner_(std::move(inner)) {}
 
+  template <class Visitor>
+  void visit_names(const char* role, Visitor& f) const {
+    impl::visit_names_of(role, outer_, f);
+    impl::visit_names_of(role, inner_, f);
+  }
+
   Outer& outer() noexcept { return outer_; }
   Inner& inner() noexcept { return inner_; }
 

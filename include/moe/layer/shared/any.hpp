@@ -29,6 +29,11 @@ class AnyShared {
   Part* get() noexcept { return part_ ? &*part_ : nullptr; }
   const Part* get() const noexcept { return part_ ? &*part_ : nullptr; }
 
+  template <class Visitor>
+  void visit_names(const char* role, Visitor& f) const {
+    if (part_) part_->visit_names(role, f);
+  }
+
   Index width() const noexcept { return part_ ? part_->width() : 0; }
   void measure(Arena& arena, Index tokens, Index concurrency) const {
     if (part_) part_->measure(arena, tokens, concurrency);

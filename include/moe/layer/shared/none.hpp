@@ -10,6 +10,7 @@ MOE_NAMESPACE_BEGIN
 
 /// No shared experts.
 struct NoShared {
+  static constexpr const char* kName = "none";
   struct Tape {};
   struct Gradients {};
 

@@ -32,6 +32,11 @@ class SharedExperts {
   explicit SharedExperts(B bank, bool gated = false)
       : sum_(EveryExpert<Real>(bank.experts(), gated ? Index{bank.width()} : Index{0}), std::move(bank)) {}
 
+  template <class Visitor>
+  void visit_names(const char* role, Visitor& f) const {
+    impl::visit_names_of(role, sum_.experts(), f);
+  }
+
   Index width() const noexcept { return sum_.width(); }
   bool gated() const noexcept { return sum_.router().gated(); }
   B& bank() noexcept { return sum_.experts(); }

@@ -70,10 +70,12 @@ class ErasedLayer {
   using VisitParameter = FunctionRef<void(const Parameter<float>&)>;
   using VisitStorage = FunctionRef<void(const char*, float*, float*, Index)>;
   using VisitPacked = FunctionRef<void(const char*, std::byte*, Index)>;
+  using VisitNames = FunctionRef<void(const char*, const char*)>;
   using VisitState = FunctionRef<void(const char*, double*, Index)>;
 
   virtual ~ErasedLayer() = default;
   virtual Coupling coupling(bool training) const noexcept = 0;
+  virtual void visit_names(VisitNames f) const = 0;
   virtual Index bytes() const noexcept = 0;
   virtual Index workspace_bytes(const CallShape& shape, Mode mode, Index concurrency) const = 0;
   virtual void forward(const LayerInput<float>& in, LayerOutput<float>& out, Workspace& workspace,
@@ -109,6 +111,7 @@ class ErasedModel final : public ErasedLayer {
   explicit ErasedModel(Layer layer) : layer_(std::move(layer)) {}
 
   Coupling coupling(bool training) const noexcept override { return Layer::coupling(training); }
+  void visit_names(VisitNames f) const override { layer_.visit_names(f); }
   Index bytes() const noexcept override {
     const auto of_bank = [](const auto& bank) { return bank.bytes(); };
     Index bytes = layer_.experts().visit([&](const auto& bank) {
@@ -226,6 +229,11 @@ class AnyLayer {
       : spec_(std::move(spec)),
         layer_(std::make_unique<impl::ErasedModel<MoeLayer<Parts...>>>(std::move(layer))) {}
 
+  /// f(role, name) for every part: see describe().
+  template <class Visitor>
+  void visit_names(Visitor&& f) const {
+    layer_->visit_names(f);
+  }
   /// Which model and layer it is, its options and where its tensors came from.
   const LayerSpec& spec() const noexcept { return spec_; }
   Index width() const noexcept { return spec_.width; }

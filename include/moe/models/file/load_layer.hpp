@@ -21,7 +21,6 @@
 #include "moe/models/file/layer_tensors.hpp"
 #include "moe/models/preset/registry.hpp"
 #include "moe/plan/capacity/dropless.hpp"
-#include "moe/plan/capacity/fixed.hpp"
 #include "moe/router/hash_table.hpp"
 #include "moe/storage/list.hpp"
 

@@ -28,7 +28,6 @@
 #include "moe/models/file/layer_tensors.hpp"
 #include "moe/models/file/load_layer.hpp"
 #include "moe/models/preset/registry.hpp"
-#include "moe/router/hash_table.hpp"
 #include "moe/storage/storage.hpp"
 
 MOE_NAMESPACE_BEGIN

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "moe/core/near_miss.hpp"
 #include "moe/core/one_of.hpp"
 #include "moe/core/type_list.hpp"
 #include "moe/router/kind/token_choice.hpp"
@@ -14,67 +15,129 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// A score function of the library.
-class AnyScore : public FromList<OneOf, Scores> {
+/// One of several score functions.
+template <class... Parts>
+class OneScore : public OneOf<Parts...> {
+  using Base = OneOf<Parts...>;
+
  public:
-  using FromList<OneOf, Scores>::OneOf;
+  using Base::Base;
+  using typename Base::Gradients;
 
   template <class Real>
   void forward(const RowContext<Real>& row, Real* score) const noexcept {
-    visit([&](const auto& part) { part.forward(row, score); });
+    this->visit([&](const auto& part) { part.forward(row, score); });
   }
   template <class Real>
   void backward(const RowContext<Real>& row, const Real* dscore, Real* dlogit) const noexcept {
-    visit([&](const auto& part) { part.backward(row, dscore, dlogit); });
+    this->visit([&](const auto& part) { part.backward(row, dscore, dlogit); });
   }
   template <class Real>
   void probability(const RowContext<Real>& row, Real* out) const noexcept {
-    visit([&](const auto& part) { part.probability(row, out); });
+    this->visit([&](const auto& part) { part.probability(row, out); });
   }
   template <class Real>
   void probability_backward(const RowContext<Real>& row, const Real* probability, const Real* dprobability,
                             Real* dscore) const noexcept {
-    visit([&](const auto& part) { part.probability_backward(row, probability, dprobability, dscore); });
+    this->visit([&](const auto& part) { part.probability_backward(row, probability, dprobability, dscore); });
+  }
+  template <class Real>
+  requires(LearningScore<Parts, Real> || ...)  //
+      void add_gradients(const RowContext<Real>& row, const Real* dscore, Gradients& gradients) const {
+    this->visit([&]<class Part>(const Part& part) {
+      if constexpr (LearningScore<Part, Real>) part.add_gradients(row, dscore, *Base::own(part, &gradients));
+    });
   }
 };
 
-/// A selection of the library that looks at one row.
-class AnySelection : public FromList<OneOf, Selections> {
+/// One of several selections that look at one row.
+template <class... Parts>
+class OneSelection : public OneOf<Parts...> {
  public:
-  using FromList<OneOf, Selections>::OneOf;
+  using OneOf<Parts...>::OneOf;
 
   Index most(const CallOptions& options, Index n) const {
-    return visit([&](const auto& part) { return part.most(options, n); });
+    return this->visit([&](const auto& part) { return part.most(options, n); });
   }
   template <class Real>
   Index select(const RowContext<Real>& row, Real* choice, ExpertId* out) const noexcept {
-    return visit([&](const auto& part) { return part.select(row, choice, out); });
+    return this->visit([&](const auto& part) { return part.select(row, choice, out); });
   }
 };
 
-/// A weighting of the library.
-class AnyWeighting : public FromList<OneOf, Weightings> {
+/// One of several selections over a set of rows.
+template <class... Parts>
+class OneSetSelection : public OneOf<Parts...> {
  public:
-  using FromList<OneOf, Weightings>::OneOf;
+  using OneOf<Parts...>::OneOf;
+
+  Index max_pairs(const CallShape& shape, Index n) const {
+    return this->visit([&](const auto& part) { return Index{part.max_pairs(shape, n)}; });
+  }
+  void measure(Arena& arena, Index tokens, Index outputs) const {
+    this->visit([&](const auto& part) { part.measure(arena, tokens, outputs); });
+  }
+  template <class Real, Executor X>
+  void select_set(const SetCall<Real>& call, ExpertId* chosen, Index* count, Arena& arena,
+                  X& executor) const {
+    this->visit([&](const auto& part) { part.select_set(call, chosen, count, arena, executor); });
+  }
+};
+
+/// One of several weightings.
+template <class... Parts>
+class OneWeighting : public OneOf<Parts...> {
+  using Base = OneOf<Parts...>;
+
+ public:
+  using Base::Base;
+  using typename Base::Gradients;
 
   Index experts(Index outputs) const noexcept {
-    return visit([&](const auto& part) { return impl::experts_of(part, outputs); });
+    return this->visit([&](const auto& part) { return impl::experts_of(part, outputs); });
   }
   template <class Real>
   void forward(const RowContext<Real>& row, const Chosen& chosen, Real* weight, bool* keep) const noexcept {
-    visit([&](const auto& part) { part.forward(row, chosen, weight, keep); });
+    this->visit([&](const auto& part) { part.forward(row, chosen, weight, keep); });
   }
   template <class Real>
   void backward(const RowContext<Real>& row, const Chosen& chosen, Real* dweight,
                 Real* dscore) const noexcept {
-    visit([&](const auto& part) { part.backward(row, chosen, dweight, dscore); });
+    this->visit([&](const auto& part) { part.backward(row, chosen, dweight, dscore); });
+  }
+  template <class Real>
+  requires(LearningWeighting<Parts, Real> || ...)  //
+      void add_gradients(const RowContext<Real>& row, const Chosen& chosen, const Real* dweight,
+                         const WeightScratch<Real>& scratch, Gradients& gradients) const {
+    this->visit([&]<class Part>(const Part& part) {
+      if constexpr (LearningWeighting<Part, Real>) {
+        part.add_gradients(row, chosen, dweight, scratch, *Base::own(part, &gradients));
+      }
+    });
   }
 };
+
+namespace impl {
+// Their add_gradients is there only if a part of theirs learns.
+template <class... Parts>
+inline constexpr bool kOwnPart<OneScore<Parts...>> = true;
+template <class... Parts>
+inline constexpr bool kOwnPart<OneWeighting<Parts...>> = true;
+}  // namespace impl
+
+/// A part of the library's lists.
+using AnyScore = FromList<OneScore, Scores>;
+using AnySelection = FromList<OneSelection, Selections>;
+using AnySetSelection = FromList<OneSetSelection, SetSelections>;
+using AnyWeighting = FromList<OneWeighting, Weightings>;
 
 /// The part of that name ("softmax", "top_k", "gather", ...) with its default options. Throws config_error
 /// that lists the names there are.
 inline AnyScore score_named(const char* name) {
   return part_named<AnyScore>(Scores{}, "score", name);
+}
+inline AnySelection selection_named(const char* name) {
+  return part_named<AnySelection>(Selections{}, "selection", name);
 }
 inline AnyWeighting weighting_named(const char* name) {
   return part_named<AnyWeighting>(Weightings{}, "weighting", name);

@@ -5,7 +5,6 @@
 #include <concepts>
 
 #include "moe/core/part_traits.hpp"
-#include "moe/core/types.hpp"
 #include "moe/router/row_context.hpp"
 
 MOE_NAMESPACE_BEGIN

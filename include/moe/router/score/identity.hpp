@@ -1,7 +1,6 @@
 // Logits as scores: for routers that choose by logits and weigh later.
 #pragma once
 
-#include "moe/core/types.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/kernel/softmax.hpp"
 #include "moe/router/row_context.hpp"

@@ -1,7 +1,6 @@
 // softmax over all outputs: the score of most routers.
 #pragma once
 
-#include "moe/core/types.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/kernel/softmax.hpp"
 #include "moe/router/row_context.hpp"

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "moe/core/buffer.hpp"
-#include "moe/core/check.hpp"
 #include "moe/core/random.hpp"
 #include "moe/kernel/activation.hpp"
 #include "moe/product/projection.hpp"

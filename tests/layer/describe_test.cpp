@@ -1,0 +1,58 @@
+#include "moe/layer/describe.hpp"
+
+#include <string>
+
+#include "moe/expert/bank/composite.hpp"
+#include "moe/expert/bank/glu.hpp"
+#include "moe/expert/bank/zero_computation.hpp"
+#include "moe/kernel/activation.hpp"
+#include "moe/layer/frame/chain.hpp"
+#include "moe/layer/frame/output_bias.hpp"
+#include "moe/layer/frame/scaled.hpp"
+#include "moe/layer/moe_layer.hpp"
+#include "moe/layer/shared/shared_experts.hpp"
+#include "moe/plan/capacity/fixed.hpp"
+#include "moe/router/kind/hash.hpp"
+#include "moe/router/named/top_k.hpp"
+#include "moe/router/runtime/token_choice_options.hpp"
+#include "support/catch.hpp"
+
+namespace {
+
+using Bank = moe::Glu<moe::Silu>;
+constexpr moe::Index kWidth = 4, kExperts = 3;
+
+Bank bank(moe::Index experts = kExperts) {
+  return Bank({.experts = experts, .width = kWidth, .hidden = 5});
+}
+
+}  // namespace
+
+TEST_CASE("describe names every part by role", "[layer]") {
+  CHECK(moe::describe(moe::MoeLayer(moe::softmax_top_k<float>({.width = kWidth, .experts = kExperts, .k = 2}),
+                                    bank())) ==
+        "scorer linear, score softmax, selection top_k, weighting gather, balance load_balance, balance "
+        "z_loss, "
+        "capacity dropless, experts glu, weights float, shared none, frame identity");
+  const moe::MoeLayer layer(
+      moe::HashRouter<float>(moe::HashTable::own(std::vector<moe::ExpertId>{0, 1, 2, 3}, 4, 4, 1)),
+      moe::Composite(bank(), moe::ZeroComputation<float>({.width = kWidth, .copy = 1})),
+      moe::FixedCapacity({.tokens_per_expert = 2}), moe::SharedExperts(bank(1)),
+      moe::FrameChain(moe::OutputBias<float>(kWidth), moe::ScaledFrame<float>(kWidth, 2)));
+  CHECK(moe::describe(layer) ==
+        "router hash, capacity fixed, experts glu, weights float, experts zero_computation, shared glu, "
+        "weights "
+        "float, frame output_bias, frame scaled");
+}
+
+TEST_CASE("describe sees through parts chosen at run time", "[layer]") {
+  moe::TokenChoiceOptions options{.width = kWidth, .outputs = kExperts, .k = 2};
+  options.norm.enabled = true;
+  options.map = moe::SoftCap(3);
+  options.score = moe::SigmoidScore{};
+  options.balance.set(moe::ZLoss(0.1));
+  CHECK(moe::describe(moe::MoeLayer(moe::token_choice<float>(options), bank())) ==
+        "scorer linear, map soft_cap, score sigmoid, selection top_k, weighting gather, balance z_loss, "
+        "capacity "
+        "dropless, experts glu, weights float, shared none, frame identity");
+}
