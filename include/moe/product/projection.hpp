@@ -43,6 +43,13 @@ class Projection {
   Index in() const noexcept { return in_; }
   Index out() const noexcept { return out_; }
   bool has_bias() const noexcept { return !bias_.empty(); }
+  /// W [out, in], and its gradient, for who reads the map: losses over a router's weights.
+  ParameterView<const Real> weight() const noexcept {
+    return {weight_.data(), out_, in_, kPanel<Real>, in_ * kPanel<Real>, kPanel<Real>};
+  }
+  ParameterView<Real> weight_of(Gradients& gradients) const noexcept {
+    return weight_view(gradients.weight.data());
+  }
 
   /// U(-1/sqrt(in), 1/sqrt(in)), zero bias. `stream` tells apart projections that share a seed.
   void initialise(std::uint64_t seed, std::uint64_t stream = 0, double scale = 1) {
@@ -114,10 +121,9 @@ class Projection {
     if (gradients == nullptr) return;
     scratch.forward.point_at(x, rows, count);
     for (Index a = 0; a < count; ++a) scratch.dy_row[a] = dy.row(row_of(a));
-    grouped_outer<native_arch>(
-        scratch.forward.row, in_, scratch.dy_row, out_, scratch.forward.offsets, Index{1},
-        PackedMatrices<Real>{gradients->weight.data(), 0, in_, panels()},
-        scratch.forward.tasks, scratch.panels, executor);
+    grouped_outer<native_arch>(scratch.forward.row, in_, scratch.dy_row, out_, scratch.forward.offsets,
+                               Index{1}, PackedMatrices<Real>{gradients->weight.data(), 0, in_, panels()},
+                               scratch.forward.tasks, scratch.panels, executor);
     for (Index a = 0; has_bias() && a < count; ++a) {
       add_row(scratch.dy_row[a], gradients->bias.data(), out_);
     }

@@ -10,9 +10,17 @@
 #include "moe/layer/moe_layer.hpp"
 #include "moe/layer/shared/shared_experts.hpp"
 #include "moe/plan/capacity/fixed.hpp"
+#include "moe/router/balance/load_balance.hpp"
 #include "moe/router/kind/every.hpp"
+#include "moe/router/kind/token_choice.hpp"
+#include "moe/router/score/softmax.hpp"
+#include "moe/router/scorer/noisy.hpp"
+#include "moe/router/selection/column_top_k.hpp"
+#include "moe/router/selection/top_k.hpp"
+#include "moe/router/weighting/gather.hpp"
 #include "support/catch.hpp"
 #include "support/observable_archetype.hpp"
+#include "support/router_laws.hpp"
 
 namespace {
 
@@ -68,7 +76,107 @@ Bank bank(Index experts) {
   return b;
 }
 
+/// Keeps the table as well.
+struct RouteWitness final : moe::Observer<double> {
+  Witness witness;
+  test::Routed<double> routed;
+
+  void see(const moe::CallView<double>& call) override {
+    witness.see(call);
+    routed.offsets.assign(call.table.offsets, call.table.offsets + call.table.tokens + 1);
+    routed.expert.assign(call.table.expert, call.table.expert + call.table.pairs());
+    routed.weight.assign(call.table.weight, call.table.weight + call.table.pairs());
+  }
+};
+
+template <class Select>
+auto router_of(Select selection) {
+  using Balance = moe::Balancing<moe::LoadBalance>;
+  moe::TokenChoice<moe::NoisyScorer<double>, moe::Softmax, Select, moe::GatherWeighting, Balance> router(
+      moe::NoisyScorer<double>({.width = kWidth, .outputs = kExperts}), moe::Softmax(), selection,
+      moe::GatherWeighting(), Balance(moe::LoadBalance({.coefficient = 0.1})));
+  test::randomise(router, 5);
+  return router;
+}
+
+/// A layer call beside the router's own call with the same input: what the observer saw is what the router
+/// does.
+template <class Select>
+void check_sees_its_router(Select selection) {
+  using Router = decltype(router_of(selection));
+  const Router router = router_of(selection);
+  const moe::MoeLayer layer(router_of(selection), bank(kExperts));
+  const std::vector<double> x = rows();
+  const Index offsets[] = {0, 2, kTokens};
+  const bool valid[] = {true, true, true, false, true, true};
+  moe::LayerInput<double> in(ConstView(x.data(), kTokens, kWidth));
+  in.segments = moe::Segments(offsets);
+  in.valid = valid;
+  in.seed = 3;
+  in.options.temperature = 0.5;
+  moe::Workspace workspace;
+  typename decltype(layer)::Tape tape, plain_tape;
+  for (const bool training : {false, true}) {
+    INFO((training ? "training" : "inference"));
+    std::vector<double> y(x.size()), plain(x.size());
+    moe::LayerOutput<double> out(View(y.data(), kTokens, kWidth)),
+        unseen(View(plain.data(), kTokens, kWidth));
+    RouteWitness seen;
+    out.observer = &seen;
+    if (training) {
+      layer.forward_train(in, out, tape, workspace);
+      layer.forward_train(in, unseen, plain_tape, workspace);
+    } else {
+      layer.forward(in, out, workspace);
+      layer.forward(in, unseen, workspace);
+    }
+    CHECK(seen.witness.calls == 1);
+    CHECK(seen.witness.consistent);
+    CHECK(test::same_bits(y, plain));
+
+    // The router alone, once as it routes and once observed.
+    const moe::RouterInput<double> own = moe::impl::resolve_input(in, kWidth, kWidth, kExperts, training);
+    const moe::CallShape shape{kTokens, 2, in.options};
+    test::OwnedTable<double> table(router, shape), observed(router, shape);
+    test::MeasuredMemory memory([&](moe::Arena& a) { router.measure(a, shape, 1); });
+    moe::SerialExecutor serial;
+    moe::Arena arena = memory.arena(), again = memory.arena();
+    router.route(own, *table, arena, serial);
+    std::vector<double> logit(kTokens * kExperts), score(logit.size());
+    router.route_observed(own, *observed, nullptr,
+                          {View(logit.data(), kTokens, kExperts), View(score.data(), kTokens, kExperts)},
+                          again, serial);
+    CHECK(test::same_pairs(table.copy(), observed.copy()));
+    CHECK(seen.routed.offsets == table.copy().offsets);
+    CHECK(seen.routed.expert == table.copy().expert);
+    CHECK(test::same_bits(seen.routed.weight, table.copy().weight));
+    for (Index t = 0; t < kTokens; ++t) {
+      double sum = 0;
+      for (Index e = 0; valid[t] && e < kExperts; ++e) {
+        INFO("token " << t << ", expert " << e);
+        const auto i = static_cast<std::size_t>(t * kExperts + e);
+        CHECK(seen.witness.logit[i] == logit[i]);
+        CHECK(seen.witness.score[i] == score[i]);
+        sum += score[i];
+      }
+      if (valid[t]) CHECK(std::abs(sum - 1) <= 8 * 0x1p-53);  // the softmax: kExperts roundings
+      for (Index p = table.copy().offsets[static_cast<std::size_t>(t)];
+           p < table.copy().offsets[static_cast<std::size_t>(t + 1)]; ++p) {
+        const auto i = static_cast<std::size_t>(p);
+        CHECK(seen.routed.weight[i] ==
+              seen.witness.score[static_cast<std::size_t>(t * kExperts + seen.routed.expert[i])]);
+      }
+    }
+  }
+}
+
 }  // namespace
+
+TEST_CASE("an observer sees what a token-choice router does, in training too", "[layer][smoke]") {
+  STATIC_REQUIRE(moe::ObservableRouter<decltype(router_of(moe::TopKSelection(2)))>);
+  check_sees_its_router(moe::TopKSelection(2));
+  check_sees_its_router(moe::ColumnTopK({.capacity_factor = 1}));
+}
 
 TEST_CASE("an observer sees logits, scores, routes and results of every call", "[layer][smoke]") {
   using Layer = moe::MoeLayer<test::ObservableArchetype, Bank>;

@@ -85,6 +85,14 @@ concept ScorerLoss = requires(const P& p, const BalanceInput<Real>& in, const Ba
   p.backward(in, scorer, 1.0, out, g, a);
 };
 
+template <class P, class Real, class Scorer>
+concept LearningScorerLoss = requires(const P& p, const BalanceInput<Real>& in,
+                                      const BalanceGradients<Real>& out, const Scorer& scorer,
+                                      typename Scorer::Gradients* s, GradientsOf<P>* g, Arena& a) {
+  { p.forward(in, scorer, a) } -> std::same_as<double>;
+  p.backward(in, scorer, 1.0, out, s, g, a);
+};
+
 template <class P>
 concept BiasesSelection = requires(const P& p) {
   p.selection_bias();
@@ -106,9 +114,11 @@ bool is_on(const P& part) noexcept {
 /// summed in double over tokens in ascending order; `backward(in, scale, out, arena)` adds its gradient times
 /// `scale`. A loss with parameters of its own takes its gradients before the arena, `backward(in, scale, out,
 /// gradients, arena)` (null: frozen); one that reads the scorer takes that behind `in`, `forward(in, scorer,
-/// arena)` and `backward(in, scorer, scale, out, scorer_gradients, arena)`.
+/// arena)` and `backward(in, scorer, scale, out, scorer_gradients, arena)`; one that does both takes its own
+/// gradients behind the scorer's.
 template <class P, class Real, class Scorer = impl::NoScorer>
-concept Loss = impl::PlainLoss<P, Real> || impl::LearningLoss<P, Real> || impl::ScorerLoss<P, Real, Scorer>;
+concept Loss = impl::PlainLoss<P, Real> || impl::LearningLoss<P, Real> || impl::ScorerLoss<P, Real, Scorer> ||
+    impl::LearningScorerLoss<P, Real, Scorer>;
 
 namespace impl {
 
@@ -144,8 +154,9 @@ consteval bool refuse_wrong_balance_hooks() {
 
 /// A pack of parts. A part is a loss, has a selection bias (`const double* selection_bias()`, [N] or null),
 /// or both. It may have: kName (a loss must), `coefficient()` (0 switches the loss off), `check(outputs)`,
-/// `measure(arena, tokens, outputs)`, which takes what forward or backward takes, `on_step_end(stats)`,
-/// `visit_state(f)`, and parameters (Gradients, make_gradients, visit_parameters, visit_storage).
+/// `measure(arena, tokens, outputs)`, which takes what forward or backward takes, `check_call(call)`,
+/// `coupling(training)`, `on_step_end(stats)`, `visit_state(f)`, and parameters (Gradients, make_gradients,
+/// visit_parameters, visit_storage).
 template <class... Parts>
 class Balancing {
   static_assert(
@@ -208,6 +219,16 @@ class Balancing {
     return bias;
   }
 
+  static constexpr Coupling coupling([[maybe_unused]] bool training) noexcept {
+    Coupling all = Coupling::row_independent;
+    ((all = weakest(all, impl::coupling_of<Parts>(training))), ...);
+    return all;
+  }
+  template <class Call>
+  void check_call(const Call& call) const {
+    each([&](const auto& part) { impl::check_call_of(part, call); });
+  }
+
   template <class Real, class Scorer>
   void forward(const BalanceInput<Real>& in, const Scorer& scorer, AuxiliaryLosses& losses,
                Arena& arena) const {
@@ -216,7 +237,7 @@ class Balancing {
       using Part = std::remove_cvref_t<decltype(part)>;
       if constexpr (Loss<Part, Real, Scorer>) {
         if (!impl::is_on(part)) return;
-        if constexpr (impl::ScorerLoss<Part, Real, Scorer>) {
+        if constexpr (impl::ScorerLoss<Part, Real, Scorer> || impl::LearningScorerLoss<Part, Real, Scorer>) {
           losses.add(Part::kName, part.forward(in, scorer, arena));
         } else {
           losses.add(Part::kName, part.forward(in, arena));
@@ -231,14 +252,16 @@ class Balancing {
                 const BalanceGradients<Real>& out, typename Scorer::Gradients* scorer_gradients,
                 Gradients* gradients, Arena& arena) const {
     const Index mark = arena.mark();
-    each([&](const auto& part) {
+    each_learning(*this, gradients, [&](const auto& part, auto* own) {
       using Part = std::remove_cvref_t<decltype(part)>;
       if constexpr (Loss<Part, Real, Scorer>) {
         if (!impl::is_on(part)) return;
-        if constexpr (impl::ScorerLoss<Part, Real, Scorer>) {
+        if constexpr (impl::LearningScorerLoss<Part, Real, Scorer>) {
+          part.backward(in, scorer, scale, out, scorer_gradients, own, arena);
+        } else if constexpr (impl::ScorerLoss<Part, Real, Scorer>) {
           part.backward(in, scorer, scale, out, scorer_gradients, arena);
         } else if constexpr (impl::LearningLoss<Part, Real>) {
-          part.backward(in, scale, out, own(part, gradients), arena);
+          part.backward(in, scale, out, own, arena);
         } else {
           part.backward(in, scale, out, arena);
         }
@@ -256,11 +279,11 @@ class Balancing {
   }
   template <class Visitor>
   void visit_parameters(Gradients* gradients, Visitor& f) {
-    each([&](auto& part) { impl::visit_parameters_of(part, own(part, gradients), f); });
+    each_learning(*this, gradients, [&](auto& part, auto* own) { impl::visit_parameters_of(part, own, f); });
   }
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor& f) {
-    each([&](auto& part) { impl::visit_storage_of(part, own(part, gradients), f); });
+    each_learning(*this, gradients, [&](auto& part, auto* own) { impl::visit_storage_of(part, own, f); });
   }
   template <class Visitor>
   void visit_state(Visitor& f) {
@@ -278,15 +301,13 @@ class Balancing {
   }
 
  private:
-  template <class Part>
-  static constexpr std::size_t index_of() {
-    std::size_t i = 0, found = 0;
-    ((std::is_same_v<Part, Parts> ? found = i++ : i++), ...);
-    return found;
-  }
-  template <class Part>
-  static impl::GradientsOf<Part>* own(const Part&, Gradients* all) noexcept {
-    return all == nullptr ? nullptr : &std::get<index_of<Part>()>(all->part);
+  /// f(part, its gradients or null) for every part, in order; two parts may be of one type.
+  template <class Self, class F>
+  static void each_learning(Self& self, Gradients* all, F&& f) {
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (f(std::get<I>(self.parts_), all == nullptr ? nullptr : &std::get<I>(all->part)), ...);
+    }
+    (std::index_sequence_for<Parts...>{});
   }
 
   std::tuple<Parts...> parts_;

@@ -9,6 +9,7 @@
 #include "moe/kernel/activation.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
+#include "moe/router/call_options.hpp"
 #include "moe/router/concept.hpp"
 #include "moe/storage/parameter.hpp"
 
@@ -42,7 +43,7 @@ class EveryExpert {
   void measure(Arena& arena, const CallShape& shape, Index) const { take_gates(arena, shape.tokens); }
   void measure_backward(Arena&, const CallShape&, Index) const noexcept {}
 
-  /// Throws config_error for a mask or a K of the call.
+  /// Throws config_error for a mask or an option of the call.
   template <Executor X>
   void route(const RouterInput<Real>& in, RouteTable<Real>& table, Arena& arena, X& executor) const {
     if (!in.logit_mask.empty()) fail<config_error>("logit_mask: expected none for every expert, got one");
@@ -50,6 +51,7 @@ class EveryExpert {
       fail<config_error>("experts per token: expected ", experts_, " (every expert), got ",
                          in.options.experts_per_token);
     }
+    impl::refuse_score_options(in.options, "every expert");
     Real* const gate = take_gates(arena, in.tokens());
     if (gated()) {
       executor.parallel_for(in.tokens(), [&](Index t, Index) noexcept {

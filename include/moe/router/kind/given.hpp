@@ -3,6 +3,7 @@
 
 #include "moe/core/check.hpp"
 #include "moe/core/view.hpp"
+#include "moe/router/call_options.hpp"
 #include "moe/router/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -33,6 +34,11 @@ class GivenRoutes {
   template <Executor X>
   void route(const RouterInput<Real>& in, RouteTable<Real>& table, Arena&, X&) const {
     require_extent("expert ids", "rows", in.tokens(), ids_.rows);
+    if (in.options.experts_per_token != 0 && in.options.experts_per_token != ids_.cols) {
+      fail<config_error>("experts per token: expected ", ids_.cols, " (columns of the given ids), got ",
+                         in.options.experts_per_token);
+    }
+    impl::refuse_score_options(in.options, "given routes");
     for (Index t = 0; t < in.tokens(); ++t) {
       table.begin_token(t);
       for (Index k = 0; in.takes_part(t) && k < ids_.cols; ++k) table.push(t, ids_(t, k), weights_(t, k));

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "moe/core/check.hpp"
+#include "moe/router/call_options.hpp"
 #include "moe/router/concept.hpp"
 #include "moe/router/hash_table.hpp"
 
@@ -32,7 +33,7 @@ class HashRouter {
   void measure_backward(Arena&, const CallShape&, Index) const noexcept {}
 
   /// Throws config_error without token ids, route_error for one outside the vocabulary, config_error for a
-  /// mask or a K of the call, which a table cannot follow.
+  /// mask or an option of the call, which a table cannot follow.
   template <Executor X>
   void route(const RouterInput<Real>& in, RouteTable<Real>& table, Arena&, X&) const {
     check(in);
@@ -69,6 +70,7 @@ class HashRouter {
       fail<config_error>("experts per token: expected ", table_.hashes(), " (one per hash), got ",
                          in.options.experts_per_token);
     }
+    impl::refuse_score_options(in.options, "a hash router");
     impl::check_token_ids(in, table_.vocabulary());
   }
 

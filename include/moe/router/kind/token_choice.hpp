@@ -110,8 +110,9 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
 
   /// The weakest of the parts.
   static constexpr Coupling coupling(bool training) noexcept {
-    return weakest(weakest(impl::coupling_of<S>(training), impl::coupling_of<F>(training)),
-                   weakest(impl::coupling_of<Select>(training), impl::coupling_of<W>(training)));
+    return weakest(weakest(weakest(impl::coupling_of<S>(training), impl::coupling_of<F>(training)),
+                           weakest(impl::coupling_of<Select>(training), impl::coupling_of<W>(training))),
+                   impl::coupling_of<Balance>(training));
   }
 
   /// Throws config_error if the parts do not fit together.

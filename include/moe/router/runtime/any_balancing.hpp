@@ -29,6 +29,11 @@ class MaybePart {
   void check(Index outputs) const {
     if (part_) impl::check_outputs_of(*part_, outputs);
   }
+  static constexpr Coupling coupling(bool training) noexcept { return impl::coupling_of<Part>(training); }
+  template <class Call>
+  void check_call(const Call& call) const {
+    if (part_) impl::check_call_of(*part_, call);
+  }
   void measure(Arena& arena, Index tokens, Index outputs) const {
     if constexpr (requires { part_->measure(arena, tokens, outputs); }) {
       if (part_) part_->measure(arena, tokens, outputs);

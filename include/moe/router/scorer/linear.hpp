@@ -37,6 +37,7 @@ class LinearScorer {
 
   void initialise(std::uint64_t seed, double scale = 1) { projection_.initialise(seed, 0, scale); }
   Projection<Real>& projection() noexcept { return projection_; }
+  const Projection<Real>& projection() const noexcept { return projection_; }
 
   void measure(Arena& arena, Index tokens, Index) const {
     if (jitter_ > 0) arena.take<Real>(checked_product("jittered rows", tokens, width()));

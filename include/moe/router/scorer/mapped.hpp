@@ -5,6 +5,7 @@
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
+#include "moe/core/part_traits.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/router/scorer/concept.hpp"
 #include "moe/router/scorer/map/concept.hpp"
@@ -34,6 +35,7 @@ class MappedScorer {
   Index width() const noexcept { return inner_.width(); }
   Index outputs() const noexcept { return inner_.outputs(); }
   Inner& inner() noexcept { return inner_; }
+  const Inner& inner() const noexcept { return inner_; }
 
   void measure(Arena& arena, Index tokens, Index concurrency) const {
     inner_.measure(arena, tokens, concurrency);
@@ -73,6 +75,19 @@ class MappedScorer {
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor& f) {
     inner_.visit_storage(gradients, f);
+  }
+
+  // Hooks of the inner scorer.
+  static constexpr Coupling coupling(bool training) noexcept { return impl::coupling_of<Inner>(training); }
+  void check(Index outputs) const { impl::check_outputs_of(inner_, outputs); }
+  template <class Call>
+  void check_call(const Call& call) const {
+    impl::check_call_of(inner_, call);
+  }
+  void on_step_end(const RouteStats& stats) { impl::on_step_end_of(inner_, stats); }
+  template <class Visitor>
+  void visit_state(Visitor& f) {
+    impl::visit_state_of(inner_, f);
   }
 
  private:

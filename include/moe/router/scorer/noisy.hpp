@@ -44,6 +44,7 @@ class NoisyScorer {
     noise_.initialise(seed, 1, scale);
   }
   Projection<Real>& gate() noexcept { return gate_; }
+  const Projection<Real>& gate() const noexcept { return gate_; }
   Projection<Real>& noise() noexcept { return noise_; }
 
   void measure(Arena& arena, Index tokens, Index) const { gate_.measure(arena, tokens); }

@@ -5,6 +5,7 @@
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
+#include "moe/core/part_traits.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/rms_norm.hpp"
 #include "moe/kernel/row.hpp"
@@ -48,6 +49,7 @@ class NormedScorer {
   Index width() const noexcept { return inner_.width(); }
   Index outputs() const noexcept { return inner_.outputs(); }
   Inner& inner() noexcept { return inner_; }
+  const Inner& inner() const noexcept { return inner_; }
 
   void measure(Arena& arena, Index tokens, Index concurrency) const {
     take_rows(arena, tokens);
@@ -115,6 +117,19 @@ class NormedScorer {
       f("norm.scale", scale_.data(), gradients == nullptr ? nullptr : gradients->scale.data(), scale_.size());
     }
     inner_.visit_storage(gradients == nullptr ? nullptr : &gradients->inner, f);
+  }
+
+  // Hooks of the inner scorer.
+  static constexpr Coupling coupling(bool training) noexcept { return impl::coupling_of<Inner>(training); }
+  void check(Index outputs) const { impl::check_outputs_of(inner_, outputs); }
+  template <class Call>
+  void check_call(const Call& call) const {
+    impl::check_call_of(inner_, call);
+  }
+  void on_step_end(const RouteStats& stats) { impl::on_step_end_of(inner_, stats); }
+  template <class Visitor>
+  void visit_state(Visitor& f) {
+    impl::visit_state_of(inner_, f);
   }
 
  private:

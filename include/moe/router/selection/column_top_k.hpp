@@ -30,8 +30,8 @@ class ColumnTopK {
   void check(Index outputs) const { check_factor(options_.capacity_factor, outputs); }
   template <class Real>
   void check_call(const RouterInput<Real>& in) const {
-    impl::refuse_option("threshold", in.options.threshold, kName);
-    impl::refuse_option("p", in.options.p, kName);
+    impl::refuse_option("threshold", in.options.threshold, "the selection ", kName);
+    impl::refuse_option("p", in.options.p, "the selection ", kName);
     if (in.options.experts_per_token != 0) {
       fail<config_error>("experts per token: expected none for expert choice (set the capacity factor), got ",
                          in.options.experts_per_token);

@@ -13,6 +13,7 @@
 #include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/kernel/finite.hpp"
+#include "moe/router/call_options.hpp"
 #include "moe/router/row_context.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -73,15 +74,6 @@ inline Index experts_per_token(Index built, const CallOptions& options, Index n,
     fail<config_error>("experts per token: expected K in [1, ", n, "] (", of, "), got ", k);
   }
   return k;
-}
-
-/// Throws config_error when a call sets an option that this selection cannot obey.
-template <class Number>
-void refuse_option(const char* name, Number value, const char* selection) {
-  if (value != Number{0}) {
-    fail<config_error>(name, ": expected none for the selection ", selection, ", which cannot obey it, got ",
-                       value);
-  }
 }
 
 }  // namespace impl

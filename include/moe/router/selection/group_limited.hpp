@@ -40,8 +40,9 @@ class GroupLimitedSelection {
   const Options& options() const noexcept { return options_; }
 
   Index most(const CallOptions& options, Index n) const {
-    impl::refuse_option("threshold", options.threshold, kName);
-    impl::refuse_option("p", options.p, kName);
+    impl::refuse_option("threshold", options.threshold, "the selection ", kName);
+    impl::refuse_option("capacity factor", options.capacity_factor, "the selection ", kName);
+    impl::refuse_option("p", options.p, "the selection ", kName);
     if (n % options_.groups != 0) {
       fail<config_error>("groups: expected a divisor of the ", n, " outputs, got ", options_.groups);
     }

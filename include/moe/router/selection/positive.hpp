@@ -13,8 +13,9 @@ class PositiveSelection {
   static constexpr const char* kName = "positive";
 
   Index most(const CallOptions& options, Index n) const {
-    impl::refuse_option("experts per token", options.experts_per_token, kName);
-    impl::refuse_option("p", options.p, kName);
+    impl::refuse_option("experts per token", options.experts_per_token, "the selection ", kName);
+    impl::refuse_option("capacity factor", options.capacity_factor, "the selection ", kName);
+    impl::refuse_option("p", options.p, "the selection ", kName);
     return n;
   }
 

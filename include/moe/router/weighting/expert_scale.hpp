@@ -41,6 +41,11 @@ class ExpertScale {
     impl::check_call_of(inner_, call);
   }
   static constexpr Coupling coupling(bool training) noexcept { return impl::coupling_of<Inner>(training); }
+  void on_step_end(const RouteStats& stats) { impl::on_step_end_of(inner_, stats); }
+  template <class Visitor>
+  void visit_state(Visitor& f) {
+    impl::visit_state_of(inner_, f);
+  }
 
   void forward(const RowContext<Real>& row, const Chosen& chosen, Real* weight, bool* keep) const noexcept {
     inner_.forward(row, chosen, weight, keep);
