@@ -51,8 +51,9 @@ TEST_CASE("describe sees through parts chosen at run time", "[layer]") {
   options.map = moe::SoftCap(3);
   options.score = moe::SigmoidScore{};
   options.balance.set(moe::ZLoss(0.1));
-  CHECK(moe::describe(moe::MoeLayer(moe::token_choice<float>(options), bank())) ==
-        "scorer linear, map soft_cap, score sigmoid, selection top_k, weighting gather, balance z_loss, "
+  CHECK(moe::describe(moe::MoeLayer(moe::token_choice_router<float>(options), bank())) ==
+        "rows rms_norm, scorer linear, logits soft_cap, score sigmoid, selection top_k, weighting gather, "
+        "balance z_loss, "
         "capacity "
         "dropless, experts glu, weights float, shared none, frame identity");
 }

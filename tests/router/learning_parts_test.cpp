@@ -7,7 +7,10 @@
 
 #include "moe/core/buffer.hpp"
 #include "moe/kernel/finite.hpp"
+#include "moe/router/balance/z.hpp"
 #include "moe/router/kind/token_choice.hpp"
+#include "moe/router/runtime/any_balancing.hpp"
+#include "moe/router/runtime/any_parts.hpp"
 #include "moe/router/score/elementwise.hpp"
 #include "moe/router/score/softmax.hpp"
 #include "moe/router/scorer/linear.hpp"
@@ -241,6 +244,26 @@ class NormLoss : public TrainedVector {
   double coefficient_;
 };
 
+/// What scores above a trained threshold; the threshold's estimator takes a choice as a step up of its
+/// weight.
+class AboveThreshold : public TrainedVector {
+ public:
+  using Real = double;
+  AboveThreshold() : TrainedVector("threshold", 1) {}
+  Index most(const moe::CallOptions&, Index n) const noexcept { return n; }
+  Index select(const moe::RowContext<double>& row, double* choice, moe::ExpertId* out) const noexcept {
+    Index count = 0;
+    for (Index e = 0; e < row.n; ++e) {
+      if (choice[e] > (*this)[0] / (2 * kOutputs)) out[count++] = static_cast<moe::ExpertId>(e);
+    }
+    return count;
+  }
+  void add_gradients(const moe::RowContext<double>&, const moe::Chosen& chosen, const double* dweight,
+                     Gradients& gradients) const noexcept {
+    for (Index i = 0; i < chosen.count; ++i) gradients.value[0] -= dweight[i];
+  }
+};
+
 moe::LinearScorer<double> linear() {
   return moe::LinearScorer<double>({.width = kWidth, .outputs = kOutputs});
 }
@@ -272,6 +295,15 @@ const test::RouterCases kCases{
      [] { return router_of(moe::Softmax(), moe::TopKSelection(3), GainedShares(), PriorLoss(0.3)); }},
     {"every part with parameters, a loss that reads the scorer", everything_learns, {.smoke = true}},
     {"two losses of one type with parameters", two_priors},
+    {"parts with parameters chosen at run time",
+     [] {
+       using Score = moe::OneScore<moe::Softmax, SlopedScore>;
+       using Weighting = moe::OneWeighting<moe::GatherWeighting, GainedShares>;
+       using Maybe = moe::MaybePart<PriorLoss>;
+       return router_of(Score(SlopedScore()), moe::TopKSelection(3), Weighting(GainedShares()),
+                        Maybe(PriorLoss(0.3)), moe::MaybePart<Orthogonality>(Orthogonality(0.2)),
+                        moe::MaybePart<moe::ZLoss>());
+     }},
     {"a loss with parameters that reads the scorer", noisy_router, {.ties = false}},
     {"a set selection among parts with parameters",
      [] {
@@ -356,6 +388,39 @@ TEST_CASE("what parts learn shows in routes and losses as plain loops say", "[ro
   REQUIRE(routed.loss_names == std::vector<std::string>{"prior", "orthogonality"});
   CHECK(test::near(routed.losses[0], prior_loss));
   CHECK(test::near(routed.losses[1], orthogonality));
+}
+
+TEST_CASE("parts chosen at run time learn as the static ones do", "[router]") {
+  using Score = moe::OneScore<moe::Softmax, SlopedScore>;
+  using Weighting = moe::OneWeighting<moe::GatherWeighting, GainedShares>;
+  auto fixed = everything_learns();
+  auto chosen =
+      router_of(Score(SlopedScore()), moe::TopKSelection(3), Weighting(GainedShares()),
+                moe::MaybePart<PriorLoss>(PriorLoss(0.3)), moe::MaybePart<Orthogonality>(Orthogonality(0.2)));
+  CHECK(parameters(chosen) == parameters(fixed));
+  test::randomise(fixed, 8);
+  test::randomise(chosen, 8);
+  auto call = test::random_call<double>(9, kWidth, 2);
+  call.training = true;
+  CHECK(test::same_bits(test::all_gradients(chosen, call), test::all_gradients(fixed, call)));
+}
+
+TEST_CASE("a selection's parameters get their estimator's gradient, row by row", "[router]") {
+  STATIC_REQUIRE(moe::LearningSelection<AboveThreshold, double>);
+  auto router = router_of(moe::Softmax(), AboveThreshold(), moe::GatherWeighting());
+  test::randomise(router, 3);
+  auto call = test::random_call<double>(12, kWidth, 2);
+  call.training = true;
+  decltype(router)::Tape tape;
+  test::OwnedTable<double> table(router, call.shape());
+  const auto routed = test::route_train(router, call, table, tape);
+  const auto dweight = test::cotangents(call, routed);
+  REQUIRE(!dweight.empty());
+  auto gradients = router.make_gradients();
+  test::backward(router, call, table, tape, dweight, 0, &gradients);
+  double want = 0;
+  for (const double d : dweight) want -= d;
+  CHECK(gradients.selection.value[0] == want);
 }
 
 TEST_CASE("two losses of one type have gradients of their own", "[router]") {

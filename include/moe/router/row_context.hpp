@@ -44,4 +44,10 @@ struct RowContext {
   }
 };
 
+/// The chosen experts of one token.
+struct Chosen {
+  const ExpertId* id = nullptr;  // [count] first choice first
+  Index count = 0;
+};
+
 MOE_NAMESPACE_END

@@ -122,6 +122,12 @@ concept Loss = impl::PlainLoss<P, Real> || impl::LearningLoss<P, Real> || impl::
 
 namespace impl {
 
+/// Whose hooks count: the part's, or those of what it wraps.
+template <class Part>
+struct HooksOf {
+  using type = Part;
+};
+
 /// True, or does not compile and says how the hook is to be called.
 template <class Part, class Real, class Scorer>
 consteval bool refuse_wrong_balance_hooks() {
@@ -159,10 +165,10 @@ consteval bool refuse_wrong_balance_hooks() {
 /// visit_parameters, visit_storage).
 template <class... Parts>
 class Balancing {
-  static_assert(
-      (impl::refuse_near_misses<Parts, impl::Hook::forward, impl::Hook::backward, impl::Hook::measure,
-                                impl::Hook::coefficient, impl::Hook::selection_bias>() &&
-       ...));
+  static_assert((
+      impl::refuse_near_misses<typename impl::HooksOf<Parts>::type, impl::Hook::forward, impl::Hook::backward,
+                               impl::Hook::measure, impl::Hook::coefficient, impl::Hook::selection_bias>() &&
+      ...));
   static_assert((0 + ... + (impl::BiasesSelection<Parts> ? 1 : 0)) <= 1,
                 "moe: two parts of this Balancing have a selection_bias(); selections take one");
 
@@ -186,7 +192,7 @@ class Balancing {
   /// True, or does not compile and says which hook of which kind is wrong.
   template <class Real, class Scorer>
   static consteval bool refuse_wrong_parts() {
-    return (impl::refuse_wrong_balance_hooks<Parts, Real, Scorer>() && ...);
+    return (impl::refuse_wrong_balance_hooks<typename impl::HooksOf<Parts>::type, Real, Scorer>() && ...);
   }
 
   /// True if any part adds a loss at all: without one the probabilities need not be formed.
@@ -197,6 +203,11 @@ class Balancing {
       if constexpr (Loss<std::remove_cvref_t<decltype(part)>, Real, Scorer>) any = any || impl::is_on(part);
     });
     return any;
+  }
+
+  template <class Visitor>
+  void visit_names(const char* role, Visitor& f) const {
+    each([&](const auto& part) { impl::visit_names_of(role, part, f); });
   }
 
   void check(Index outputs) const {

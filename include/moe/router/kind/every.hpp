@@ -19,6 +19,7 @@ MOE_NAMESPACE_BEGIN
 template <class RealType>
 class EveryExpert {
  public:
+  static constexpr const char* kName = "every";
   using Real = RealType;
   struct Tape {};  // the table has the weights
   struct Gradients {

@@ -13,6 +13,7 @@ MOE_NAMESPACE_BEGIN
 template <class RealType>
 class GivenRoutes {
  public:
+  static constexpr const char* kName = "given";
   using Real = RealType;
 
   static constexpr Coupling coupling(bool) noexcept { return Coupling::row_independent; }

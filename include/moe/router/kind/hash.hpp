@@ -15,6 +15,7 @@ MOE_NAMESPACE_BEGIN
 template <class RealType>
 class HashRouter {
  public:
+  static constexpr const char* kName = "hash";
   using Real = RealType;
   struct Tape {};
   struct Gradients {};

@@ -81,12 +81,17 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   static_assert(impl::refuse_wrong_hooks<S, Call>() && impl::refuse_wrong_hooks<F, Call>() &&
                 impl::refuse_wrong_hooks<Select, Call>() && impl::refuse_wrong_hooks<W, Call>() &&
                 impl::refuse_near_misses<F, impl::Hook::add_gradients>() &&
+                impl::refuse_near_misses<Select, impl::Hook::add_gradients>() &&
                 impl::refuse_near_misses<W, impl::Hook::add_gradients, impl::Hook::experts>() &&
                 Balance::template refuse_wrong_parts<typename S::Real, S>());
   static_assert(
       impl::absent_or<F, impl::Hook::add_gradients>(LearningScore<F, typename S::Real>),
       "moe: a score has an add_gradients() that cannot be called: "
       "void add_gradients(const RowContext<Real>& row, const Real* dscore, Gradients& gradients) const");
+  static_assert(
+      impl::absent_or<Select, impl::Hook::add_gradients>(LearningSelection<Select, typename S::Real>),
+      "moe: a selection has an add_gradients() that cannot be called: void add_gradients(const "
+      "RowContext<Real>& row, const Chosen& chosen, const Real* dweight, Gradients& gradients) const");
   static_assert(
       impl::absent_or<W, impl::Hook::add_gradients>(LearningWeighting<W, typename S::Real>),
       "moe: a weighting has an add_gradients() that cannot be called: void add_gradients(const "
@@ -152,6 +157,15 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   void set_non_finite(NonFinite policy) noexcept { non_finite_ = policy; }
   WeightPlace weight_place() const noexcept { return weight_place_; }
   void set_weight_place(WeightPlace place) noexcept { weight_place_ = place; }
+
+  template <class Visitor>
+  void visit_names(const char*, Visitor& f) const {
+    impl::visit_names_of("scorer", scorer_, f);
+    impl::visit_names_of("score", score_, f);
+    impl::visit_names_of("selection", selection_, f);
+    impl::visit_names_of("weighting", weighting_, f);
+    impl::visit_names_of("balance", balance_, f);
+  }
 
   void measure(Arena& arena, const CallShape& shape, Index concurrency) const {
     carve(arena, shape.tokens, shape.options, true);
@@ -229,6 +243,14 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
           gradients == nullptr ? nullptr : &gradients->scorer,
           gradients == nullptr ? nullptr : &gradients->balance, arena);
       arena.rewind(mark);
+    }
+    if constexpr (LearningSelection<Select, Real>) {
+      for (Index t = 0; gradients != nullptr && t < in.tokens(); ++t) {
+        if (a.active[t]) {
+          selection_.add_gradients(row_of(in, a, t), chosen_of(a, t), d.weight + t * a.most,
+                                   gradients->selection);
+        }
+      }
     }
     if constexpr (LearningWeighting<W, Real>) {
       for (Index t = 0; gradients != nullptr && t < in.tokens(); ++t) {

@@ -16,6 +16,7 @@ template <class Part>
 class MaybePart {
  public:
   static constexpr const char* kName = Part::kName;
+  using Gradients = impl::GradientsOf<Part>;
 
   MaybePart() = default;
   MaybePart(Part part) : part_(std::move(part)) {}  // NOLINT(google-explicit-constructor)
@@ -24,8 +25,12 @@ class MaybePart {
   Part& operator*() noexcept { return *part_; }
   const Part& operator*() const noexcept { return *part_; }
 
-  double coefficient() const noexcept requires requires(const Part& p) { p.coefficient(); }
-  { return part_ ? part_->coefficient() : 0.0; }
+  /// 0 if there is no part or its loss is off.
+  double coefficient() const noexcept { return part_ && impl::is_on(*part_) ? 1 : 0; }
+  template <class Visitor>
+  void visit_names(const char* role, Visitor& f) const {
+    if (part_) impl::visit_names_of(role, *part_, f);
+  }
   void check(Index outputs) const {
     if (part_) impl::check_outputs_of(*part_, outputs);
   }
@@ -42,14 +47,25 @@ class MaybePart {
   const double* selection_bias() const noexcept requires impl::BiasesSelection<Part> {
     return part_ ? part_->selection_bias() : nullptr;
   }
-  template <class Real>
-  double forward(const BalanceInput<Real>& in, Arena& arena) const requires Loss<Part, Real> {
-    return part_->forward(in, arena);  // asked for only if the coefficient is not 0
+  /// The part's own, whichever kind of loss it is; asked for only if the coefficient is not 0.
+  template <class... Args>
+  double forward(Args&&... args) const requires requires(const Part& p) {
+    p.forward(args...);
   }
-  template <class Real>
-  void backward(const BalanceInput<Real>& in, double scale, const BalanceGradients<Real>& out,
-                Arena& arena) const requires Loss<Part, Real> {
-    part_->backward(in, scale, out, arena);
+  { return part_->forward(args...); }
+  template <class... Args>
+  void backward(Args&&... args) const requires requires(const Part& p) {
+    p.backward(args...);
+  }
+  { part_->backward(args...); }
+  Gradients make_gradients() const { return part_ ? impl::make_gradients_of(*part_) : Gradients{}; }
+  template <class Visitor>
+  void visit_parameters(Gradients* gradients, Visitor& f) {
+    if (part_) impl::visit_parameters_of(*part_, gradients, f);
+  }
+  template <class Visitor>
+  void visit_storage(Gradients* gradients, Visitor& f) {
+    if (part_) impl::visit_storage_of(*part_, gradients, f);
   }
   void on_step_end(const RouteStats& stats) {
     if (part_) impl::on_step_end_of(*part_, stats);
@@ -64,9 +80,10 @@ class MaybePart {
 };
 
 namespace impl {
-/// Its members are there for every part and callable for some.
 template <class Part>
-inline constexpr bool kOwnPart<MaybePart<Part>> = true;
+struct HooksOf<MaybePart<Part>> {
+  using type = Part;
+};
 
 template <class... Parts>
 using BalancingOfMaybes = Balancing<MaybePart<Parts>...>;

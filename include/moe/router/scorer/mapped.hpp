@@ -37,6 +37,12 @@ class MappedScorer {
   Inner& inner() noexcept { return inner_; }
   const Inner& inner() const noexcept { return inner_; }
 
+  template <class Visitor>
+  void visit_names(const char* role, Visitor& f) const {
+    impl::visit_names_of(role, inner_, f);
+    if (!impl::is_identity(map_)) impl::visit_names_of("logits", map_, f);
+  }
+
   void measure(Arena& arena, Index tokens, Index concurrency) const {
     inner_.measure(arena, tokens, concurrency);
   }

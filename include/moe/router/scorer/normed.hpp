@@ -51,6 +51,12 @@ class NormedScorer {
   Inner& inner() noexcept { return inner_; }
   const Inner& inner() const noexcept { return inner_; }
 
+  template <class Visitor>
+  void visit_names(const char* role, Visitor& f) const {
+    if (norm_.enabled) f("rows", "rms_norm");
+    impl::visit_names_of(role, inner_, f);
+  }
+
   void measure(Arena& arena, Index tokens, Index concurrency) const {
     take_rows(arena, tokens);
     inner_.measure(arena, tokens, concurrency);

@@ -21,7 +21,7 @@ MOE_NAMESPACE_BEGIN
 /// `most(options, n)`: bound on choices per row for the options of a call; throws config_error for options
 /// that it cannot obey (impl::refuse_option). `select(row, choice, out)` may overwrite `choice`, the scores
 /// with the selection bias, and returns how many ids it wrote. May have: kName, check(outputs),
-/// check_call(call), coupling(training).
+/// check_call(call), coupling(training), state, and parameters (LearningSelection).
 template <class S>
 concept Selection = std::copy_constructible<S> && requires(const S& s, const RowContext<impl::RealOf<S>>& row,
                                                            impl::RealOf<S>* choice, Index n, ExpertId* out) {
@@ -53,6 +53,17 @@ concept SetSelection = std::copy_constructible<S> &&
   { s.max_pairs(shape, n) } -> std::convertible_to<Index>;
   s.measure(arena, n, n);  // tokens, outputs
   s.select_set(call, chosen, count, arena, executor);
+};
+
+/// A selection of either kind with parameters (a trained threshold): Gradients, make_gradients,
+/// visit_parameters, visit_storage as of a scorer, and `add_gradients(row, chosen, dweight, gradients)`,
+/// called for the rows that take part, ascending (contract C3). A choice has no derivative: what is added is
+/// the part's own estimator, of the gradients of the row's combine weights, 0 for those that its weighting
+/// does not keep.
+template <class S, class Real>
+concept LearningSelection = requires(const S& s, const RowContext<Real>& row, const Chosen& chosen,
+                                     const Real* dweight, impl::GradientsOf<S>& gradients) {
+  s.add_gradients(row, chosen, dweight, gradients);
 };
 
 namespace impl {

@@ -10,12 +10,6 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// The chosen experts of one token.
-struct Chosen {
-  const ExpertId* id = nullptr;  // [count] first choice first
-  Index count = 0;
-};
-
 /// `forward`: weight[i] and keep[i] for every choice; one that is not kept is routed nowhere. `backward`:
 /// dweight[i] (0 where not kept; may be overwritten) to dscore[id] +=. May have: kName, `experts(outputs)`,
 /// how many of the router's outputs are real experts (all of them where it is missing), check(outputs),

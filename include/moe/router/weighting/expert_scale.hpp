@@ -27,6 +27,11 @@ class ExpertScale {
   }
 
   const Inner& inner() const noexcept { return inner_; }
+  template <class Visitor>
+  void visit_names(const char* role, Visitor& f) const {
+    impl::visit_names_of(role, inner_, f);
+    if (!factor_.empty()) f(role, "expert_scale");
+  }
   Index experts(Index outputs) const noexcept { return impl::experts_of(inner_, outputs); }
   /// Throws config_error if there are factors for another number of outputs.
   void check(Index outputs) const {
