@@ -59,7 +59,7 @@ class ObservableArchetype {
     } else {
       route(in, table, arena, executor);
     }
-    for (moe::Index t = 0; t < in.tokens(); ++t) {
+    for (moe::Index t = 0; t < view.logit.rows; ++t) {  // none where nobody looks
       for (moe::Index e = 0; e < experts_; ++e) {
         const double logit = in.x(t, 0) * static_cast<double>(e + 1);
         view.logit(t, e) = logit;
