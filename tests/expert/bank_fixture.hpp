@@ -17,6 +17,7 @@
 #include "moe/expert/concept.hpp"
 #include "moe/storage/parameter.hpp"
 #include "support/catch.hpp"
+#include "support/same_bits.hpp"
 
 namespace test {
 
@@ -175,11 +176,6 @@ BankBackward<typename Bank::Real> run_backward(const Bank& bank, const BankBatch
   return out;
 }
 
-template <class T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
-}
-
 /// All flat ranges of the gradients, one behind the other.
 template <class Bank>
 std::vector<typename Bank::Real> flat_gradients(Bank& bank, typename Bank::Gradients& gradients) {
@@ -192,7 +188,7 @@ std::vector<typename Bank::Real> flat_gradients(Bank& bank, typename Bank::Gradi
 
 /// Every element of every parameter uniform in [-1, 1], whatever its name.
 template <class Bank>
-void randomise(Bank& bank, unsigned seed) {
+void randomise_bank(Bank& bank, unsigned seed) {
   using Real = typename Bank::Real;
   std::mt19937_64 random(seed);
   std::uniform_real_distribution<double> uniform(-1, 1);

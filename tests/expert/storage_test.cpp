@@ -66,7 +66,7 @@ Matrices unpack(const Plain<S>& bank, Index e) {
 template <class Bank>
 Bank random_bank(Index experts, Index width, Index hidden, bool bias, unsigned seed) {
   Bank bank({experts, width, hidden, bias});
-  test::randomise(bank, seed);  // biases
+  test::randomise_bank(bank, seed);  // biases
   std::mt19937_64 random(seed);
   for (Index e = 0; e < experts; ++e) {
     Matrices m(width, hidden);

@@ -14,6 +14,7 @@
 #include "moe/core/workspace.hpp"
 #include "moe/plan/route_table.hpp"
 #include "support/columns.hpp"
+#include "support/same_bits.hpp"
 
 namespace test {
 
@@ -145,10 +146,6 @@ struct Routed {
   }
 };
 
-template <class T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
-}
 template <class Real>
 bool same_pairs(const Routed<Real>& a, const Routed<Real>& b) {
   return a.offsets == b.offsets && a.expert == b.expert && same_bits(a.weight, b.weight) &&

@@ -3,7 +3,6 @@
 
 #include "moe/core/check.hpp"
 #include "moe/core/input.hpp"
-#include "moe/core/types.hpp"
 
 MOE_NAMESPACE_BEGIN
 

@@ -36,7 +36,7 @@ static_assert(Untrainable::coupling == moe::Coupling::per_batch);
 Bank make_bank(Index width) {
   Bank bank(Glu({2, width, 5, true}), Zero({.width = width, .zero = 1, .copy = 1, .constant = 1}),
             Glu({1, width, 19}));
-  test::randomise(bank, 3);
+  test::randomise_bank(bank, 3);
   return bank;
 }
 

@@ -17,7 +17,7 @@ using Bank = moe::Glu<moe::Silu, double>;
 template <class B>
 void matches_naive(Index width, Index hidden, bool bias, B bank, Act act) {
   INFO("D " << width << " F " << hidden << " bias " << bias);
-  test::randomise(bank, static_cast<unsigned>(width * 100 + hidden));
+  test::randomise_bank(bank, static_cast<unsigned>(width * 100 + hidden));
   const auto batch = test::random_batch<typename B::Real>(width, {1, 0, 21}, 7);
   test::check_against_naive(bank, batch, true, act);
 }
@@ -44,10 +44,10 @@ TEST_CASE("Glu in float, with an activation chosen at run time, stays within the
 TEST_CASE("Glu gradients agree with central differences", "[expert]") {
   for (const bool bias : {false, true}) {
     Bank small({3, 3, 5, bias});
-    test::randomise(small, 1);
+    test::randomise_bank(small, 1);
     test::check_bank_gradients(small, test::random_batch<double>(3, {2, 0, 3}, 2), 1);
     Bank large({2, 17, 33, bias});
-    test::randomise(large, 3);
+    test::randomise_bank(large, 3);
     test::check_bank_gradients(large, test::random_batch<double>(17, {1, 4}, 4), 13);
   }
 }
@@ -55,7 +55,7 @@ TEST_CASE("Glu gradients agree with central differences", "[expert]") {
 TEST_CASE("Glu takes a gate: clamped SwiGLU with an offset and biases", "[expert]") {
   using Gate = moe::ClampedGate<moe::QuickGelu>;
   moe::Glu<Gate, double> bank({1, 2, 2, true}, Gate{.limit = 0.75, .offset = 1});
-  test::randomise(bank, 5);
+  test::randomise_bank(bank, 5);
   const auto batch = test::random_batch<double>(2, {3}, 6);
   const std::vector<double> z = test::run_forward(bank, batch);
   const test::NamedParameters p = test::parameters_of(bank);

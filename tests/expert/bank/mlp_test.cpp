@@ -16,7 +16,7 @@ using Bank = moe::Mlp<moe::AnyActivation, double>;
 template <class B>
 void matches_naive(Index width, Index hidden, bool bias, B bank, Act act) {
   INFO("D " << width << " F " << hidden << " bias " << bias);
-  test::randomise(bank, static_cast<unsigned>(width * 100 + hidden));
+  test::randomise_bank(bank, static_cast<unsigned>(width * 100 + hidden));
   const auto batch = test::random_batch<typename B::Real>(width, {1, 0, 21}, 7);
   test::check_against_naive(bank, batch, false, act);
 }
@@ -42,10 +42,10 @@ TEST_CASE("Mlp in float stays within the bounds of float", "[expert][smoke]") {
 TEST_CASE("Mlp gradients agree with central differences", "[expert]") {
   for (const bool bias : {false, true}) {
     Bank small({3, 3, 5, bias}, {moe::ActivationKind::gelu_erf});
-    test::randomise(small, 1);
+    test::randomise_bank(small, 1);
     test::check_bank_gradients(small, test::random_batch<double>(3, {2, 0, 3}, 2), 1);
     Bank large({2, 17, 33, bias}, {moe::ActivationKind::silu});
-    test::randomise(large, 3);
+    test::randomise_bank(large, 3);
     test::check_bank_gradients(large, test::random_batch<double>(17, {1, 4}, 4), 13);
   }
 }

@@ -8,10 +8,10 @@ using moe::Index;
 TEST_CASE("quantise rounds what load rounds, and keeps biases and the activation", "[expert]") {
   using Exact = moe::Glu<moe::AnyActivation>;
   Exact exact({2, 33, 50, true}, {moe::ActivationKind::gelu_erf});
-  test::randomise(exact, 3);
+  test::randomise_bank(exact, 3);
   const auto rounded = moe::quantise<moe::Int8Groups<>>(exact);
   moe::Glu<moe::AnyActivation, moe::Int8Groups<>> loaded({2, 33, 50, true}, {moe::ActivationKind::gelu_erf});
-  test::randomise(loaded, 5);
+  test::randomise_bank(loaded, 5);
   for (Index e = 0; e < 2; ++e) {
     std::vector<float> gate(33 * 50), up(gate), down(gate);
     exact.unpack(e, {gate.data(), 50, 33}, {up.data(), 50, 33}, {down.data(), 33, 50});

@@ -17,7 +17,7 @@ template <class B>
 void constant_matches_formula(B bank) {
   using Real = typename B::Real;
   test::unit_roundoff = std::numeric_limits<Real>::epsilon() / 2;
-  test::randomise(bank, 2);
+  test::randomise_bank(bank, 2);
   const Index width = bank.width();
   const auto batch = test::random_batch<Real>(width, {3, 2}, 3);
   const std::vector<Real> z = test::run_forward(bank, batch);
@@ -53,7 +53,7 @@ TEST_CASE("constant experts mix the row and a vector", "[expert][smoke]") {
 TEST_CASE("copies are the row itself, zeros are nothing, and neither is stored", "[expert]") {
   Bank bank({.width = 3, .zero = 1, .copy = 2, .constant = 1});
   REQUIRE(bank.experts() == 4);
-  test::randomise(bank, 1);
+  test::randomise_bank(bank, 1);
   const auto batch = test::random_batch<double>(3, {1, 2, 1, 2}, 4);  // constant, copy, copy, zero
   const auto row = batch.rows(batch.x);
   test::SlotRows<double> z(batch.slots(), 3);
@@ -79,14 +79,14 @@ TEST_CASE("copies are the row itself, zeros are nothing, and neither is stored",
 TEST_CASE("gradients of zero, copy and constant experts agree with central differences", "[expert]") {
   for (const Index width : {1, 3, 17}) {
     Bank bank({.width = width, .zero = 1, .copy = 1, .constant = 2});
-    test::randomise(bank, 5);
+    test::randomise_bank(bank, 5);
     test::check_bank_gradients(bank, test::random_batch<double>(width, {3, 1, 2, 1}, 6), 1);
   }
 }
 
 TEST_CASE("a row of a zero-computation expert does not feel the batch", "[expert]") {
   Bank bank({.width = 19, .zero = 1, .copy = 1, .constant = 2});
-  test::randomise(bank, 5);
+  test::randomise_bank(bank, 5);
   test::check_bank_laws(bank, test::random_batch<double>(19, {20, 0, 3, 15}, 6));
   Bank cheap({.width = 2, .copy = 1});
   test::check_bank_laws(cheap, test::random_batch<double>(2, {2}, 6));

@@ -13,7 +13,7 @@ using FloatMlp = moe::Mlp<moe::AnyActivation, float>;
 
 DoubleGlu random_glu(Index experts, Index width, Index hidden, bool bias) {
   DoubleGlu bank({experts, width, hidden, bias});
-  test::randomise(bank, 9);
+  test::randomise_bank(bank, 9);
   return bank;
 }
 
@@ -30,7 +30,7 @@ TEST_CASE("a bank's bits depend on the row alone", "[expert]") {
     }
   }
   FloatMlp mlp({3, 65, 37, true}, {moe::ActivationKind::gelu_erf});
-  test::randomise(mlp, 10);
+  test::randomise_bank(mlp, 10);
   test::check_bank_laws(mlp, test::random_batch<float>(65, {0, 21, 2}, 6));
 }
 
