@@ -17,6 +17,7 @@
 #include "moe/router/scorer/noisy.hpp"
 #include "moe/router/selection/column_top_k.hpp"
 #include "moe/router/selection/top_k.hpp"
+#include "moe/router/weighting/expert_scale.hpp"
 #include "moe/router/weighting/gather.hpp"
 #include "moe/storage/parameter.hpp"
 #include "support/plain_routing.hpp"
@@ -295,6 +296,11 @@ const test::RouterCases kCases{
      [] { return router_of(moe::Softmax(), moe::TopKSelection(3), GainedShares(), PriorLoss(0.3)); }},
     {"every part with parameters, a loss that reads the scorer", everything_learns, {.smoke = true}},
     {"two losses of one type with parameters", two_priors},
+    {"a per-expert scale around a weighting with parameters",
+     [] {
+       return router_of(moe::Softmax(), moe::TopKSelection(3),
+                        moe::ExpertScale<double, GainedShares>(GainedShares(), kOutputs), PriorLoss(0.3));
+     }},
     {"parts with parameters chosen at run time",
      [] {
        using Score = moe::OneScore<moe::Softmax, SlopedScore>;

@@ -137,6 +137,27 @@ void visit_names_of(const char* role, const Part& part, F& f) {
   }
 }
 
+/// The hooks of a part that wraps another and hands out `inner()`: the inner part's.
+template <class Self, class Inner>
+class InnerHooks {
+ public:
+  static constexpr Coupling coupling(bool training) noexcept { return coupling_of<Inner>(training); }
+  void check(Index outputs) const { check_outputs_of(self().inner(), outputs); }
+  template <class Call>
+  void check_call(const Call& call) const {
+    check_call_of(self().inner(), call);
+  }
+  void on_step_end(const RouteStats& stats) { on_step_end_of(self().inner(), stats); }
+  template <class Visitor>
+  void visit_state(Visitor& f) {
+    visit_state_of(self().inner(), f);
+  }
+
+ private:
+  Self& self() noexcept { return static_cast<Self&>(*this); }
+  const Self& self() const noexcept { return static_cast<const Self&>(*this); }
+};
+
 }  // namespace impl
 
 MOE_NAMESPACE_END

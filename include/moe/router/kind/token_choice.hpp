@@ -328,7 +328,8 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
       weights = tokens * most;
       weight = arena.take<Real>(weights);
       rows = arena.take<std::int32_t>(tokens);
-      if constexpr (LearningWeighting<W, Real>) again = {arena.take<Real>(most), arena.take<bool>(most)};
+      if constexpr (LearningWeighting<W, Real>)
+        again = {arena.take<Real>(most), arena.take<bool>(most), arena.take<Real>(most)};
     }
     void zero() const noexcept {
       for (const MatrixView<Real>& m : {logits.value, logits.clean, logits.noise_scale, score, probability}) {

@@ -14,7 +14,7 @@ MOE_NAMESPACE_BEGIN
 
 /// Inner's logits through the map. Parameters are Inner's.
 template <Scorer Inner, LogitMap Map>
-class MappedScorer {
+class MappedScorer : public impl::InnerHooks<MappedScorer<Inner, Map>, Inner> {
  public:
   using Real = typename Inner::Real;
   using Gradients = typename Inner::Gradients;
@@ -81,19 +81,6 @@ class MappedScorer {
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor& f) {
     inner_.visit_storage(gradients, f);
-  }
-
-  // Hooks of the inner scorer.
-  static constexpr Coupling coupling(bool training) noexcept { return impl::coupling_of<Inner>(training); }
-  void check(Index outputs) const { impl::check_outputs_of(inner_, outputs); }
-  template <class Call>
-  void check_call(const Call& call) const {
-    impl::check_call_of(inner_, call);
-  }
-  void on_step_end(const RouteStats& stats) { impl::on_step_end_of(inner_, stats); }
-  template <class Visitor>
-  void visit_state(Visitor& f) {
-    impl::visit_state_of(inner_, f);
   }
 
  private:

@@ -22,7 +22,7 @@ struct InputNorm {
 
 /// Inner's logits of the normed rows. Parameters "norm.scale" [D, 1], 1 at first, and Inner's.
 template <Scorer Inner>
-class NormedScorer {
+class NormedScorer : public impl::InnerHooks<NormedScorer<Inner>, Inner> {
  public:
   using Real = typename Inner::Real;
   struct Tape {
@@ -123,19 +123,6 @@ class NormedScorer {
       f("norm.scale", scale_.data(), gradients == nullptr ? nullptr : gradients->scale.data(), scale_.size());
     }
     inner_.visit_storage(gradients == nullptr ? nullptr : &gradients->inner, f);
-  }
-
-  // Hooks of the inner scorer.
-  static constexpr Coupling coupling(bool training) noexcept { return impl::coupling_of<Inner>(training); }
-  void check(Index outputs) const { impl::check_outputs_of(inner_, outputs); }
-  template <class Call>
-  void check_call(const Call& call) const {
-    impl::check_call_of(inner_, call);
-  }
-  void on_step_end(const RouteStats& stats) { impl::on_step_end_of(inner_, stats); }
-  template <class Visitor>
-  void visit_state(Visitor& f) {
-    impl::visit_state_of(inner_, f);
   }
 
  private:

@@ -27,8 +27,9 @@ concept Weighting = std::copy_constructible<W> &&
 /// Room for the weights of one row's choices, for who has to form them again.
 template <class Real>
 struct WeightScratch {
-  Real* weight = nullptr;  // [M]
-  bool* keep = nullptr;    // [M]
+  Real* weight = nullptr;   // [M]
+  bool* keep = nullptr;     // [M]
+  Real* dweight = nullptr;  // [M] for a wrapper: what its inner weighting gets
 };
 
 /// A weighting with parameters: Gradients, make_gradients, visit_parameters, visit_storage as of a scorer,

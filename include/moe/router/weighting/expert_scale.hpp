@@ -14,11 +14,12 @@ MOE_NAMESPACE_BEGIN
 /// weight of expert e times factor[e]; without factors (0 outputs) the inner weighting, bit for bit.
 /// Parameter "per_expert_scale" [N, 1], 1 at first.
 template <class RealType, Weighting Inner>
-class ExpertScale {
+class ExpertScale : public impl::InnerHooks<ExpertScale<RealType, Inner>, Inner> {
  public:
   using Real = RealType;
   struct Gradients {
     Buffer<Real> factor;  // [N] or empty
+    impl::GradientsOf<Inner> inner;
   };
 
   /// Factors for a router of `outputs` outputs; 0: none.
@@ -26,6 +27,7 @@ class ExpertScale {
     factor_.assign(outputs, Real{1});
   }
 
+  Inner& inner() noexcept { return inner_; }
   const Inner& inner() const noexcept { return inner_; }
   template <class Visitor>
   void visit_names(const char* role, Visitor& f) const {
@@ -40,16 +42,6 @@ class ExpertScale {
                          factor_.size());
     }
     impl::check_outputs_of(inner_, outputs);
-  }
-  template <class Call>
-  void check_call(const Call& call) const {
-    impl::check_call_of(inner_, call);
-  }
-  static constexpr Coupling coupling(bool training) noexcept { return impl::coupling_of<Inner>(training); }
-  void on_step_end(const RouteStats& stats) { impl::on_step_end_of(inner_, stats); }
-  template <class Visitor>
-  void visit_state(Visitor& f) {
-    impl::visit_state_of(inner_, f);
   }
 
   void forward(const RowContext<Real>& row, const Chosen& chosen, Real* weight, bool* keep) const noexcept {
@@ -66,31 +58,39 @@ class ExpertScale {
   /// d factor_e = d weight_i * (the inner weight of choice i, whose expert is e).
   void add_gradients(const RowContext<Real>& row, const Chosen& chosen, const Real* dweight,
                      const WeightScratch<Real>& scratch, Gradients& gradients) const noexcept {
-    if (factor_.empty()) return;
-    inner_.forward(row, chosen, scratch.weight, scratch.keep);
-    for (Index i = 0; i < chosen.count; ++i) {
-      gradients.factor[chosen.id[i]] += dweight[i] * scratch.weight[i];
+    if (!factor_.empty()) {
+      inner_.forward(row, chosen, scratch.weight, scratch.keep);
+      for (Index i = 0; i < chosen.count; ++i) {
+        gradients.factor[chosen.id[i]] += dweight[i] * scratch.weight[i];
+      }
+    }
+    if constexpr (LearningWeighting<Inner, Real>) {
+      for (Index i = 0; i < chosen.count; ++i) {
+        scratch.dweight[i] = factor_.empty() ? dweight[i] : dweight[i] * factor_[chosen.id[i]];
+      }
+      inner_.add_gradients(row, chosen, scratch.dweight, scratch, gradients.inner);
     }
   }
 
-  Gradients make_gradients() const { return {Buffer<Real>(factor_.size())}; }
+  Gradients make_gradients() const { return {Buffer<Real>(factor_.size()), impl::make_gradients_of(inner_)}; }
   template <class Visitor>
   void visit_parameters(Gradients* gradients, Visitor& f) {
-    if (factor_.empty()) return;
-    f(Parameter<Real>{"per_expert_scale", view(factor_),
-                      gradients == nullptr ? ParameterView<Real>{} : view(gradients->factor)});
+    if (!factor_.empty()) {
+      f(Parameter<Real>{"per_expert_scale", view(factor_),
+                        gradients == nullptr ? ParameterView<Real>{} : view(gradients->factor)});
+    }
+    impl::visit_parameters_of(inner_, gradients == nullptr ? nullptr : &gradients->inner, f);
   }
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor& f) {
-    if (factor_.empty()) return;
-    f("per_expert_scale", factor_.data(), gradients == nullptr ? nullptr : gradients->factor.data(),
-      factor_.size());
+    if (!factor_.empty()) {
+      f("per_expert_scale", factor_.data(), gradients == nullptr ? nullptr : gradients->factor.data(),
+        factor_.size());
+    }
+    impl::visit_storage_of(inner_, gradients == nullptr ? nullptr : &gradients->inner, f);
   }
 
  private:
-  static_assert(!LearningWeighting<Inner, Real>,
-                "moe: a per-expert scale goes around a weighting without parameters of its own");
-
   static ParameterView<Real> view(Buffer<Real>& values) noexcept { return {values.data(), values.size(), 1}; }
 
   Inner inner_;
