@@ -1,5 +1,5 @@
-// The storages that a bank's matrices may have when that is chosen at run time: a new one is a StorageBlock, its tile and
-// a line here.
+// The storages that a bank's matrices may have when that is chosen at run time: a new one is a StorageBlock,
+// its tile and a line here.
 #pragma once
 
 #include "moe/core/type_list.hpp"

@@ -77,8 +77,8 @@ struct PackedView {
   }
 };
 
-/// Matrices of one shape, one after the other: matrix g begins g * `pitch` elements behind the first. What the grouped
-/// products take as matrix_of(g), in one type for all banks, so that they are compiled once.
+/// Matrices of one shape, one after the other: matrix g begins g * `pitch` elements behind the first. What
+/// the grouped products take as matrix_of(g), in one type for all banks, so that they are compiled once.
 template <class T>
 struct PackedMatrices {
   typename PackedView<T>::Element* data = nullptr;

@@ -15,7 +15,8 @@ class AnyCapacity : public FromList<OneOf, Capacities> {
   static constexpr Coupling coupling = Coupling::per_segment;
   static_assert([] {
     bool none_is_weaker = true;
-    for_each_type(Capacities{}, [&]<class C>(std::type_identity<C>) { none_is_weaker &= C::coupling <= coupling; });
+    for_each_type(Capacities{},
+                  [&]<class C>(std::type_identity<C>) { none_is_weaker &= C::coupling <= coupling; });
     return none_is_weaker;
   }());
 
