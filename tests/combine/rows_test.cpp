@@ -116,6 +116,9 @@ TEST_CASE("combine refuses rows of another shape", "[combine][smoke]") {
   CHECK_THROWS_AS(moe::combine_rows_backward(owned.plan, y, rows, rows, moe::MatrixView<double>{}, serial),
                   moe::shape_error);
   CHECK_THROWS_AS(moe::combine_rows_backward(owned.plan, y, rows, drows, bad, serial), moe::shape_error);
+  const moe::MatrixView<double> within_rows(rows.data(), 3, 1);
+  CHECK_THROWS_AS(moe::combine_rows_backward(owned.plan, y, rows, drows, within_rows, serial),
+                  moe::shape_error);
   CHECK((y.array() == 5).all());
 }
 

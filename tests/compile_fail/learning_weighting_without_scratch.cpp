@@ -5,14 +5,15 @@
 #include "moe/router/selection/top_k.hpp"
 #include "moe/router/weighting/gather.hpp"
 
-template <class... Parts>
-using Router = moe::TokenChoice<moe::LinearScorer<float>, moe::Softmax, moe::TopKSelection,
-                                moe::GatherWeighting, moe::Balancing<Parts...>>;
-
 struct Learning : moe::GatherWeighting {
   struct Gradients {
     float gain = 0;
   };
+  Gradients make_gradients() const { return {}; }
+  template <class Visitor>
+  void visit_parameters(Gradients*, Visitor&) {}
+  template <class Visitor>
+  void visit_storage(Gradients*, Visitor&) {}
 #if defined(MOE_MUST_COMPILE)
   void add_gradients(const moe::RowContext<float>&, const moe::Chosen&, const float*,
                      const moe::WeightScratch<float>&, Gradients&) const {}

@@ -133,6 +133,18 @@ TEST_CASE("LayerInput from a tensor: every sequence is a segment", "[core]") {
   empty.segments.check(0);
 }
 
+TEST_CASE("RouterInput: an empty column is none, wherever it points", "[core]") {
+  const bool valid[] = {false};
+  const std::uint64_t keys[] = {7};
+  const float x[] = {1, 2};
+  moe::RouterInput<float> in;
+  in.x = moe::ConstMatrixView<float>(x, 2, 1);
+  in.valid = std::span<const bool>(valid, 0);
+  in.row_key = std::span<const std::uint64_t>(keys, 0);
+  CHECK((in.takes_part(0) && in.takes_part(1)));
+  CHECK(in.key(1) == 1);
+}
+
 TEST_CASE("RouterInput: defaults of optional fields", "[core]") {
   Matrix x = Matrix::Random(3, 2);
   RouterInput<float> in;

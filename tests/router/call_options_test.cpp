@@ -121,6 +121,15 @@ TEST_CASE("logits are divided by the call's temperature", "[call_options]") {
   }
 }
 
+TEST_CASE("temperatures whose inverse is no number of use are refused", "[call_options]") {
+  auto router = router_of(moe::Softmax(), moe::TopKSelection(3));
+  auto call = test::random_call<double>(2, kWidth, 2);
+  for (const double temperature : {1e-320, 1e300 * 1e300}) {
+    call.options.temperature = temperature;
+    CHECK_THROWS_AS(test::route(router, call), moe::config_error);
+  }
+}
+
 TEST_CASE("gradients know the temperature, of noise and losses too", "[call_options]") {
   const auto cold = [](double temperature) {
     return [temperature](Index tokens, std::uint64_t seed) {

@@ -427,6 +427,11 @@ TEST_CASE("a selection's parameters get their estimator's gradient, row by row",
   double want = 0;
   for (const double d : dweight) want -= d;
   CHECK(gradients.selection.value[0] == want);
+
+  using Chosen = moe::OneSelection<moe::TopKSelection, AboveThreshold>;
+  auto chosen = router_of(moe::Softmax(), Chosen(AboveThreshold()), moe::GatherWeighting());
+  test::randomise(chosen, 3);
+  CHECK(test::same_bits(test::all_gradients(chosen, call), test::all_gradients(router, call)));
 }
 
 TEST_CASE("two losses of one type have gradients of their own", "[router]") {

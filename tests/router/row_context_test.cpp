@@ -25,6 +25,9 @@ TEST_CASE("a row sees its own entries of what the call gives", "[router]") {
   CHECK(row.entry(call.language, -1) == -1);
   CHECK(row.entries(call.features)[1] == 4);
   CHECK(row.entries(call.carry) == nullptr);
+  const double mask[] = {7, 8};
+  call.logit_mask = moe::ConstMatrixView<double>(mask, 1, 2);  // one row for all
+  CHECK(row.entries(call.logit_mask)[1] == 8);
   const moe::KeyedRandom draw(11, 2, moe::DrawStream::user);
   CHECK(row.uniform(moe::DrawStream::user, 3) == draw.uniform(200, 3));
   CHECK(row.normal(moe::DrawStream::user) == draw.normal(200, 0));

@@ -80,13 +80,17 @@ class ArchetypeScorer {
     }
   }
   Gradients make_gradients() const { return {moe::Buffer<double>(w_.size())}; }
-  /// Not asked for by Scorer: what the laws' gradient check walks over.
+  // Asked for because there are Gradients.
   template <class Visitor>
   void visit_parameters(Gradients* gradients, Visitor& f) {
     const moe::Index n = w_.size();
     f(moe::Parameter<double>{"w",
                              {w_.data(), n, 1, n, n, 1},
                              {gradients == nullptr ? nullptr : gradients->w.data(), n, 1, n, n, 1}});
+  }
+  template <class Visitor>
+  void visit_storage(Gradients* gradients, Visitor& f) {
+    f("w", w_.data(), gradients == nullptr ? nullptr : gradients->w.data(), w_.size());
   }
 
  private:

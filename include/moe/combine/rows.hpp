@@ -40,6 +40,11 @@ void combine_rows_backward(const DispatchPlan<Real>& plan,
   if (dweight) require_shape("gradients of weights", dweight, plan.slots(), 1);
   require_disjoint("dy", dy, "gradients of result rows", drows);
   require_disjoint("result rows", rows, "gradients of result rows", drows);
+  if (dweight) {
+    require_disjoint("dy", dy, "gradients of weights", dweight);
+    require_disjoint("result rows", rows, "gradients of weights", dweight);
+    require_disjoint("gradients of result rows", drows, "gradients of weights", dweight);
+  }
   executor.parallel_for(plan.slots(), [&](Index s, Index) noexcept {
     const Real* const dy_row = dy.row(Index{plan.token[s]});
     if (dweight) dweight(s, 0) = dot(dy_row, rows.row(s), dy.cols);

@@ -164,9 +164,9 @@ struct RouterInput : InputColumns<Real> {
   std::uint64_t step = 0;
 
   Index tokens() const noexcept { return x.rows; }
-  bool takes_part(Index t) const noexcept { return this->valid.data() == nullptr || this->valid.data()[t]; }
+  bool takes_part(Index t) const noexcept { return this->valid.empty() || this->valid.data()[t]; }
   std::uint64_t key(Index t) const noexcept {
-    return this->row_key.data() == nullptr ? static_cast<std::uint64_t>(t) : this->row_key.data()[t];
+    return this->row_key.empty() ? static_cast<std::uint64_t>(t) : this->row_key.data()[t];
   }
   const Real* mask_row(Index t) const noexcept {
     const ConstMatrixView<Real>& mask = this->logit_mask;

@@ -127,6 +127,8 @@
     MOE_AT(probability_backwa, r, d, ) MOE_END(probability_backwar, d))                                      \
   MOE_HOOK(experts, MOE_AT(, e, x, perts) MOE_AT(e, x, p, erts) MOE_AT(ex, p, e, rts)                        \
     MOE_AT(exp, e, r, ts) MOE_AT(expe, r, t, s) MOE_AT(exper, t, s, ) MOE_END(expert, s))                    \
+  MOE_HOOK(noisy, MOE_AT(, n, o, isy) MOE_AT(n, o, i, sy) MOE_AT(no, i, s, y) MOE_AT(noi, s, y, )            \
+    MOE_END(nois, y))                                                                                        \
   MOE_HOOK(limit, MOE_AT(, l, i, mit) MOE_AT(l, i, m, it) MOE_AT(li, m, i, t) MOE_AT(lim, i, t, )            \
     MOE_END(limi, t))
 // clang-format on

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <concepts>
+#include <type_traits>
 
 #include "moe/core/near_miss.hpp"
 #include "moe/core/part_traits.hpp"
@@ -16,6 +17,44 @@ namespace impl {
 struct StateVisitor {
   void operator()(const char*, double*, Index) const noexcept {}
 };
+
+struct AnyVisitor {
+  template <class... Args>
+  void operator()(Args&&...) const noexcept {}
+};
+
+/// Empty ones are those of a part without parameters.
+template <class Part>
+inline constexpr bool kHasGradients = !std::is_empty_v<GradientsOf<Part>>;
+
+/// True, or does not compile: the hooks of a part with parameters are all there, and can be called.
+template <class Part>
+consteval bool refuse_wrong_parameter_hooks() {
+  constexpr bool kMakes = requires(const Part& p) {
+    { p.make_gradients() } -> std::convertible_to<GradientsOf<Part>>;
+  };
+  constexpr bool kShows = requires(Part & p, GradientsOf<Part> * g, AnyVisitor & f) {
+    p.visit_parameters(g, f);
+  };
+  constexpr bool kStores = requires(Part & p, GradientsOf<Part> * g, AnyVisitor & f) {
+    p.visit_storage(g, f);
+  };
+  static_assert(
+      kOwnPart<Part> || kMakes || !(kHasGradients<Part> || has_member<Part, Hook::make_gradients>()),
+      "moe: a part with Gradients has no make_gradients() that can be called: Gradients "
+      "make_gradients() const");
+  static_assert(
+      kOwnPart<Part> || kShows || !(kHasGradients<Part> || has_member<Part, Hook::visit_parameters>()),
+      "moe: a part with Gradients has no visit_parameters() that can be called: template <class Visitor> "
+      "void "
+      "visit_parameters(Gradients* gradients, Visitor& f), which calls f(Parameter<Real>)");
+  static_assert(
+      kOwnPart<Part> || kStores || !(kHasGradients<Part> || has_member<Part, Hook::visit_storage>()),
+      "moe: a part with Gradients has no visit_storage() that can be called: template <class Visitor> "
+      "void visit_storage(Gradients* gradients, Visitor& f), which calls f(name, Real* values, Real* "
+      "gradients, Index n)");
+  return true;
+}
 
 /// True, or does not compile. `Call` is what check_call gets.
 template <class Part, class Call>
@@ -38,7 +77,7 @@ consteval bool refuse_wrong_hooks() {
       absent_or<Part, Hook::visit_state>(requires(Part & p, StateVisitor & f) { p.visit_state(f); }),
       "moe: a part has a visit_state() that cannot be called: "
       "template <class Visitor> void visit_state(Visitor& f), which calls f(name, double* values, Index n)");
-  return refuse_near_part_hooks<Part>();
+  return refuse_near_part_hooks<Part>() && refuse_wrong_parameter_hooks<Part>();
 }
 
 }  // namespace impl

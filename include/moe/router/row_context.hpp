@@ -30,10 +30,10 @@ struct RowContext {
   T entry(const std::span<const T>& column, T otherwise = T{}) const noexcept {
     return column.empty() ? otherwise : column.data()[token];
   }
-  /// The row's row of a matrix of the call, null where the call has none.
+  /// The row's row of a matrix of the call, null where the call has none. One of a single row is for all.
   template <class T>
   const T* entries(const ConstMatrixView<T>& column) const noexcept {
-    return column.empty() ? nullptr : column.row(token);
+    return column.empty() ? nullptr : column.row(column.rows == 1 ? 0 : token);
   }
   /// In (0, 1), keyed by (seed, step, stream, row key, lane).
   double uniform(DrawStream stream, std::uint32_t lane = 0) const noexcept {

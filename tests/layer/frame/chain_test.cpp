@@ -164,6 +164,21 @@ TEST_CASE("gradients through chained frames agree with central differences", "[l
   check_gradients(three);
 }
 
+TEST_CASE("frames with parameters of one name: the inner one's are called otherwise", "[layer][smoke]") {
+  const auto names = [](auto frame) {
+    std::vector<std::string> all;
+    auto list = [&](const moe::Parameter<double>& p) { all.emplace_back(p.name); };
+    auto stored = [&](const char* name, double*, double*, Index) { all.emplace_back(name); };
+    frame.visit_parameters(nullptr, list);
+    frame.visit_storage(nullptr, stored);
+    return all;
+  };
+  using Names = std::vector<std::string>;
+  CHECK(names(moe::FrameChain(Bias(kWidth), Bias(kWidth))) ==
+        Names{"output.bias", "inner.output.bias", "output.bias", "inner.output.bias"});
+  CHECK(names(moe::FrameChain(Bias(kWidth), Scaled(kWidth, 3))) == Names{"output.bias", "output.bias"});
+}
+
 TEST_CASE("frames that do not fit each other are refused", "[layer][smoke]") {
   const auto chain = [](Index middle) { return moe::FrameChain(Bias(kWidth), Latent(middle, kLatent)); };
   CHECK_NOTHROW(make(chain(kWidth), kLatent));

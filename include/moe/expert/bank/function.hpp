@@ -51,10 +51,12 @@ class FunctionExperts {
   static constexpr bool kAsks = std::is_invocable_v<const Backward&, Index, Rows, Rows, Rows, Out, bool>;
   static_assert(std::is_invocable_v<const Forward&, Index, Rows, Out>,
                 "moe: experts as a function need forward(Index expert, ConstMatrixView<Real> rows, "
-                "MatrixView<Real> results)");
-  static_assert(!kTrainable || kAsks || std::is_invocable_v<const Backward&, Index, Rows, Rows, Rows, Out>,
-                "moe: experts as a function need backward(Index expert, ConstMatrixView<Real> rows, "
-                "ConstMatrixView<Real> results, ConstMatrixView<Real> dresults, MatrixView<Real> drows)");
+                "MatrixView<Real> results) that can be called when const (a lambda without mutable)");
+  static_assert(
+      !kTrainable || kAsks || std::is_invocable_v<const Backward&, Index, Rows, Rows, Rows, Out>,
+      "moe: experts as a function need backward(Index expert, ConstMatrixView<Real> rows, "
+      "ConstMatrixView<Real> results, ConstMatrixView<Real> dresults, MatrixView<Real> drows) that can "
+      "be called when const");
 
  public:
   struct Tape {

@@ -1,6 +1,7 @@
 // Two frames at once: y = outer(inner(sum)). Latent projections inside a bias of the output, say.
 #pragma once
 
+#include <cstring>
 #include <utility>
 
 #include "moe/core/check.hpp"
@@ -10,12 +11,13 @@
 #include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/layer/frame/concept.hpp"
+#include "moe/storage/parameter.hpp"
 
 MOE_NAMESPACE_BEGIN
 
 /// The outer frame sees the layer's rows and y, the inner one what the outer gives to the experts and takes
 /// from them; in `FrameChain<A, FrameChain<B, C>>` there are three. Parameters: the outer's, then the
-/// inner's.
+/// inner's, all of them called "inner." + name if one is called as one of the outer's.
 template <class Outer, class Inner>
 class FrameChain {
  public:
@@ -28,7 +30,15 @@ class FrameChain {
     typename Inner::Gradients inner;
   };
 
-  FrameChain(Outer outer, Inner inner) : outer_(std::move(outer)), inner_(std::move(inner)) {}
+  FrameChain(Outer outer, Inner inner) : outer_(std::move(outer)), inner_(std::move(inner)) {
+    auto each = [this](const auto& parameter) {
+      auto compare = [&](const auto& other) {
+        if (std::strcmp(parameter.name, other.name) == 0) prefix_ = "inner.";
+      };
+      inner_.visit_parameters(nullptr, compare);
+    };
+    outer_.visit_parameters(nullptr, each);
+  }
 
   template <class Visitor>
   void visit_names(const char* role, Visitor& f) const {
@@ -109,12 +119,18 @@ class FrameChain {
   template <class Visitor>
   void visit_parameters(Gradients* gradients, Visitor&& f) {
     outer_.visit_parameters(outer(gradients), f);
-    inner_.visit_parameters(inner(gradients), f);
+    auto named = [&](auto parameter) {
+      const ParameterName name(prefix_, parameter.name);
+      parameter.name = name.c_str();
+      f(parameter);
+    };
+    inner_.visit_parameters(inner(gradients), named);
   }
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor&& f) {
     outer_.visit_storage(outer(gradients), f);
-    inner_.visit_storage(inner(gradients), f);
+    auto named = [&](const char* name, auto... range) { f(ParameterName(prefix_, name).c_str(), range...); };
+    inner_.visit_storage(inner(gradients), named);
   }
 
  private:
@@ -129,6 +145,7 @@ class FrameChain {
 
   Outer outer_;
   Inner inner_;
+  const char* prefix_ = "";  // of the inner frame's parameters
 };
 
 MOE_NAMESPACE_END

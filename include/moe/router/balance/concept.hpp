@@ -138,6 +138,10 @@ consteval bool refuse_wrong_balance_hooks() {
       "double forward(const BalanceInput<Real>& in, Arena& arena) const and void backward(in, double scale, "
       "const BalanceGradients<Real>& out, Arena& arena) const (moe/router/balance/concept.hpp)");
   static_assert(
+      !kLoss || !kHasGradients<Part> || LearningLoss<Part, Real> || LearningScorerLoss<Part, Real, Scorer>,
+      "moe: a loss has Gradients and a backward() that does not take them: its parameters would never "
+      "train (moe/router/balance/concept.hpp)");
+  static_assert(
       !kLoss || requires { Part::kName; }, "moe: a loss names itself: static constexpr const char* kName");
   static_assert(
       absent_or<Part, Hook::selection_bias>(requires(const Part& p) {

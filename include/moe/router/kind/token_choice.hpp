@@ -84,6 +84,22 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
                 impl::refuse_near_misses<Select, impl::Hook::add_gradients>() &&
                 impl::refuse_near_misses<W, impl::Hook::add_gradients, impl::Hook::experts>() &&
                 Balance::template refuse_wrong_parts<typename S::Real, S>());
+  static_assert(impl::absent_or<S, impl::Hook::noisy>(requires(const S& s) {
+                  { s.noisy() } -> std::convertible_to<bool>;
+                }),
+                "moe: a scorer has a noisy() that cannot be called: bool noisy() const");
+  static_assert(
+      impl::absent_or<W, impl::Hook::experts>(requires(const W& w) {
+        { w.experts(Index{}) } -> std::convertible_to<Index>;
+      }),
+      "moe: a weighting has an experts() that cannot be called: Index experts(Index outputs) const");
+  static_assert(
+      (impl::kOwnPart<F> || !impl::kHasGradients<F> || LearningScore<F, typename S::Real>)&&(
+          impl::kOwnPart<Select> || !impl::kHasGradients<Select> ||
+          LearningSelection<Select, typename S::Real>)&&(impl::kOwnPart<W> || !impl::kHasGradients<W> ||
+                                                         LearningWeighting<W, typename S::Real>),
+      "moe: a score, selection or weighting has Gradients and no add_gradients(): its parameters would never "
+      "train");
   static_assert(
       impl::absent_or<F, impl::Hook::add_gradients>(LearningScore<F, typename S::Real>),
       "moe: a score has an add_gradients() that cannot be called: "
@@ -369,6 +385,10 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   }
 
   void check(const RouterInput<Real>& in) const {
+    if (in.options.temperature != 0 && !(inverse_temperature(in) > 0 && is_finite(inverse_temperature(in)))) {
+      fail<config_error>("temperature: expected a value whose inverse is a finite number > 0, got ",
+                         in.options.temperature);
+    }
     if (!in.logit_mask.empty()) require_extent("logit_mask", "columns", outputs(), in.logit_mask.cols);
     each_part([&](const auto& part) { impl::check_call_of(part, in); });
     if (!in.outside_counts.empty() && experts() != outputs()) {
@@ -452,10 +472,14 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
     }
   }
 
+  static Real inverse_temperature(const RouterInput<Real>& in) noexcept {
+    return static_cast<Real>(1 / in.options.temperature);
+  }
+
   /// Logits, or their gradients, over the call's temperature.
   static void cool(const RouterInput<Real>& in, const Logits<Real>& logits) noexcept {
     if (in.options.temperature == 0) return;
-    const Real factor = static_cast<Real>(1 / in.options.temperature);
+    const Real factor = inverse_temperature(in);
     for (const MatrixView<Real>& m : {logits.value, logits.clean, logits.noise_scale}) {
       for (Index t = 0; t < m.rows; ++t) scale_row(factor, m.row(t), m.row(t), m.cols);
     }

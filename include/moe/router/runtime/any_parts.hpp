@@ -53,8 +53,11 @@ class OneScore : public OneOf<Parts...> {
 /// One of several selections that look at one row.
 template <class... Parts>
 class OneSelection : public OneOf<Parts...> {
+  using Base = OneOf<Parts...>;
+
  public:
-  using OneOf<Parts...>::OneOf;
+  using Base::Base;
+  using typename Base::Gradients;
 
   Index most(const CallOptions& options, Index n) const {
     return this->visit([&](const auto& part) { return part.most(options, n); });
@@ -63,13 +66,26 @@ class OneSelection : public OneOf<Parts...> {
   Index select(const RowContext<Real>& row, Real* choice, ExpertId* out) const noexcept {
     return this->visit([&](const auto& part) { return part.select(row, choice, out); });
   }
+  template <class Real>
+  requires(LearningSelection<Parts, Real> || ...)  //
+      void add_gradients(const RowContext<Real>& row, const Chosen& chosen, const Real* dweight,
+                         Gradients& gradients) const {
+    this->visit([&]<class Part>(const Part& part) {
+      if constexpr (LearningSelection<Part, Real>) {
+        part.add_gradients(row, chosen, dweight, *Base::own(part, &gradients));
+      }
+    });
+  }
 };
 
 /// One of several selections over a set of rows.
 template <class... Parts>
 class OneSetSelection : public OneOf<Parts...> {
+  using Base = OneOf<Parts...>;
+
  public:
-  using OneOf<Parts...>::OneOf;
+  using Base::Base;
+  using typename Base::Gradients;
 
   Index max_pairs(const CallShape& shape, Index n) const {
     return this->visit([&](const auto& part) { return Index{part.max_pairs(shape, n)}; });
@@ -81,6 +97,16 @@ class OneSetSelection : public OneOf<Parts...> {
   void select_set(const SetCall<Real>& call, ExpertId* chosen, Index* count, Arena& arena,
                   X& executor) const {
     this->visit([&](const auto& part) { part.select_set(call, chosen, count, arena, executor); });
+  }
+  template <class Real>
+  requires(LearningSelection<Parts, Real> || ...)  //
+      void add_gradients(const RowContext<Real>& row, const Chosen& chosen, const Real* dweight,
+                         Gradients& gradients) const {
+    this->visit([&]<class Part>(const Part& part) {
+      if constexpr (LearningSelection<Part, Real>) {
+        part.add_gradients(row, chosen, dweight, *Base::own(part, &gradients));
+      }
+    });
   }
 };
 
@@ -121,6 +147,10 @@ namespace impl {
 // Their add_gradients is there only if a part of theirs learns.
 template <class... Parts>
 inline constexpr bool kOwnPart<OneScore<Parts...>> = true;
+template <class... Parts>
+inline constexpr bool kOwnPart<OneSelection<Parts...>> = true;
+template <class... Parts>
+inline constexpr bool kOwnPart<OneSetSelection<Parts...>> = true;
 template <class... Parts>
 inline constexpr bool kOwnPart<OneWeighting<Parts...>> = true;
 }  // namespace impl
