@@ -127,6 +127,7 @@ class RouterRef final : public ErasedRouter<typename R::Real> {
 template <moe::Router R>
 std::shared_ptr<ErasedRouter<typename R::Real>> own_router(R router) {
   struct Owned {
+    explicit Owned(R r) : router(std::move(r)) {}
     R router;
     RouterRef<R> ref{router};
   };
