@@ -1,11 +1,9 @@
 // Cases of the sweeps (support/router_cases.hpp) for every part of the lists, in routers composed at run
-// time: a new part is swept once it is listed. What its default options do not give stands in `sample`.
+// time: a new part is swept once it is listed. What its default options do not give stands in
+// support/sample_parts.hpp.
 #include <type_traits>
-#include <utility>
-#include <vector>
 
 #include "moe/router/balance/list.hpp"
-#include "moe/router/hash_table.hpp"
 #include "moe/router/runtime/token_choice_options.hpp"
 #include "moe/router/score/list.hpp"
 #include "moe/router/scorer/list.hpp"
@@ -13,51 +11,14 @@
 #include "moe/router/weighting/list.hpp"
 #include "support/catch.hpp"
 #include "support/router_cases.hpp"
+#include "support/sample_parts.hpp"
 
 namespace {
 
-using moe::Index;
-constexpr Index kOutputs = 8;
-
-template <class Part>
-Part sample() {
-  if constexpr (std::is_same_v<Part, moe::TableSelection>) {
-    std::vector<moe::ExpertId> ids;
-    for (int h = 0; h < 3; ++h) {
-      for (int v = 0; v < 50; ++v) ids.push_back((v + 2 * h) % 8);
-    }
-    return moe::TableSelection(moe::HashTable::own(ids, 50, kOutputs, 3));
-  } else if constexpr (std::is_same_v<Part, moe::GroupLimitedSelection>) {
-    return Part({.k = 3, .groups = 4, .kept = 2});
-  } else if constexpr (std::is_same_v<Part, moe::TopKSelection>) {
-    return Part(3);
-  } else if constexpr (std::is_same_v<Part, moe::LeadingWeighting>) {
-    return Part({.leading = 7});
-  } else if constexpr (std::is_same_v<Part, moe::SparseMixerWeighting>) {
-    return Part({.eps = 0.3});
-  } else if constexpr (std::is_same_v<Part, moe::SelectionBias>) {
-    return Part({.outputs = kOutputs});
-  } else if constexpr (std::is_same_v<Part, moe::DeviceBalance>) {
-    return Part({.coefficient = 0.4, .groups = 4});
-  } else if constexpr (std::is_same_v<Part, moe::CommunicationBalance>) {
-    return Part({.coefficient = 0.4, .groups = 4, .reached = 2});
-  } else if constexpr (std::is_same_v<Part, moe::SoftCap> || std::is_same_v<Part, moe::LogitSpread>) {
-    return Part(1.5);
-  } else if constexpr (std::is_default_constructible_v<Part>) {
-    return Part();
-  } else if constexpr (requires(typename Part::Options o) { o.coefficient; }) {
-    typename Part::Options options;
-    options.coefficient = 0.4;
-    return Part(options);
-  } else if constexpr (std::is_constructible_v<Part, double>) {
-    return Part(0.4);  // a loss
-  } else {
-    return Part(typename Part::Options{});
-  }
-}
+using test::kSampleOutputs;
 
 moe::TokenChoiceOptions base() {
-  return {.width = 5, .outputs = kOutputs, .k = 3};
+  return {.width = 5, .outputs = kSampleOutputs, .k = 3};
 }
 auto built(const moe::TokenChoiceOptions& options) {
   return moe::token_choice_router<double>(options);
@@ -76,20 +37,20 @@ const bool kScorers = test::add_part_cases(moe::Scorers<double>{},
                                            {.ties = false});  // biases choose among rows of zeros
 const bool kMaps = test::add_part_cases(moe::LogitMaps{}, []<class Part> {
   auto options = base();
-  options.map = sample<Part>();
+  options.map = test::sample_part<Part>();
   return built(options);
 });
 const bool kScores = test::add_part_cases(moe::Scores{},
                                           []<class Part> {
                                             auto options = base();
-                                            options.score = sample<Part>();
+                                            options.score = test::sample_part<Part>();
                                             return built(options);
                                           },
                                           {.ties = false});  // scores of 0 or less may choose nobody
 const bool kSelections = test::add_part_cases(moe::Selections{},
                                               []<class Part> {
                                                 auto options = base();
-                                                options.selection = sample<Part>();
+                                                options.selection = test::sample_part<Part>();
                                                 if (std::is_same_v<Part, moe::PositiveSelection>)
                                                   options.score = moe::ReluScore{};
                                                 return built(options);
@@ -98,7 +59,7 @@ const bool kSelections = test::add_part_cases(moe::Selections{},
 const bool kWeightings = test::add_part_cases(moe::Weightings{},
                                               []<class Part> {
                                                 auto options = base();
-                                                options.weighting = sample<Part>();
+                                                options.weighting = test::sample_part<Part>();
                                                 if (std::is_same_v<Part, moe::SparseMixerWeighting>)
                                                   options.score = moe::IdentityScore{};
                                                 if (std::is_same_v<Part, moe::RandomSecondWeighting>)
@@ -108,7 +69,7 @@ const bool kWeightings = test::add_part_cases(moe::Weightings{},
                                               {.step = 1e-4});  // the sparse mixer's threshold is near
 const bool kBalance = test::add_part_cases(moe::BalanceParts{}, []<class Part> {
   auto options = base();
-  options.balance.set(sample<Part>());
+  options.balance.set(test::sample_part<Part>());
   if (std::is_same_v<Part, moe::LoadLoss>) options.scorer = moe::NoisyScorerOptions{};
   return built(options);
 });

@@ -1,0 +1,148 @@
+// The balancing parts of plain_parts.hpp.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include "support/plain_parts.hpp"
+
+namespace test {
+
+namespace {
+
+using Batch = PlainBatch;
+using Step = PlainStep;
+constexpr std::size_t kOutputs = PlainBatch::kOutputs;
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+/// Of training calls.
+Step loss(const std::string& name, double coefficient, double (*of)(const Batch&)) {
+  return [=](Batch& b) {
+    if (b.call.training) b.losses[name] = b.active_rows().empty() ? 0 : coefficient * of(b);
+  };
+}
+
+/// sum over groups of f_j P_j, P_j the group's sum of the mean probabilities.
+double over_groups(const Batch& b, const Vector& f) {
+  const Vector p = b.mean_probability(0, b.rows());
+  double sum = 0;
+  for (std::size_t e = 0; e < p.size(); ++e) sum += f[e / (p.size() / f.size())] * p[e];
+  return sum;
+}
+
+}  // namespace
+
+std::map<std::string, PlainStep> plain_balance_parts() {
+  return {
+      {"balance selection_bias",
+       [](Batch& b) {
+         for (Vector& row : b.choice) {
+           for (std::size_t e = 0; e < row.size(); ++e)
+             row[e] += b.parameter.at("e_score_correction_bias")[e][0];
+         }
+       }},
+      {"balance load_balance",
+       loss("load_balance", 0.01,
+            [](const Batch& b) {
+              Vector count = b.counts_with_outside(b.options.first_only ? 1 : 1000);
+              const Vector p = b.mean_probability(0, b.rows());
+              const double all = total(count);
+              const std::size_t n = count.size(), first = n - b.options.nulls;
+              const double of_nulls = total({count.begin() + static_cast<Index>(first), count.end()});
+              double sum = 0;
+              for (std::size_t e = 0; e < n; ++e) {
+                const double c = e < first ? count[e] : of_nulls / static_cast<double>(b.options.nulls);
+                sum += static_cast<double>(n) * (c / all) * p[e];
+              }
+              return sum;
+            })},
+      {"balance sequence_balance", loss("sequence_balance", 1e-4,
+                                        [](const Batch& b) {
+                                          Vector of_segment;
+                                          for (const auto& [first, last] : b.segments()) {
+                                            Vector count(kOutputs, 0);
+                                            for (std::size_t t = first; t < last; ++t) {
+                                              for (const ExpertId e : b.chosen[t])
+                                                count[static_cast<std::size_t>(e)] += 1;
+                                            }
+                                            if (total(count) == 0) continue;
+                                            const Vector p = b.mean_probability(first, last);
+                                            double sum = 0;
+                                            for (std::size_t e = 0; e < p.size(); ++e)
+                                              sum += 8 * count[e] / total(count) * p[e];
+                                            of_segment.push_back(sum);
+                                          }
+                                          return total(of_segment) / static_cast<double>(of_segment.size());
+                                        })},
+      {"balance device_balance",
+       loss("device_balance", 0.4,
+            [](const Batch& b) {
+              const Vector count = b.counts_with_outside();
+              Vector f;  // the mean of f_e = N * share over the two experts of a group
+              for (std::size_t j = 0; j < 4; ++j)
+                f.push_back(8 * (count[2 * j] + count[2 * j + 1]) / total(count) / 2);
+              return over_groups(b, f);
+            })},
+      {"balance communication_balance",
+       loss("communication_balance", 0.4,
+            [](const Batch& b) {
+              Vector f(4, 0);  // G / (M T) for every token with a choice in the group
+              for (const std::size_t t : b.active_rows()) {
+                std::set<int> groups;
+                for (const ExpertId e : b.chosen[t]) groups.insert(e / 2);
+                for (const int j : groups)
+                  f[static_cast<std::size_t>(j)] += 4 / (2 * static_cast<double>(b.active_rows().size()));
+              }
+              return over_groups(b, f);
+            })},
+      {"balance importance", loss("importance", 0.1,
+                                  [](const Batch& b) {
+                                    Vector sum(kOutputs, 0);
+                                    for (const std::size_t t : b.active_rows()) {
+                                      for (std::size_t i = 0; i < b.chosen[t].size(); ++i)
+                                        sum[static_cast<std::size_t>(b.chosen[t][i])] += b.weight[t][i];
+                                    }
+                                    return squared_variation(sum);
+                                  })},
+      {"balance load", loss("load", 0.1,
+                            [](const Batch& b) {
+                              Vector load(kOutputs, 0);
+                              for (const std::size_t t : b.active_rows()) {
+                                for (std::size_t e = 0; e < load.size(); ++e) {
+                                  if (b.logit[t][e] == -kInfinity) continue;
+                                  Vector others = b.logit[t];
+                                  others.erase(others.begin() + static_cast<Index>(e));
+                                  std::sort(others.rbegin(), others.rend());
+                                  const double margin =
+                                      (b.clean[t][e] - others[b.options.k - 1]) / b.noise[t][e];
+                                  load[e] += std::erfc(-margin / std::sqrt(2.0)) / 2;
+                                }
+                              }
+                              return squared_variation(load);
+                            })},
+      {"balance z_loss", loss("z_loss", 1e-3,
+                              [](const Batch& b) {
+                                double sum = 0;
+                                for (const std::size_t t : b.active_rows()) {
+                                  double exps = 0;
+                                  for (const double l : b.clean.empty() ? b.logit[t] : b.clean[t])
+                                    exps += std::exp(l);
+                                  sum += std::log(exps) * std::log(exps);
+                                }
+                                return sum / static_cast<double>(b.active_rows().size());
+                              })},
+      {"balance adaptive_l1", loss("adaptive_l1", 1,
+                                   [](const Batch& b) {
+                                     const Vector count = b.counts();
+                                     const auto tokens = static_cast<double>(b.active_rows().size());
+                                     double sum = 0;  // k = 1
+                                     for (const std::size_t t : b.active_rows()) {
+                                       for (std::size_t e = 0; e < count.size(); ++e)
+                                         sum += 8 / tokens * count[e] * b.score[t][e] / tokens;
+                                     }
+                                     return b.parameter.at("adaptive_l1.coefficient")[0][0] * sum;
+                                   })},
+  };
+}
+
+}  // namespace test

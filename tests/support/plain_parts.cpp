@@ -1,0 +1,264 @@
+#include "support/plain_parts.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace test {
+
+namespace {
+
+using moe::DrawStream;
+using Batch = PlainBatch;
+using Step = PlainStep;
+constexpr std::size_t kOutputs = PlainBatch::kOutputs;
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+Step scorer(Vector (*row)(const Batch&, std::size_t)) {
+  return [row](Batch& b) {
+    for (std::size_t t = 0; t < b.rows(); ++t) b.logit.push_back(row(b, t));
+  };
+}
+Step map(Vector (*of)(Vector)) {
+  return [of](Batch& b) {
+    for (Vector& row : b.logit) row = of(row);
+  };
+}
+/// Scores of single logits; their shares are the probabilities.
+Step score(double (*of)(double)) {
+  return [of](Batch& b) {
+    for (const Vector& logit : b.logit) {
+      Vector s, share;
+      for (const double l : logit) s.push_back(of(l));
+      for (const double v : s) share.push_back(total(s) > 0 ? v / total(s) : 0);
+      b.score.push_back(s);
+      b.probability.push_back(share);
+    }
+  };
+}
+/// The active rows' ids, of those that are open.
+Step selection(std::vector<ExpertId> (*row)(const Batch&, std::size_t)) {
+  return [row](Batch& b) {
+    for (const std::size_t t : b.active_rows()) {
+      for (const ExpertId e : row(b, t)) {
+        if (b.choice[t][static_cast<std::size_t>(e)] != -kInfinity) b.chosen[t].push_back(e);
+      }
+    }
+  };
+}
+/// Weights of a row's choices from their scores; all are kept.
+Step weighting(Vector (*row)(const Batch&, std::size_t t, const Vector& kept)) {
+  return [row](Batch& b) {
+    for (std::size_t t = 0; t < b.rows(); ++t) {
+      Vector kept;
+      for (const ExpertId e : b.chosen[t]) kept.push_back(b.score[t][static_cast<std::size_t>(e)]);
+      b.weight.push_back(kept.empty() ? Vector() : row(b, t, kept));
+      b.keep[t].assign(kept.size(), true);
+    }
+  };
+}
+
+double sigmoid(double v) {
+  return 1 / (1 + std::exp(-v));
+}
+double softplus(double v) {
+  return std::log1p(std::exp(v));
+}
+Vector over(Vector v, double divisor) {
+  for (double& of : v) of /= divisor == 0 ? 1 : divisor;
+  return v;
+}
+double norm(const Vector& v) {
+  double sum = 0;
+  for (const double of : v) sum += of * of;
+  return std::sqrt(sum);
+}
+void softmax_probability(Batch& b) {
+  for (const Vector& logit : b.logit) b.probability.push_back(softmax(logit));
+}
+/// Kept scores of ids below `first`, divided by their sum; 0 for the others.
+Vector leading(const Batch& b, std::size_t t, Vector kept, std::size_t first) {
+  for (std::size_t i = 0; i < kept.size(); ++i) {
+    if (static_cast<std::size_t>(b.chosen[t][i]) >= first) kept[i] = 0;
+  }
+  return over(kept, total(kept));
+}
+}  // namespace
+
+const std::map<std::string, PlainStep>& plain_parts() {
+  static const std::map<std::string, PlainStep> table = [] {
+    std::map<std::string, PlainStep> all{
+        {"scorer linear", scorer([](const Batch& b, std::size_t t) {
+           Vector x = b.x(t);
+           const auto draw = b.draws(DrawStream::jitter);
+           for (std::size_t j = 0; b.call.training && j < x.size(); ++j)
+             x[j] *=
+                 1 + b.options.jitter * (2 * draw.uniform(b.call.key[t], static_cast<std::uint32_t>(j)) - 1);
+           return b.affine("gate", x);
+         })},
+        {"scorer two_layer", scorer([](const Batch& b, std::size_t t) {
+           Vector hidden = b.affine("gate.0", b.x(t));
+           for (double& v : hidden) v = std::tanh(v);
+           return b.affine("gate.2", hidden);
+         })},
+        {"scorer cosine", scorer([](const Batch& b, std::size_t t) {
+           const Vector z = b.affine("cosine_projector", b.x(t));
+           const double factor = std::min(std::exp(b.parameter.at("temperature")[0][0]), 100.0);
+           Vector logit;
+           for (std::size_t e = 0; e < kOutputs; ++e) {
+             Vector s;
+             for (const Vector& row : b.parameter.at("sim_matrix")) s.push_back(row[e]);
+             double product = 0;
+             for (std::size_t i = 0; i < s.size(); ++i) product += z[i] * s[i];
+             logit.push_back(product / (norm(z) * norm(s)) * factor);
+           }
+           return logit;
+         })},
+        {"scorer noisy",
+         [](Batch& b) {
+           const auto draw = b.draws(DrawStream::logit_noise);
+           for (std::size_t t = 0; t < b.rows(); ++t) {
+             b.clean.push_back(b.affine("gate", b.x(t)));
+             b.noise.push_back(b.affine("noise_gate", b.x(t)));
+             b.logit.push_back(b.clean[t]);
+             for (std::size_t e = 0; e < b.logit[t].size(); ++e) {
+               double& s = b.noise[t][e] = softplus(b.noise[t][e]);
+               if (b.call.training)
+                 b.logit[t][e] += s * draw.normal(b.call.key[t], static_cast<std::uint32_t>(e));
+             }
+           }
+         }},
+
+        {"map soft_cap", map([](Vector row) {
+           for (double& h : row) h = 1.5 * std::tanh(h / 1.5);
+           return row;
+         })},
+        {"map spread", map([](Vector row) {
+           const double mean = total(row) / static_cast<double>(row.size());
+           Vector from_mean = row;
+           for (double& h : from_mean) h -= mean;
+           return over(row, norm(from_mean) / std::sqrt(static_cast<double>(row.size() - 1)) / 1.5);
+         })},
+
+        {"score softmax",
+         [](Batch& b) {
+           softmax_probability(b);
+           b.score = b.probability;
+         }},
+        {"score identity",
+         [](Batch& b) {
+           softmax_probability(b);
+           b.score = b.logit;
+         }},
+        {"score sigmoid", score(sigmoid)},
+        {"score relu", score([](double v) { return std::max(v, 0.0); })},
+        {"score sqrt_softplus", score([](double v) { return std::sqrt(softplus(v)); })},
+
+        {"selection top_k", selection([](const Batch& b, std::size_t t) {
+           return best(b.choice[t], static_cast<Index>(b.options.k));
+         })},
+        {"selection group_limited", selection([](const Batch& b, std::size_t t) {
+           Vector choice = b.choice[t], group;
+           for (std::size_t g = 0; g < 4; ++g) {  // of two experts
+             const double high = std::max(choice[2 * g], choice[2 * g + 1]);
+             const double low = std::min(choice[2 * g], choice[2 * g + 1]);
+             group.push_back(b.options.top_two && low != -kInfinity ? high + low : high);
+           }
+           const auto order = best(group, 4);
+           for (std::size_t i = 2; i < 4; ++i) {
+             const auto g = static_cast<std::size_t>(order[i]);
+             choice[2 * g] = choice[2 * g + 1] = -kInfinity;
+           }
+           auto ids = best(choice, 3);
+           std::erase_if(ids, [&](ExpertId e) { return choice[static_cast<std::size_t>(e)] == -kInfinity; });
+           return ids;
+         })},
+        {"selection positive", selection([](const Batch& b, std::size_t t) {
+           auto ids = best(b.choice[t], kOutputs);
+           std::erase_if(ids, [&](ExpertId e) { return !(b.choice[t][static_cast<std::size_t>(e)] > 0); });
+           return ids;
+         })},
+        {"selection table", selection([](const Batch& b, std::size_t t) {
+           const ExpertId id = b.call.token_id[t];
+           return std::vector<ExpertId>{id % 8, (id + 2) % 8, (id + 4) % 8};
+         })},
+        {"selection column_top_k",
+         [](Batch& b) {
+           for (std::size_t e = 0; e < kOutputs; ++e) {
+             for (const auto& [first, last] : b.segments()) {
+               std::vector<std::pair<double, std::size_t>> open;  // best and first row first
+               double active = 0;
+               for (std::size_t t = first; t < last; ++t) {
+                 active += b.active(t) ? 1 : 0;
+                 if (b.active(t) && b.choice[t][e] > 0) open.emplace_back(-b.choice[t][e], t);
+               }
+               std::sort(open.begin(), open.end());
+               const double capacity = std::max(1.0, std::floor(active * 2 / kOutputs));
+               for (std::size_t i = 0; i < open.size() && static_cast<double>(i) < capacity; ++i)
+                 b.chosen[open[i].second].push_back(static_cast<ExpertId>(e));
+             }
+           }
+         }},
+
+        {"weighting gather", weighting([](const Batch& b, std::size_t, const Vector& kept) {
+           const double sum = total(kept);
+           double divisor = 1, powers = 0;
+           for (const double s : kept) powers += std::pow(std::abs(s), b.options.p);
+           if (b.options.normalise == "sum") divisor = sum;
+           if (b.options.normalise == "sum_plus_eps") divisor = sum + b.options.eps;
+           if (b.options.normalise == "max_with_eps") divisor = std::max(sum, b.options.eps);
+           if (b.options.normalise == "p_norm") divisor = std::pow(powers, 1 / b.options.p);
+           return over(over(kept, divisor), 1 / b.options.scale);
+         })},
+        {"weighting softmax",
+         weighting([](const Batch&, std::size_t, const Vector& kept) { return softmax(kept); })},
+        {"weighting sigmoid", weighting([](const Batch&, std::size_t, const Vector& kept) {
+           Vector w;
+           for (const double s : kept) w.push_back(sigmoid(s));
+           return w;
+         })},
+        {"weighting leading",
+         [](Batch& b) {
+           weighting(
+               [](const Batch& of, std::size_t t, const Vector& kept) { return leading(of, t, kept, 7); })(b);
+           for (std::size_t t = 0; t < b.rows(); ++t) {
+             for (std::size_t i = 0; i < b.chosen[t].size(); ++i)
+               b.keep[t][i] = !b.options.elide || b.chosen[t][i] < 7;
+           }
+         }},
+        {"weighting sparse_mixer", weighting([](const Batch& b, std::size_t t, const Vector& kept) {
+           Vector rest = b.logit[t], w;
+           for (std::size_t i = 0; i < kept.size(); ++i) {
+             double sum = 0;
+             for (const double h : rest) {
+               const bool far = (kept[i] - h) / std::max(std::abs(h), kept[i]) > 2 * 0.3;
+               if (h != -kInfinity && !far) sum += std::exp(h - kept[i]);
+             }
+             w.push_back(1 / sum);
+             rest[static_cast<std::size_t>(b.chosen[t][i])] = -kInfinity;
+           }
+           return w;
+         })},
+        {"weighting random_second",
+         [](Batch& b) {
+           weighting([](const Batch&, std::size_t, const Vector& kept) { return over(kept, total(kept)); })(
+               b);
+           for (const std::size_t t : b.active_rows()) {
+             const double draw = b.draws(DrawStream::second_expert).uniform(b.call.key[t], 0);
+             for (std::size_t i = 1; i < b.weight[t].size(); ++i)
+               b.keep[t][i] = !b.call.training || draw < std::min(1.0, 2 * b.weight[t][i]);
+           }
+         }},
+        {"weighting moe_plus_plus", weighting([](const Batch& b, std::size_t t, const Vector& kept) {
+           if (b.options.weights == "probability") return kept;
+           return leading(b, t, kept, b.options.weights == "shares" ? 1000 : b.options.first_zero);
+         })},
+    };
+    const auto losses = plain_balance_parts();
+    all.insert(losses.begin(), losses.end());
+    return all;
+  }();
+  return table;
+}
+
+}  // namespace test

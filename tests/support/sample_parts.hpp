@@ -1,0 +1,56 @@
+// A sample of every part of the router lists, with options that leave something to be seen of it: what the
+// sweeps over the lists compose their routers of.
+#pragma once
+
+#include <type_traits>
+#include <vector>
+
+#include "moe/router/balance/list.hpp"
+#include "moe/router/hash_table.hpp"
+#include "moe/router/scorer/list.hpp"
+#include "moe/router/selection/list.hpp"
+#include "moe/router/weighting/list.hpp"
+
+namespace test {
+
+/// Outputs of the routers that hold them.
+inline constexpr moe::Index kSampleOutputs = 8;
+
+template <class Part>
+Part sample_part() {
+  if constexpr (std::is_same_v<Part, moe::TableSelection>) {
+    std::vector<moe::ExpertId> ids;
+    for (int h = 0; h < 3; ++h) {
+      for (int v = 0; v < 50; ++v) ids.push_back((v + 2 * h) % 8);
+    }
+    return moe::TableSelection(moe::HashTable::own(ids, 50, kSampleOutputs, 3));
+  } else if constexpr (std::is_same_v<Part, moe::GroupLimitedSelection>) {
+    return Part({.k = 3, .groups = 4, .kept = 2});
+  } else if constexpr (std::is_same_v<Part, moe::TopKSelection>) {
+    return Part(3);
+  } else if constexpr (std::is_same_v<Part, moe::LeadingWeighting>) {
+    return Part({.leading = 7});
+  } else if constexpr (std::is_same_v<Part, moe::SparseMixerWeighting>) {
+    return Part({.eps = 0.3});
+  } else if constexpr (std::is_same_v<Part, moe::SelectionBias>) {
+    return Part({.outputs = kSampleOutputs});
+  } else if constexpr (std::is_same_v<Part, moe::DeviceBalance>) {
+    return Part({.coefficient = 0.4, .groups = 4});
+  } else if constexpr (std::is_same_v<Part, moe::CommunicationBalance>) {
+    return Part({.coefficient = 0.4, .groups = 4, .reached = 2});
+  } else if constexpr (std::is_same_v<Part, moe::SoftCap> || std::is_same_v<Part, moe::LogitSpread>) {
+    return Part(1.5);
+  } else if constexpr (std::is_default_constructible_v<Part>) {
+    return Part();
+  } else if constexpr (requires(typename Part::Options o) { o.coefficient; }) {
+    typename Part::Options options;
+    options.coefficient = 0.4;
+    return Part(options);
+  } else if constexpr (std::is_constructible_v<Part, double>) {
+    return Part(0.4);  // a loss
+  } else {
+    return Part(typename Part::Options{});
+  }
+}
+
+}  // namespace test
