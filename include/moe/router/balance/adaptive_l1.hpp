@@ -9,11 +9,11 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// loss = lambda * sum over e of f_e * (mean over tokens of the score R_e), with f_e = N / (k T) * (tokens on
-/// e), a count without gradient, or f_e = 1 without balance. After every step, from the counts of all layers
-/// and micro-batches: lambda *= growth while more than k experts per token are active, else lambda /= growth
-/// (also at exactly k, as in the published code). Layers that get the same counts keep the same lambda.
-/// State: "adaptive_l1.coefficient".
+/// loss = lambda * sum over e of f_e * (mean over tokens of the chosen scores R_e; of ReLU routing, where
+/// what is not chosen is 0, of all), with f_e = N / (k T) * (tokens on e), a count without gradient, or f_e =
+/// 1 without balance. After every step, from the counts of all layers and micro-batches: lambda *= growth
+/// while more than k experts per token are active, else lambda /= growth (also at exactly k, as in the
+/// published code). Layers that get the same counts keep the same lambda. State: "adaptive_l1.coefficient".
 class AdaptiveL1 {
  public:
   static constexpr const char* kName = "adaptive_l1";
