@@ -1,15 +1,20 @@
-# Compiles SOURCE right and wrong; see CMakeLists.txt.
+# Compiles SOURCE right and wrong, behind what is precompiled of HEADERS; without SOURCE, precompiles. See CMakeLists.txt.
 cmake_minimum_required(VERSION 3.21)
+string(REPLACE "|" ";" include_dirs "${INCLUDE_DIRS}")
+list(FILTER include_dirs EXCLUDE REGEX "^$|^/usr/include$")
+list(TRANSFORM include_dirs PREPEND "-I")
+set(compile "${CMAKE_COMMAND}" -E env LC_ALL=C "${COMPILER}" -std=c++20 ${include_dirs})
+if(NOT SOURCE)
+  execute_process(COMMAND ${compile} -x c++-header "${HEADERS}" -o "${HEADERS}.gch" COMMAND_ERROR_IS_FATAL ANY)
+  return()
+endif()
+list(APPEND compile -fsyntax-only -include "${HEADERS}")
+
 file(STRINGS "${SOURCE}" first_line LIMIT_COUNT 1)
 if(NOT first_line MATCHES "^// expect: (.+)$")
   message(FATAL_ERROR "${SOURCE}: the first line must be `// expect: <regex>`")
 endif()
 set(expected "${CMAKE_MATCH_1}")
-
-string(REPLACE "|" ";" include_dirs "${INCLUDE_DIRS}")
-list(FILTER include_dirs EXCLUDE REGEX "^$|^/usr/include$")
-list(TRANSFORM include_dirs PREPEND "-I")
-set(compile "${CMAKE_COMMAND}" -E env LC_ALL=C "${COMPILER}" -std=c++20 -fsyntax-only ${include_dirs})
 
 execute_process(COMMAND ${compile} -DMOE_MUST_COMPILE "${SOURCE}" RESULT_VARIABLE result ERROR_VARIABLE output)
 if(NOT result EQUAL 0)
