@@ -5,11 +5,17 @@
 #include <type_traits>
 #include <vector>
 
-#include "moe/router/balance/list.hpp"
+#include "moe/router/balance/communication_balance.hpp"
+#include "moe/router/balance/device_balance.hpp"
+#include "moe/router/balance/selection_bias.hpp"
 #include "moe/router/hash_table.hpp"
-#include "moe/router/scorer/list.hpp"
-#include "moe/router/selection/list.hpp"
-#include "moe/router/weighting/list.hpp"
+#include "moe/router/scorer/map/soft_cap.hpp"
+#include "moe/router/scorer/map/spread.hpp"
+#include "moe/router/selection/group_limited.hpp"
+#include "moe/router/selection/table.hpp"
+#include "moe/router/selection/top_k.hpp"
+#include "moe/router/weighting/leading.hpp"
+#include "moe/router/weighting/sparse_mixer.hpp"
 
 namespace test {
 
