@@ -209,7 +209,7 @@ TEST_CASE("every part of every list agrees with plain loops", "[router]") {
     options.weighting = test::sample_part<Part>();
     const bool of_logits = std::is_same_v<Part, moe::SparseMixerWeighting>;
     if (of_logits) options.score = moe::IdentityScore{};
-    if (std::is_same_v<Part, moe::RandomSecondWeighting>) options.k = plain.k = 2;
+    if (std::is_same_v<Part, moe::RandomSecondWeighting>) options.k = 2, plain.k = 2;
     compare(moe::token_choice_router<double>(options),
             {"scorer linear", of_logits ? "score identity" : "score softmax", "selection top_k", name},
             plain);

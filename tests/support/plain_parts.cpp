@@ -19,7 +19,7 @@ Step scorer(Vector (*row)(const Batch&, std::size_t)) {
     for (std::size_t t = 0; t < b.rows(); ++t) b.logit.push_back(row(b, t));
   };
 }
-Step map(Vector (*of)(Vector)) {
+Step map(Vector (*of)(const Vector&)) {
   return [of](Batch& b) {
     for (Vector& row : b.logit) row = of(row);
   };
@@ -129,11 +129,12 @@ const std::map<std::string, PlainStep>& plain_parts() {
            }
          }},
 
-        {"map soft_cap", map([](Vector row) {
-           for (double& h : row) h = 1.5 * std::tanh(h / 1.5);
-           return row;
+        {"map soft_cap", map([](const Vector& row) {
+           Vector capped = row;
+           for (double& h : capped) h = 1.5 * std::tanh(h / 1.5);
+           return capped;
          })},
-        {"map spread", map([](Vector row) {
+        {"map spread", map([](const Vector& row) {
            const double mean = total(row) / static_cast<double>(row.size());
            Vector from_mean = row;
            for (double& h : from_mean) h -= mean;
