@@ -50,22 +50,17 @@ class OneScore : public OneOf<Parts...> {
   }
 };
 
-/// One of several selections that look at one row.
+namespace impl {
+
+/// What selections of both kinds share.
 template <class... Parts>
-class OneSelection : public OneOf<Parts...> {
+class LearningSelections : public OneOf<Parts...> {
   using Base = OneOf<Parts...>;
 
  public:
   using Base::Base;
   using typename Base::Gradients;
 
-  Index most(const CallOptions& options, Index n) const {
-    return this->visit([&](const auto& part) { return part.most(options, n); });
-  }
-  template <class Real>
-  Index select(const RowContext<Real>& row, Real* choice, ExpertId* out) const noexcept {
-    return this->visit([&](const auto& part) { return part.select(row, choice, out); });
-  }
   template <class Real>
   requires(LearningSelection<Parts, Real> || ...)  //
       void add_gradients(const RowContext<Real>& row, const Chosen& chosen, const Real* dweight,
@@ -78,14 +73,28 @@ class OneSelection : public OneOf<Parts...> {
   }
 };
 
+}  // namespace impl
+
+/// One of several selections that look at one row.
+template <class... Parts>
+class OneSelection : public impl::LearningSelections<Parts...> {
+ public:
+  using impl::LearningSelections<Parts...>::LearningSelections;
+
+  Index most(const CallOptions& options, Index n) const {
+    return this->visit([&](const auto& part) { return part.most(options, n); });
+  }
+  template <class Real>
+  Index select(const RowContext<Real>& row, Real* choice, ExpertId* out) const noexcept {
+    return this->visit([&](const auto& part) { return part.select(row, choice, out); });
+  }
+};
+
 /// One of several selections over a set of rows.
 template <class... Parts>
-class OneSetSelection : public OneOf<Parts...> {
-  using Base = OneOf<Parts...>;
-
+class OneSetSelection : public impl::LearningSelections<Parts...> {
  public:
-  using Base::Base;
-  using typename Base::Gradients;
+  using impl::LearningSelections<Parts...>::LearningSelections;
 
   Index max_pairs(const CallShape& shape, Index n) const {
     return this->visit([&](const auto& part) { return Index{part.max_pairs(shape, n)}; });
@@ -97,16 +106,6 @@ class OneSetSelection : public OneOf<Parts...> {
   void select_set(const SetCall<Real>& call, ExpertId* chosen, Index* count, Arena& arena,
                   X& executor) const {
     this->visit([&](const auto& part) { part.select_set(call, chosen, count, arena, executor); });
-  }
-  template <class Real>
-  requires(LearningSelection<Parts, Real> || ...)  //
-      void add_gradients(const RowContext<Real>& row, const Chosen& chosen, const Real* dweight,
-                         Gradients& gradients) const {
-    this->visit([&]<class Part>(const Part& part) {
-      if constexpr (LearningSelection<Part, Real>) {
-        part.add_gradients(row, chosen, dweight, *Base::own(part, &gradients));
-      }
-    });
   }
 };
 
