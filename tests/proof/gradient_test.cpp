@@ -243,8 +243,9 @@ TEST_CASE("gradients of layers agree with central differences", "[proof]") {
 }
 
 // Rounded weights have no gradients of their own: tests/expert/storage_test.cpp compares theirs with a float
-// bank's.
-TEST_CASE("gradients through every listed part agree with central differences", "[proof][smoke]") {
+// bank's. Under sanitizers isolation_test.cpp runs the backward of every listed part, in a hundredth of the
+// time.
+TEST_CASE("gradients through every listed part agree with central differences", "[proof]") {
   for (const LayerCase& c : layer_cases()) {
     if (!runs_in<double>(c)) continue;
     Case layer(c.spec);
