@@ -160,8 +160,15 @@ struct RouterInput : InputColumns<Real> {
   Segments segments{};
   CallOptions options{};
   bool training = false;
+  template <impl::MistakenMatrix<const Real> M>
+  explicit LayerInput(M&&) {
+    impl::refuse_matrix<M, const Real>();
+  }
   std::uint64_t seed = 0;
   std::uint64_t step = 0;
+template <impl::MatrixOrView M>
+LayerInput(M&&) -> LayerInput<std::remove_const_t<impl::ElementOf<M>>>;
+
 
   Index tokens() const noexcept { return x.rows; }
   bool takes_part(Index t) const noexcept { return this->valid.empty() || this->valid.data()[t]; }

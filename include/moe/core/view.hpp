@@ -12,6 +12,9 @@
 MOE_NAMESPACE_BEGIN
 
 namespace impl {
+template <class T>
+struct MatrixView;
+
 
 /// Eigen's dense objects with direct access: Matrix, Array, Map, Ref, Block.
 template <class M>
@@ -33,8 +36,61 @@ concept RankThreeTensor = requires(M& m) {
   M::Layout;
 };
 
-template <class From, class To>
-concept PointsTo = std::is_convertible_v<From, To*>;
+/// The numbers of a matrix, tensor or view, const if they must not be written; void of anything else.
+template <class M>
+struct ElementsOf {
+  using type = void;
+};
+template <class M>
+requires DenseMatrix<M> || RankThreeTensor<M>
+struct ElementsOf<M> {
+  using type = std::remove_pointer_t<decltype(std::declval<M&>().data())>;
+};
+template <class T>
+struct ElementsOf<MatrixView<T>> {
+  using type = T;
+};
+template <class T>
+struct ElementsOf<const MatrixView<T>> {
+  using type = T;
+};
+template <class M>
+using ElementOf = typename ElementsOf<std::remove_reference_t<M>>::type;
+
+template <class M>
+concept MatrixOrView = !std::is_void_v<ElementOf<M>>;
+template <class M, class T>
+concept HasElements = std::is_convertible_v<std::add_pointer_t<ElementOf<M>>, T*>;
+
+template <class M>
+concept Expression = requires(M& m) {
+  m.rows();
+  m.cols();
+}
+|| requires {
+  std::remove_reference_t<M>::NumDimensions;
+};
+
+/// What its writer may have taken for a matrix of T, but no view is made of.
+template <class M, class T>
+concept MistakenMatrix = !HasElements<M, T> && (MatrixOrView<M> || Expression<M>);
+
+/// Does not compile, and says what is the matter with M.
+template <class M, class T>
+constexpr void refuse_matrix() {
+  using Element = ElementOf<M>;
+  constexpr bool kHasElements = MatrixOrView<M>;
+  constexpr bool kSameType = std::is_same_v<std::remove_const_t<Element>, std::remove_const_t<T>>;
+  static_assert(
+      kHasElements,
+      "moe: a row-major matrix expected, a Map, Ref or Block of one, or a tensor of rank 3; evaluate "
+      "an expression into a matrix first");
+  static_assert(!kHasElements || kSameType,
+                "moe: a matrix of another type of numbers; convert it, as in "
+                "x.cast<float>() into a matrix, or take a layer of that type");
+  static_assert(!kHasElements || !kSameType || !std::is_const_v<Element>,
+                "moe: this matrix is const, but it would be written to");
+}
 
 /// A tensor with memory of its own: its elements are const when it is. A TensorMap's are not.
 template <class M>
@@ -79,8 +135,7 @@ struct MatrixView {
 
   /// From Eigen: row-major, unit inner stride. Column-major matrices do not compile.
   template <class M>
-  requires impl::DenseMatrix<std::remove_reference_t<M>> &&
-      impl::PointsTo<decltype(std::declval<M&>().data()), T>
+  requires impl::DenseMatrix<std::remove_reference_t<M>> && impl::HasElements<M, T>
   constexpr MatrixView(M&& m)
       : MatrixView(m.data(), Index{m.rows()}, Index{m.cols()}, Index{m.outerStride()}) {
     using Dense = std::remove_cvref_t<M>;
@@ -99,8 +154,7 @@ struct MatrixView {
 
   /// From Eigen's rank-3 tensors [batch, sequence, width]: rows = batch * sequence.
   template <class M>
-  requires impl::RankThreeTensor<std::remove_reference_t<M>> &&
-      impl::PointsTo<decltype(std::declval<M&>().data()), T>
+  requires impl::RankThreeTensor<std::remove_reference_t<M>> && impl::HasElements<M, T>
   constexpr MatrixView(M&& m)
       : MatrixView(m.data(), checked_product("tensor rows", Index{m.dimension(0)}, Index{m.dimension(1)}),
                    Index{m.dimension(2)}) {
@@ -116,6 +170,12 @@ struct MatrixView {
       : data(other.data), rows(other.rows), cols(other.cols), stride(other.stride) {}
 
   constexpr T* row(Index i) const noexcept {
+  /// Of anything else that looks like a matrix: a sentence instead of a list of candidates.
+  template <impl::MistakenMatrix<T> M>
+  explicit MatrixView(M&&) {
+    impl::refuse_matrix<M, T>();
+  }
+
     MOE_ASSERT(i >= 0 && i < rows);
     return data + i * stride;
   }

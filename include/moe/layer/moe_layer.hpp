@@ -12,6 +12,7 @@
 #include "moe/core/part_traits.hpp"
 #include "moe/expert/concept.hpp"
 #include "moe/kernel/row.hpp"
+#include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/checks.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/layer/call/scoped.hpp"
@@ -33,7 +34,8 @@ MOE_NAMESPACE_BEGIN
 /// the layer refer to a part that lives elsewhere (routers or pools shared by several layers). Const calls
 /// may run at the same time on different workspaces.
 template <class R, class B, class C = Dropless, class S = NoShared, class F = IdentityFrame>
-class MoeLayer {
+class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
+  using Refused = impl::RefusedCalls<MoeLayer>;
   using Sum = RoutedSum<R, B, C>;
   using RouterType = std::remove_reference_t<R>;
   using Bank = std::remove_reference_t<B>;
@@ -80,6 +82,12 @@ class MoeLayer {
           experts(&all.experts),
           shared(&all.shared),
           frame(&all.frame) {}
+    template <class Dy, class Dx, class... All>
+    requires(impl::MistakenMatrix<Dy, const Real> || impl::MistakenMatrix<Dx, Real>)  //
+        LayerGradients(Dy&&, Dx&&, All&&...) {
+      if constexpr (impl::MistakenMatrix<Dy, const Real>) impl::refuse_matrix<Dy, const Real>();
+      if constexpr (impl::MistakenMatrix<Dx, Real>) impl::refuse_matrix<Dx, Real>();
+    }
   };
 
   /// What backward needs of a forward_train; reusable, allocates while it warms up.
@@ -155,6 +163,8 @@ class MoeLayer {
 
   /// Y from X. Nothing is written if it throws: shape_error, config_error, numeric_error (non-finite logits,
   /// unless isolated), workspace_error. No allocation once the workspace has grown.
+  using Refused::backward, Refused::forward, Refused::forward_train;
+
   template <Executor X = SerialExecutor>
   void forward(const LayerInput<Real>& in, LayerOutput<Real>& out, Workspace& workspace,
                X&& executor = X{}) const {
@@ -176,7 +186,7 @@ class MoeLayer {
   /// Gradients of sum(dy * y) + auxiliary_scale * losses at the call on the tape. Throws state_error for a
   /// tape without a call or of another batch, shape_error, workspace_error, before anything is written.
   template <Executor X = SerialExecutor>
-  void backward(const Tape& tape, LayerGradients& gradients, Workspace& workspace,
+  void backward(const Tape& tape, const LayerGradients& gradients, Workspace& workspace,
                 X&& executor = X{}) const requires kTrainable {
     const Index tokens = check_gradients(tape, gradients);
     const RouterInput<Real>& in = tape.input_.router_input();

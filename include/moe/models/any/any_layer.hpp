@@ -9,6 +9,7 @@
 
 #include "moe/core/check.hpp"
 #include "moe/executor/any.hpp"
+#include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/layer/frame/any.hpp"
 #include "moe/layer/moe_layer.hpp"
@@ -187,7 +188,9 @@ class ErasedModel final : public ErasedLayer {
 }  // namespace impl
 
 /// A layer of T x D rows of float. Const calls may run at the same time on different workspaces.
-class AnyLayer {
+class AnyLayer : public moe::impl::RefusedCalls<AnyLayer> {
+  using Refused = moe::impl::RefusedCalls<AnyLayer>;
+
  public:
   using Real = float;
   /// What a backward needs of a forward_train; reusable.
@@ -253,6 +256,8 @@ class AnyLayer {
   /// As MoeLayer's.
   template <Executor X = SerialExecutor>
   void forward(const LayerInput<float>& in, LayerOutput<float>& out, Workspace& workspace,
+  using Refused::backward, Refused::forward, Refused::forward_train;
+
                X&& executor = X{}) const {
     layer_->forward(in, out, workspace, AnyExecutor(executor));
   }
