@@ -2,6 +2,7 @@
 // nothing was written.
 #include <Eigen/Core>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 
 #include "moe/expert/bank/glu.hpp"
@@ -345,3 +346,17 @@ TEST_CASE("bad input: weights that a block storage cannot round", "[proof][smoke
   check_refused_weights<moe::Int8Groups<moe::Float16>>(1e7f, "8.31901e+06", "1e+07");
   check_refused_weights<moe::Int4Groups<moe::Float16>>(-1e6f, "458528", "-1e+06");
 }
+  // 64-bit ids are not cut to ids that exist.
+  std::vector<std::int64_t> wide{0, 1, 2, 3, std::int64_t{1} << 32};
+  CHECK(call.rejects_input<moe::route_error>(layer, [&](auto& in) { in.token_id = wide; }) ==
+        "moe: column: expected entries in [-2147483648, 2147483647], got 4294967296 at position 4");
+  wide[4] = 4;
+  const moe::TokenId narrow[] = {0, 1, 2, 3, 4};
+  Rows y(5, 6);
+  moe::LayerOutput out(y), narrow_out(call.y);
+  moe::LayerInput in(call.x);
+  in.token_id = wide;
+  layer.forward(in, out, call.workspace);
+  in.token_id = narrow;
+  layer.forward(in, narrow_out, call.workspace);
+  CHECK(y == call.y);

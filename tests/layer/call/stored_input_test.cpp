@@ -13,7 +13,7 @@ constexpr Index kTokens = 7;
 
 /// The bytes behind a column, for comparing.
 template <class T>
-std::vector<double> numbers(const std::span<const T>& column) {
+std::vector<double> numbers(const moe::Column<T>& column) {
   return {column.begin(), column.end()};
 }
 template <class T>

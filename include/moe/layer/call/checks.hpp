@@ -1,9 +1,8 @@
 // What a call's arguments must satisfy, checked before anything runs.
 #pragma once
 
-#include <span>
-
 #include "moe/core/check.hpp"
+#include "moe/core/column.hpp"
 #include "moe/core/input.hpp"
 #include "moe/core/view.hpp"
 #include "moe/kernel/finite.hpp"
@@ -14,8 +13,8 @@ namespace impl {
 
 // One compiled copy per type, not per column.
 template <class T>
-MOE_NOINLINE void require_column(const char* name, const std::span<const T>& column, ColumnSize size,
-                                 Index tokens, Index experts) {
+MOE_NOINLINE void require_column(const char* name, const Column<T>& column, ColumnSize size, Index tokens,
+                                 Index experts) {
   const Index expected = size == ColumnSize::experts ? experts : tokens;
   if (!column.empty()) require_extent(name, "entries", expected, static_cast<Index>(column.size()));
 }
@@ -32,8 +31,17 @@ MOE_NOINLINE inline void require_option(const char* name, double value) {
   }
 }
 
+template <class T>
+Column<T> borrowed(const Column<T>& column) noexcept {
+  return column.borrow();
+}
+template <class T>
+const ConstMatrixView<T>& borrowed(const ConstMatrixView<T>& column) noexcept {
+  return column;
+}
+
 /// Checks `in` against the layer's widths and resolves defaults. `width` D, `router_width` Dr (0: reads no
-/// rows).
+/// rows). What comes out borrows from `in`: nothing is allocated.
 template <class Real>
 RouterInput<Real> resolve_input(const LayerInput<Real>& in, Index width, Index router_width, Index experts,
                                 bool training) {
@@ -46,8 +54,10 @@ RouterInput<Real> resolve_input(const LayerInput<Real>& in, Index width, Index r
   if (router_width != 0)
     require_extent(separate ? "router_x" : "x (read by the router)", "columns", router_width, rows.cols);
   in.segments.check(tokens);
+  RouterInput<Real> resolved;
   InputColumns<Real>::each([&](const char* name, auto column, ColumnSize size) {
     require_column(name, in.*column, size, tokens, experts);
+    resolved.*column = borrowed(in.*column);
   });
   if (in.options.experts_per_token < 0) {
     fail<config_error>("experts per token: expected K >= 1 (or 0 for the router's own), got ",
@@ -57,10 +67,8 @@ RouterInput<Real> resolve_input(const LayerInput<Real>& in, Index width, Index r
   require_option("temperature", in.options.temperature);
   require_option("threshold", in.options.threshold);
   require_option("p", in.options.p);
-  RouterInput<Real> resolved;
-  static_cast<InputColumns<Real>&>(resolved) = in;
   resolved.x = rows;
-  resolved.segments = in.segments;
+  resolved.segments = in.segments.borrow();
   resolved.options = in.options;
   resolved.training = training;
   resolved.seed = in.seed;
