@@ -310,6 +310,43 @@ TEST_CASE("bad input: segments", "[proof][smoke]") {
   CHECK(message(early) == "moe: segments: expected the last offset to be 5 rows, got 4");
   const moe::MoeLayer coupled(moe::expert_choice<float>({.width = 6, .experts = 4}), experts());
   CHECK(call.rejects_input<moe::config_error>(coupled, [](auto&) {}) ==
+TEST_CASE("blocks of columns of one matrix may be x and y, dy and dx, and rows for the router",
+          "[proof][smoke]") {
+  const Layer layer(router(), experts());
+  Rows all = Rows::Random(5, 24), want(5, 6), want_dx(5, 6), want_router_dx(5, 6);
+  const Rows x = all.leftCols(6), seen = all.middleCols(6, 6), dy = x;
+  moe::Workspace workspace;
+  Layer::Tape tape;
+  const auto run = [&](const auto& rows, const auto& router_rows, auto&& y, const auto& dy_rows, auto&& dx,
+                       auto&& router_dx) {
+    moe::LayerInput<float> in(rows);
+    in.router_x = router_rows;
+    moe::LayerOutput<float> out(y);
+    layer.forward_train(in, out, tape, workspace);
+    Layer::LayerGradients back(dy_rows, dx);
+    back.router_dx = router_dx;
+    layer.backward(tape, back, workspace);
+  };
+  run(x, seen, want, dy, want_dx, want_router_dx);
+  Rows gradients = Rows::Zero(5, 18);
+  gradients.leftCols(6) = dy;
+  run(all.leftCols(6), all.middleCols(6, 6), all.rightCols(6), gradients.leftCols(6),
+      gradients.middleCols(6, 6), gradients.rightCols(6));
+  CHECK(all.rightCols(6) == want);
+  CHECK(gradients.middleCols(6, 6) == want_dx);
+  CHECK(gradients.rightCols(6) == want_router_dx);
+  CHECK((all.leftCols(6) == x && all.middleCols(6, 6) == seen && gradients.leftCols(6) == dy));
+  // One column too far, each pair.
+  CHECK_THROWS_AS(run(all.leftCols(6), seen, all.middleCols(5, 6), dy, want_dx, want_router_dx),
+                  moe::shape_error);
+  CHECK_THROWS_AS(run(x, all.leftCols(6), all.middleCols(5, 6), dy, want_dx, want_router_dx),
+                  moe::shape_error);
+  CHECK_THROWS_AS(run(x, seen, want, all.leftCols(6), all.middleCols(5, 6), want_router_dx),
+                  moe::shape_error);
+  CHECK_THROWS_AS(run(x, seen, want, all.leftCols(6), want_dx, all.middleCols(5, 6)), moe::shape_error);
+  CHECK_THROWS_AS(run(x, seen, want, dy, all.leftCols(6), all.middleCols(5, 6)), moe::shape_error);
+}
+
         "moe: segments: expected one segment per request, got none; this layer couples tokens, so without "
         "segments one "
         "request could change another's result");

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <concepts>
+#include <cstdint>
 #include <type_traits>
 #include <utility>
 
@@ -191,6 +192,13 @@ template <class T>
 using ConstMatrixView = MatrixView<const T>;
 
 /// `view` must be [rows, cols]; the message names it.
+/// Whether both are the same elements in the same places: pointer, extents and, where there is a second row,
+/// stride.
+template <class A, class B>
+constexpr bool same_view(const MatrixView<A>& a, const MatrixView<B>& b) noexcept {
+  return a.data == b.data && a.rows == b.rows && a.cols == b.cols && (a.rows < 2 || a.stride == b.stride);
+}
+
 template <class T>
 void require_shape(const char* argument, const MatrixView<T>& view, Index rows, Index cols) {
   if (view.rows != rows || view.cols != cols) {
@@ -199,15 +207,41 @@ void require_shape(const char* argument, const MatrixView<T>& view, Index rows, 
   }
 }
 
-/// True if any byte belongs to both views (their row gaps count as theirs).
+namespace impl {
+
+/// Where the bytes of a view lie: [first + i * step, first + i * step + width) for i < rows.
+struct RowBytes {
+  std::uintptr_t first, step, width, rows;
+  template <class T>
+  explicit RowBytes(const MatrixView<T>& v) noexcept
+      : first(reinterpret_cast<std::uintptr_t>(v.data)),
+        step(static_cast<std::uintptr_t>(v.rows > 1 ? v.stride : v.cols) * sizeof(T)),
+        width(static_cast<std::uintptr_t>(v.cols) * sizeof(T)),
+        rows(static_cast<std::uintptr_t>(v.rows)) {}
+  std::uintptr_t row(std::uintptr_t i) const noexcept { return first + i * step; }
+  std::uintptr_t last() const noexcept { return row(rows - 1) + width; }
+  /// Whether a row has bytes of [from, to): rows ascend, so the last that begins before `to` ends last.
+  bool meet(std::uintptr_t from, std::uintptr_t to) const noexcept {
+    if (to <= first) return false;
+    const std::uintptr_t i = (to - first - 1) / step;
+    return row(i < rows ? i : rows - 1) + width > from;
+  }
+};
+
+}  // namespace impl
+
+/// True if any byte belongs to elements of both views; what lies between their rows is nobody's, so blocks of
+/// columns of one matrix do not overlap. O(rows) where they interleave, else O(1).
 template <class A, class B>
 bool overlap(const MatrixView<A>& a, const MatrixView<B>& b) noexcept {
   if (a.empty() || b.empty()) return false;
-  const auto a_first = reinterpret_cast<std::uintptr_t>(a.data);
-  const auto a_last = reinterpret_cast<std::uintptr_t>(a.row(a.rows - 1) + a.cols);
-  const auto b_first = reinterpret_cast<std::uintptr_t>(b.data);
-  const auto b_last = reinterpret_cast<std::uintptr_t>(b.row(b.rows - 1) + b.cols);
-  return a_first < b_last && b_first < a_last;
+  impl::RowBytes few(a), many(b);
+  if (few.last() <= many.first || many.last() <= few.first) return false;
+  if (few.rows > many.rows) std::swap(few, many);
+  for (std::uintptr_t i = 0; i < few.rows; ++i) {
+    if (many.meet(few.row(i), few.row(i) + few.width)) return true;
+  }
+  return false;
 }
 
 /// `writes` must share no memory with `reads`.

@@ -18,7 +18,7 @@ template <class Real>
 class StoredInput {
  public:
   void store(const RouterInput<Real>& in, const ConstMatrixView<Real>& x) {
-    const bool separate = in.x.data != x.data;
+    const bool separate = !same_view(in.x, x);
     Arena measuring;
     carve(measuring, in, x, separate);
     Arena kept = memory_.arena(measuring.bytes());
