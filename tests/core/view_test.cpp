@@ -95,6 +95,11 @@ TEST_CASE("a default view is empty", "[core]") {
   const MatrixView<float> none;
   CHECK(none.empty());
   CHECK_FALSE(static_cast<bool>(none));
+  const Matrix no_matrix;
+  // One without rows or columns is there all the same.
+  CHECK(static_cast<bool>(MatrixView<float>(nullptr, 0, 7)));
+  CHECK(static_cast<bool>(MatrixView<float>(nullptr, 7, 0)));
+  CHECK_FALSE(static_cast<bool>(take(no_matrix)));
   CHECK((none.rows == 0 && none.cols == 0 && none.stride == 0));
 }
 

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <unsupported/Eigen/CXX11/Tensor>
+#include <vector>
 
 #include "moe/expert/bank/glu.hpp"
 #include "moe/kernel/activation.hpp"
@@ -133,6 +135,66 @@ TEST_CASE("bad input: no tokens is valid", "[proof][smoke]") {
 }
 
 TEST_CASE("bad input: K and E", "[proof][smoke]") {
+TEST_CASE("bad input: no tokens is valid with rows for the router, and with segments of no rows",
+          "[proof][smoke]") {
+  Router narrow = moe::softmax_top_k<float>({.width = 3, .experts = 4, .k = 2});
+  const Layer layer(std::move(narrow), experts());
+  const Rows none(0, 6), router_none(0, 3), mask(0, 4);
+  Rows y(0, 6), dx(0, 6), router_dx(0, 3);
+  moe::RouteStats stats;
+  moe::LayerOutput out(y, &stats);
+  moe::Workspace workspace;
+  moe::LayerInput in(none);
+  in.router_x = router_none;
+  in.logit_mask = mask;
+  CHECK_NOTHROW(layer.forward(in, out, workspace));
+  Layer::Tape tape;
+  CHECK_NOTHROW(layer.forward_train(in, out, tape, workspace));
+  Layer::LayerGradients back(none, dx);
+  back.router_dx = router_dx;
+  CHECK_NOTHROW(layer.backward(tape, back, workspace));
+
+  const moe::MoeLayer coupled(moe::expert_choice<float>({.width = 6, .experts = 4}), experts());
+  for (const auto& [batch, sequence] : {std::pair(3, 0), std::pair(0, 3), std::pair(0, 0)}) {
+    const Eigen::Tensor<float, 3, Eigen::RowMajor> x(batch, sequence, 6);
+    CHECK_NOTHROW(coupled.forward(x, out, workspace));
+  }
+  CHECK_NOTHROW(coupled.forward(none, out, workspace));
+  const moe::MoeLayer hashed(moe::HashRouter<float>(moe::HashTable::random(100, 4, 1)), experts());
+  CHECK_NOTHROW(hashed.forward(none, out, workspace));
+  CHECK((stats.tokens == 0 && stats.pairs() == 0));
+}
+
+TEST_CASE("bad input: matrices of no rows are not absent", "[proof][smoke]") {
+  Call call;
+  const Layer layer(router(), experts());
+  const Rows no_mask(0, 4), no_rows(0, 6);
+  CHECK(call.rejects_input<moe::shape_error>(layer, [&](auto& in) { in.logit_mask = no_mask; }) ==
+        "moe: logit_mask: expected 5 rows (or 1), got 0");
+  CHECK(call.rejects_input<moe::shape_error>(layer, [&](auto& in) { in.router_x = no_rows; }) ==
+        "moe: router_x: expected 5 rows, got 0");
+  const Rows no_columns(5, 0);
+  CHECK(call.rejects_input<moe::shape_error>(layer, [&](auto& in) { in.logit_mask = no_columns; }) ==
+        "moe: logit_mask: expected 4 columns, got 0");
+}
+
+TEST_CASE("bad input: statistics of a layer with other experts", "[proof][smoke]") {
+  Call call;
+  const Layer layer(router(), experts());
+  moe::LayerOutput out(call.y, &call.stats);
+  Experts six({.experts = 6, .width = 6, .hidden = 5});
+  const Layer other(moe::softmax_top_k<float>({.width = 6, .experts = 6, .k = 2}), std::move(six));
+  other.forward(call.x, out, call.workspace);
+  call.y.setConstant(7);
+  CHECK(test::message_of<moe::shape_error>([&] { layer.forward(call.x, out, call.workspace); }) ==
+        "moe: statistics: expected a call of 6 experts, as was counted so far, got 4; clear() them first, or "
+        "keep statistics for each layer");
+  CHECK((call.y.array() == 7).all());
+  CHECK((call.stats.tokens == 5 && call.stats.experts() == 6));
+  call.stats.clear();
+  CHECK_NOTHROW(layer.forward(call.x, out, call.workspace));
+}
+
   CHECK(test::message_of<moe::config_error>([] { router(5); }) ==
         "moe: experts per token: expected K in [1, 4] (the router's outputs), got 5");
   CHECK(test::message_of<moe::config_error>([] { router(0); }) ==

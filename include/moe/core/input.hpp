@@ -186,7 +186,7 @@ LayerInput(M&&) -> LayerInput<std::remove_const_t<impl::ElementOf<M>>>;
   }
   const Real* mask_row(Index t) const noexcept {
     const ConstMatrixView<Real>& mask = this->logit_mask;
-    return mask.empty() ? nullptr : mask.row(mask.rows == 1 ? 0 : t);
+    return mask ? mask.row(mask.rows == 1 ? 0 : t) : nullptr;
   }
 };
 

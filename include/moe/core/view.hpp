@@ -185,7 +185,8 @@ struct MatrixView {
     return data[i * stride + j];
   }
   constexpr bool empty() const noexcept { return data == nullptr || rows == 0 || cols == 0; }
-  constexpr explicit operator bool() const noexcept { return data != nullptr; }
+  /// Whether there is a matrix, be it one without rows or columns; false for a default view.
+  constexpr explicit operator bool() const noexcept { return data != nullptr || rows != 0 || cols != 0; }
 };
 
 template <class T>

@@ -292,7 +292,7 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     const bool training = input.mode == Mode::training || (input.mode == Mode::by_call && kTaped);
     RouterInput<Real> in =
         impl::resolve_input(input, width(), router().width(), router().experts(), training);
-    impl::require_segments(coupling(training), training, input.segments);
+    impl::require_segments(coupling(training), training, input.segments, input.x.rows);
     require_shape("y", out.y, input.x.rows, width());
     require_disjoint("x", input.x, "y", out.y);
     require_disjoint("router_x", input.router_x, "y", out.y);

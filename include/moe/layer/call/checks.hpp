@@ -21,7 +21,7 @@ MOE_NOINLINE void require_column(const char* name, const Column<T>& column, Colu
 template <class T>
 MOE_NOINLINE void require_column(const char* name, const ConstMatrixView<T>& column, ColumnSize size,
                                  Index tokens, Index) {
-  if (column.data == nullptr || (size == ColumnSize::one_or_tokens && column.rows == 1)) return;
+  if (!column || (size == ColumnSize::one_or_tokens && column.rows == 1)) return;
   require_extent(name, size == ColumnSize::one_or_tokens ? "rows (or 1)" : "rows", tokens, column.rows);
 }
 
@@ -48,7 +48,7 @@ RouterInput<Real> resolve_input(const LayerInput<Real>& in, Index width, Index r
   const Index tokens = in.x.rows;
   require_extent("x", "columns", width, in.x.cols);
   if (tokens > Index{INT32_MAX}) fail<size_error>("x: expected at most 2^31 - 1 rows, got ", tokens);
-  const bool separate = in.router_x.data != nullptr;
+  const bool separate = static_cast<bool>(in.router_x);
   if (separate) require_extent("router_x", "rows", tokens, in.router_x.rows);
   const ConstMatrixView<Real>& rows = separate ? in.router_x : in.x;
   if (router_width != 0)
@@ -76,9 +76,9 @@ RouterInput<Real> resolve_input(const LayerInput<Real>& in, Index width, Index r
   return resolved;
 }
 
-/// A coupled layer in inference mode needs to know where one request ends (contract C2).
-inline void require_segments(Coupling coupling, bool training, const Segments& segments) {
-  if (coupling != Coupling::row_independent && !training && !segments.given()) {
+/// A coupled layer in inference mode needs to know where one request ends (contract C2), if there is one.
+inline void require_segments(Coupling coupling, bool training, const Segments& segments, Index tokens) {
+  if (coupling != Coupling::row_independent && !training && !segments.given() && tokens > 0) {
     fail<config_error>(
         "segments: expected one segment per request, got none; this layer couples tokens, so without "
         "segments one "

@@ -389,7 +389,7 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
       fail<config_error>("temperature: expected a value whose inverse is a finite number > 0, got ",
                          in.options.temperature);
     }
-    if (!in.logit_mask.empty()) require_extent("logit_mask", "columns", outputs(), in.logit_mask.cols);
+    if (in.logit_mask) require_extent("logit_mask", "columns", outputs(), in.logit_mask.cols);
     each_part([&](const auto& part) { impl::check_call_of(part, in); });
     if (!in.outside_counts.empty() && experts() != outputs()) {
       fail<config_error>("outside_counts: expected none for a router with null experts, whose choices are ",
@@ -465,7 +465,7 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   }
 
   static void add_mask(const RouterInput<Real>& in, const Logits<Real>& logits) noexcept {
-    if (in.logit_mask.empty()) return;
+    if (!in.logit_mask) return;
     for (Index t = 0; t < in.tokens(); ++t) {
       add_row(in.mask_row(t), logits.value.row(t), logits.value.cols);
       if (!logits.clean.empty()) add_row(in.mask_row(t), logits.clean.row(t), logits.clean.cols);
