@@ -7,6 +7,7 @@
 #include <unsupported/Eigen/CXX11/Tensor>
 #include <vector>
 
+#include "moe/executor/pool.hpp"
 #include "moe/expert/bank/glu.hpp"
 #include "moe/kernel/activation.hpp"
 #include "moe/layer/forward_experts.hpp"
@@ -319,8 +320,9 @@ TEST_CASE("bad input: workspace too small", "[proof][smoke]") {
     moe::LayerOutput<float> out(call.y, &call.stats);
     layer.forward(call.x, out, small);
   });
-  CHECK(message == "moe: workspace: expected at least " + std::to_string(needed) + " bytes, got " +
-                       std::to_string(needed - 1) + "; ask workspace_bytes()");
+  CHECK(message == "moe: workspace: expected at least " + std::to_string(needed) +
+                       " bytes for inference with 1 worker, got " + std::to_string(needed - 1) +
+                       "; ask workspace_bytes(shape, Mode::inference, 1)");
   moe::LayerOutput<float> out(call.y);
   CHECK_NOTHROW(layer.forward(call.x, out, enough));
 }
@@ -360,6 +362,21 @@ TEST_CASE("bad input: tapes and gradients", "[proof][smoke]") {
 }
 
 TEST_CASE("bad input: segments", "[proof][smoke]") {
+  // What the text says to ask for is enough: for training, and for more workers.
+  moe::PoolExecutor two(2);
+  moe::Workspace none{std::span<std::byte>()};
+  const std::string text =
+      test::message_of<moe::workspace_error>([&] { layer.forward_train(call.x, out, call.tape, none, two); });
+  CHECK(text.find("for training with 2 workers, got 0; ask workspace_bytes(shape, Mode::training, 2)") !=
+        std::string::npos);
+  std::vector<std::byte> more(
+      static_cast<std::size_t>(layer.workspace_bytes({.tokens = 5}, moe::Mode::training, 2)));
+  moe::Workspace fixed{std::span(more)};
+  layer.forward_train(call.x, out, call.tape, fixed, two);
+  CHECK(test::message_of<moe::workspace_error>([&] {
+          layer.backward(call.tape, Layer::LayerGradients(call.dy, call.dx), none, two);
+        }).find("for training with 2 workers") != std::string::npos);
+  CHECK_NOTHROW(layer.backward(call.tape, Layer::LayerGradients(call.dy, call.dx), fixed, two));
   Call call;
   const Layer layer(router(), experts());
   const Index falling[] = {0, 3, 2, 5}, late[] = {1, 5}, early[] = {0, 4};

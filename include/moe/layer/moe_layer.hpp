@@ -193,7 +193,7 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     const CallShape shape{tokens, in.segments.count(tokens), in.options};
     Arena measuring;
     measure_backward(measuring, shape, executor.concurrency());
-    Arena arena = workspace.arena(measuring.bytes());
+    Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
     if (tokens == 0) return;
 
     const ConstMatrixView<Real> x = tape.input_.x(tokens);
@@ -299,7 +299,8 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     const Index tokens = input.x.rows;
     Arena measuring;
     measure_forward(measuring, {tokens, input.segments.count(tokens), input.options}, executor.concurrency());
-    Arena arena = workspace.arena(measuring.bytes());
+    Arena arena =
+        workspace.arena(measuring.bytes(), kTaped ? Mode::training : Mode::inference, executor.concurrency());
     ConstMatrixView<Real> x = input.x;
     if constexpr (kTaped) {
       tape->tokens_ = tokens;
@@ -320,6 +321,7 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
       routed = sum_.forward(in, rows, arena, executor);
     }
     for (Index t = 0; t < tokens; ++t) active[t] = in.takes_part(t) && !routed.table.spoiled[t];
+    if (out.stats != nullptr) out.stats->require_experts(router().experts());
     scoped(arena,
            [&] { frame_.after(rows.y, out.y, active, part_tape(tape, &Tape::frame_), arena, executor); });
     scoped(arena,
