@@ -274,11 +274,6 @@ TEST_CASE("overlap of views", "[core]") {
   CHECK_FALSE(both_ways(a, next));
 }
 
-TEST_CASE("require_disjoint names both views", "[core]") {
-  Matrix m(4, 4);
-  moe::require_disjoint("x", take(m.topRows(2)), "y", MatrixView<float>(m.bottomRows(2)));
-  CHECK(message_of<moe::shape_error>(
-            [&] { moe::require_disjoint("x", take(m), "y", MatrixView<float>(m.bottomRows(2))); }) ==
 TEST_CASE("overlap is that of the elements, for any two views of one memory", "[core]") {
   constexpr Index kSize = 13;
   std::vector<std::byte> memory(32 * kSize);
@@ -339,6 +334,11 @@ TEST_CASE("a view is the same as another by pointer, extents and stride", "[core
   CHECK(moe::same_view(take(m.topRows(1)), ConstMatrixView<float>(m.data(), 1, 8, 99)));
 }
 
+TEST_CASE("require_disjoint names both views", "[core]") {
+  Matrix m(4, 4);
+  moe::require_disjoint("x", take(m.topRows(2)), "y", MatrixView<float>(m.bottomRows(2)));
+  CHECK(message_of<moe::shape_error>(
+            [&] { moe::require_disjoint("x", take(m), "y", MatrixView<float>(m.bottomRows(2))); }) ==
         "moe: y: expected memory apart from x, got overlapping matrices; give the output its own storage");
 }
 

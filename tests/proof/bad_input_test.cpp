@@ -135,7 +135,6 @@ TEST_CASE("bad input: no tokens is valid", "[proof][smoke]") {
   CHECK_NOTHROW(layer.backward(tape, back, workspace));
 }
 
-TEST_CASE("bad input: K and E", "[proof][smoke]") {
 TEST_CASE("bad input: no tokens is valid with rows for the router, and with segments of no rows",
           "[proof][smoke]") {
   Router narrow = moe::softmax_top_k<float>({.width = 3, .experts = 4, .k = 2});
@@ -196,6 +195,7 @@ TEST_CASE("bad input: statistics of a layer with other experts", "[proof][smoke]
   CHECK_NOTHROW(layer.forward(call.x, out, call.workspace));
 }
 
+TEST_CASE("bad input: K and E", "[proof][smoke]") {
   CHECK(test::message_of<moe::config_error>([] { router(5); }) ==
         "moe: experts per token: expected K in [1, 4] (the router's outputs), got 5");
   CHECK(test::message_of<moe::config_error>([] { router(0); }) ==
@@ -310,85 +310,6 @@ TEST_CASE("bad input: overlapping matrices", "[proof][smoke]") {
   CHECK(both == before);
 }
 
-TEST_CASE("bad input: workspace too small", "[proof][smoke]") {
-  Call call;
-  const Layer layer(router(), experts());
-  const auto needed = static_cast<std::size_t>(layer.workspace_bytes({.tokens = 5}));
-  std::vector<std::byte> memory(needed);
-  moe::Workspace small{std::span(memory.data(), needed - 1)}, enough{std::span(memory)};
-  const std::string message = call.rejects<moe::workspace_error>([&] {
-    moe::LayerOutput<float> out(call.y, &call.stats);
-    layer.forward(call.x, out, small);
-  });
-  CHECK(message == "moe: workspace: expected at least " + std::to_string(needed) +
-                       " bytes for inference with 1 worker, got " + std::to_string(needed - 1) +
-                       "; ask workspace_bytes(shape, Mode::inference, 1)");
-  moe::LayerOutput<float> out(call.y);
-  CHECK_NOTHROW(layer.forward(call.x, out, enough));
-}
-
-TEST_CASE("bad input: tapes and gradients", "[proof][smoke]") {
-  Call call;
-  Layer layer(router(), experts());
-  auto gradients = layer.make_gradients();
-  const auto backward = [&](auto error, const Rows& dy, Rows& dx) {
-    return call.rejects<decltype(error)>([&] {
-      Layer::LayerGradients back(dy, dx, gradients);
-      layer.backward(call.tape, back, call.workspace);
-    });
-  };
-  CHECK(backward(moe::state_error(""), call.dy, call.dx) ==
-        "moe: tape: expected a tape of a finished forward_train, got an empty one");
-  Rows y(5, 6);
-  moe::LayerOutput<float> out(y);
-  layer.forward_train(call.x, out, call.tape, call.workspace);
-  const Rows four = Rows::Ones(4, 6), narrow = Rows::Ones(5, 5);
-  Rows four_dx = Rows::Constant(4, 6, 8);
-  CHECK(backward(moe::state_error(""), four, call.dx) ==
-        "moe: tape: expected the tape of a call with 4 rows (as dy has), got one of 5");
-  CHECK(backward(moe::shape_error(""), narrow, call.dx) == "moe: dy: expected a matrix of 5 x 6, got 5 x 5");
-  CHECK(backward(moe::shape_error(""), call.dy, four_dx) == "moe: dx: expected a matrix of 5 x 6, got 4 x 6");
-  CHECK((four_dx.array() == 8).all());
-  const Rows dy = call.dy;
-  CHECK(test::message_of<moe::shape_error>([&] {
-          Layer::LayerGradients back(call.dy, call.dy, gradients);
-          layer.backward(call.tape, back, call.workspace);
-        }) ==
-        "moe: dx: expected memory apart from dy, got overlapping matrices; give the output its own storage");
-  CHECK(call.dy == dy);
-  layer.visit_storage(gradients, [](const char*, float*, float* g, Index n) {
-    for (Index i = 0; i < n; ++i) CHECK(g[i] == 0);
-  });
-}
-
-TEST_CASE("bad input: segments", "[proof][smoke]") {
-  // What the text says to ask for is enough: for training, and for more workers.
-  moe::PoolExecutor two(2);
-  moe::Workspace none{std::span<std::byte>()};
-  const std::string text =
-      test::message_of<moe::workspace_error>([&] { layer.forward_train(call.x, out, call.tape, none, two); });
-  CHECK(text.find("for training with 2 workers, got 0; ask workspace_bytes(shape, Mode::training, 2)") !=
-        std::string::npos);
-  std::vector<std::byte> more(
-      static_cast<std::size_t>(layer.workspace_bytes({.tokens = 5}, moe::Mode::training, 2)));
-  moe::Workspace fixed{std::span(more)};
-  layer.forward_train(call.x, out, call.tape, fixed, two);
-  CHECK(test::message_of<moe::workspace_error>([&] {
-          layer.backward(call.tape, Layer::LayerGradients(call.dy, call.dx), none, two);
-        }).find("for training with 2 workers") != std::string::npos);
-  CHECK_NOTHROW(layer.backward(call.tape, Layer::LayerGradients(call.dy, call.dx), fixed, two));
-  Call call;
-  const Layer layer(router(), experts());
-  const Index falling[] = {0, 3, 2, 5}, late[] = {1, 5}, early[] = {0, 4};
-  const auto message = [&](std::span<const Index> offsets) {
-    return call.rejects_input<moe::shape_error>(layer,
-                                                [&](auto& in) { in.segments = moe::Segments(offsets); });
-  };
-  CHECK(message(falling) == "moe: segments: expected ascending offsets, got 2 after 3 at position 2");
-  CHECK(message(late) == "moe: segments: expected the first offset to be 0, got 1");
-  CHECK(message(early) == "moe: segments: expected the last offset to be 5 rows, got 4");
-  const moe::MoeLayer coupled(moe::expert_choice<float>({.width = 6, .experts = 4}), experts());
-  CHECK(call.rejects_input<moe::config_error>(coupled, [](auto&) {}) ==
 TEST_CASE("blocks of columns of one matrix may be x and y, dy and dx, and rows for the router",
           "[proof][smoke]") {
   const Layer layer(router(), experts());
@@ -426,6 +347,85 @@ TEST_CASE("blocks of columns of one matrix may be x and y, dy and dx, and rows f
   CHECK_THROWS_AS(run(x, seen, want, dy, all.leftCols(6), all.middleCols(5, 6)), moe::shape_error);
 }
 
+TEST_CASE("bad input: workspace too small", "[proof][smoke]") {
+  Call call;
+  const Layer layer(router(), experts());
+  const auto needed = static_cast<std::size_t>(layer.workspace_bytes({.tokens = 5}));
+  std::vector<std::byte> memory(needed);
+  moe::Workspace small{std::span(memory.data(), needed - 1)}, enough{std::span(memory)};
+  const std::string message = call.rejects<moe::workspace_error>([&] {
+    moe::LayerOutput<float> out(call.y, &call.stats);
+    layer.forward(call.x, out, small);
+  });
+  CHECK(message == "moe: workspace: expected at least " + std::to_string(needed) +
+                       " bytes for inference with 1 worker, got " + std::to_string(needed - 1) +
+                       "; ask workspace_bytes(shape, Mode::inference, 1)");
+  moe::LayerOutput<float> out(call.y);
+  CHECK_NOTHROW(layer.forward(call.x, out, enough));
+  // What the text says to ask for is enough: for training, and for more workers.
+  moe::PoolExecutor two(2);
+  moe::Workspace none{std::span<std::byte>()};
+  const std::string text =
+      test::message_of<moe::workspace_error>([&] { layer.forward_train(call.x, out, call.tape, none, two); });
+  CHECK(text.find("for training with 2 workers, got 0; ask workspace_bytes(shape, Mode::training, 2)") !=
+        std::string::npos);
+  std::vector<std::byte> more(
+      static_cast<std::size_t>(layer.workspace_bytes({.tokens = 5}, moe::Mode::training, 2)));
+  moe::Workspace fixed{std::span(more)};
+  layer.forward_train(call.x, out, call.tape, fixed, two);
+  CHECK(test::message_of<moe::workspace_error>([&] {
+          layer.backward(call.tape, Layer::LayerGradients(call.dy, call.dx), none, two);
+        }).find("for training with 2 workers") != std::string::npos);
+  CHECK_NOTHROW(layer.backward(call.tape, Layer::LayerGradients(call.dy, call.dx), fixed, two));
+}
+
+TEST_CASE("bad input: tapes and gradients", "[proof][smoke]") {
+  Call call;
+  Layer layer(router(), experts());
+  auto gradients = layer.make_gradients();
+  const auto backward = [&](auto error, const Rows& dy, Rows& dx) {
+    return call.rejects<decltype(error)>([&] {
+      Layer::LayerGradients back(dy, dx, gradients);
+      layer.backward(call.tape, back, call.workspace);
+    });
+  };
+  CHECK(backward(moe::state_error(""), call.dy, call.dx) ==
+        "moe: tape: expected a tape of a finished forward_train, got an empty one");
+  Rows y(5, 6);
+  moe::LayerOutput<float> out(y);
+  layer.forward_train(call.x, out, call.tape, call.workspace);
+  const Rows four = Rows::Ones(4, 6), narrow = Rows::Ones(5, 5);
+  Rows four_dx = Rows::Constant(4, 6, 8);
+  CHECK(backward(moe::state_error(""), four, call.dx) ==
+        "moe: tape: expected the tape of a call with 4 rows (as dy has), got one of 5");
+  CHECK(backward(moe::shape_error(""), narrow, call.dx) == "moe: dy: expected a matrix of 5 x 6, got 5 x 5");
+  CHECK(backward(moe::shape_error(""), call.dy, four_dx) == "moe: dx: expected a matrix of 5 x 6, got 4 x 6");
+  CHECK((four_dx.array() == 8).all());
+  const Rows dy = call.dy;
+  CHECK(test::message_of<moe::shape_error>([&] {
+          Layer::LayerGradients back(call.dy, call.dy, gradients);
+          layer.backward(call.tape, back, call.workspace);
+        }) ==
+        "moe: dx: expected memory apart from dy, got overlapping matrices; give the output its own storage");
+  CHECK(call.dy == dy);
+  layer.visit_storage(gradients, [](const char*, float*, float* g, Index n) {
+    for (Index i = 0; i < n; ++i) CHECK(g[i] == 0);
+  });
+}
+
+TEST_CASE("bad input: segments", "[proof][smoke]") {
+  Call call;
+  const Layer layer(router(), experts());
+  const Index falling[] = {0, 3, 2, 5}, late[] = {1, 5}, early[] = {0, 4};
+  const auto message = [&](std::span<const Index> offsets) {
+    return call.rejects_input<moe::shape_error>(layer,
+                                                [&](auto& in) { in.segments = moe::Segments(offsets); });
+  };
+  CHECK(message(falling) == "moe: segments: expected ascending offsets, got 2 after 3 at position 2");
+  CHECK(message(late) == "moe: segments: expected the first offset to be 0, got 1");
+  CHECK(message(early) == "moe: segments: expected the last offset to be 5 rows, got 4");
+  const moe::MoeLayer coupled(moe::expert_choice<float>({.width = 6, .experts = 4}), experts());
+  CHECK(call.rejects_input<moe::config_error>(coupled, [](auto&) {}) ==
         "moe: segments: expected one segment per request, got none; this layer couples tokens, so without "
         "segments one "
         "request could change another's result");
@@ -441,6 +441,20 @@ TEST_CASE("bad input: token ids of a hash router", "[proof][smoke]") {
         "moe: token_id: expected ids in [0, 100), got 100 for token 2");
   CHECK(call.rejects_input<moe::route_error>(layer, [&](auto& in) { in.token_id = negative; }) ==
         "moe: token_id: expected ids in [0, 100), got -4 for token 4");
+  // 64-bit ids are not cut to ids that exist.
+  std::vector<std::int64_t> wide{0, 1, 2, 3, std::int64_t{1} << 32};
+  CHECK(call.rejects_input<moe::route_error>(layer, [&](auto& in) { in.token_id = wide; }) ==
+        "moe: column: expected entries in [-2147483648, 2147483647], got 4294967296 at position 4");
+  wide[4] = 4;
+  const moe::TokenId narrow[] = {0, 1, 2, 3, 4};
+  Rows y(5, 6);
+  moe::LayerOutput out(y), narrow_out(call.y);
+  moe::LayerInput in(call.x);
+  in.token_id = wide;
+  layer.forward(in, out, call.workspace);
+  in.token_id = narrow;
+  layer.forward(in, narrow_out, call.workspace);
+  CHECK(y == call.y);
 }
 
 TEST_CASE("bad input: sizes whose product overflows", "[proof][smoke]") {
@@ -462,17 +476,3 @@ TEST_CASE("bad input: weights that a block storage cannot round", "[proof][smoke
   check_refused_weights<moe::Int8Groups<moe::Float16>>(1e7f, "8.31901e+06", "1e+07");
   check_refused_weights<moe::Int4Groups<moe::Float16>>(-1e6f, "458528", "-1e+06");
 }
-  // 64-bit ids are not cut to ids that exist.
-  std::vector<std::int64_t> wide{0, 1, 2, 3, std::int64_t{1} << 32};
-  CHECK(call.rejects_input<moe::route_error>(layer, [&](auto& in) { in.token_id = wide; }) ==
-        "moe: column: expected entries in [-2147483648, 2147483647], got 4294967296 at position 4");
-  wide[4] = 4;
-  const moe::TokenId narrow[] = {0, 1, 2, 3, 4};
-  Rows y(5, 6);
-  moe::LayerOutput out(y), narrow_out(call.y);
-  moe::LayerInput in(call.x);
-  in.token_id = wide;
-  layer.forward(in, out, call.workspace);
-  in.token_id = narrow;
-  layer.forward(in, narrow_out, call.workspace);
-  CHECK(y == call.y);

@@ -160,7 +160,14 @@ struct LayerInput : InputColumns<Real> {
       if (rows.dimension(1) > 0) segments = Segments::uniform(Index{rows.dimension(1)});
     }
   }
+  template <impl::MistakenMatrix<const Real> M>
+  explicit LayerInput(M&&) {
+    impl::refuse_matrix<M, const Real>();
+  }
 };
+
+template <impl::MatrixOrView M>
+LayerInput(M&&) -> LayerInput<std::remove_const_t<impl::ElementOf<M>>>;
 
 /// What a router sees of it, defaults resolved and checked.
 template <class Real>
@@ -169,15 +176,8 @@ struct RouterInput : InputColumns<Real> {
   Segments segments{};
   CallOptions options{};
   bool training = false;
-  template <impl::MistakenMatrix<const Real> M>
-  explicit LayerInput(M&&) {
-    impl::refuse_matrix<M, const Real>();
-  }
   std::uint64_t seed = 0;
   std::uint64_t step = 0;
-template <impl::MatrixOrView M>
-LayerInput(M&&) -> LayerInput<std::remove_const_t<impl::ElementOf<M>>>;
-
 
   Index tokens() const noexcept { return x.rows; }
   bool takes_part(Index t) const noexcept { return this->valid.empty() || this->valid.data()[t]; }

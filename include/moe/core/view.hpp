@@ -12,10 +12,10 @@
 
 MOE_NAMESPACE_BEGIN
 
-namespace impl {
 template <class T>
 struct MatrixView;
 
+namespace impl {
 
 /// Eigen's dense objects with direct access: Matrix, Array, Map, Ref, Block.
 template <class M>
@@ -170,13 +170,13 @@ struct MatrixView {
   requires(std::is_const_v<T>&& std::is_same_v<const U, T>) constexpr MatrixView(const MatrixView<U>& other)
       : data(other.data), rows(other.rows), cols(other.cols), stride(other.stride) {}
 
-  constexpr T* row(Index i) const noexcept {
   /// Of anything else that looks like a matrix: a sentence instead of a list of candidates.
   template <impl::MistakenMatrix<T> M>
   explicit MatrixView(M&&) {
     impl::refuse_matrix<M, T>();
   }
 
+  constexpr T* row(Index i) const noexcept {
     MOE_ASSERT(i >= 0 && i < rows);
     return data + i * stride;
   }
@@ -192,7 +192,6 @@ struct MatrixView {
 template <class T>
 using ConstMatrixView = MatrixView<const T>;
 
-/// `view` must be [rows, cols]; the message names it.
 /// Whether both are the same elements in the same places: pointer, extents and, where there is a second row,
 /// stride.
 template <class A, class B>
@@ -200,6 +199,7 @@ constexpr bool same_view(const MatrixView<A>& a, const MatrixView<B>& b) noexcep
   return a.data == b.data && a.rows == b.rows && a.cols == b.cols && (a.rows < 2 || a.stride == b.stride);
 }
 
+/// `view` must be [rows, cols]; the message names it.
 template <class T>
 void require_shape(const char* argument, const MatrixView<T>& view, Index rows, Index cols) {
   if (view.rows != rows || view.cols != cols) {

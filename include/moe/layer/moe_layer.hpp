@@ -129,7 +129,9 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
   Bank& experts() noexcept { return sum_.experts(); }
   const Bank& experts() const noexcept { return sum_.experts(); }
   S& shared() noexcept { return shared_; }
+  const S& shared() const noexcept { return shared_; }
   F& frame() noexcept { return frame_; }
+  const F& frame() const noexcept { return frame_; }
   const C& capacity() const noexcept { return sum_.capacity(); }
   /// D: columns of X and Y.
   Index width() const noexcept { return frame_.outer_width(sum_.width()); }
@@ -161,10 +163,10 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     return workspace_bytes(CallShape{tokens, tokens}, mode, concurrency);
   }
 
-  /// Y from X. Nothing is written if it throws: shape_error, config_error, numeric_error (non-finite logits,
-  /// unless isolated), workspace_error. No allocation once the workspace has grown.
   using Refused::backward, Refused::forward, Refused::forward_train;
 
+  /// Y from X. Nothing is written if it throws: shape_error, config_error, numeric_error (non-finite logits,
+  /// unless isolated), workspace_error. No allocation once the workspace has grown.
   template <Executor X = SerialExecutor>
   void forward(const LayerInput<Real>& in, LayerOutput<Real>& out, Workspace& workspace,
                X&& executor = X{}) const {
@@ -257,8 +259,27 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     router().visit_state(f);
   }
 
-  void zero_gradients(Gradients& gradients) requires kTrainable {
-    visit_storage(gradients, [](const char*, Real*, Real* g, Index n) {
+  /// The same of a const layer, with pointers to const: f(Parameter<const Real>), f(name, const Real* values,
+  /// Real* gradients, n), f(name, const std::byte* data, bytes), f(name, const double* values, n).
+  template <class Visitor>
+  void visit_parameters(Visitor&& f) const {
+    writable().visit_parameters(impl::ReadingVisitor(f));
+  }
+  template <class Visitor>
+  void visit_storage(Gradients& gradients, Visitor&& f) const {
+    writable().visit_storage(gradients, impl::ReadingVisitor(f));
+  }
+  template <class Visitor>
+  void visit_packed(Visitor&& f) const {
+    writable().visit_packed(impl::ReadingVisitor(f));
+  }
+  template <class Visitor>
+  void visit_state(Visitor&& f) const {
+    impl::visit_state_of(router(), f);
+  }
+
+  void zero_gradients(Gradients& gradients) const requires kTrainable {
+    visit_storage(gradients, [](const char*, const Real*, Real* g, Index n) {
       for (Index i = 0; i < n; ++i) g[i] = 0;
     });
   }
@@ -267,6 +288,9 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
   void on_step_end(const RouteStats& stats) requires kTrainable { router().on_step_end(stats); }
 
  private:
+  /// For visits, which write nothing themselves.
+  MoeLayer& writable() const noexcept { return const_cast<MoeLayer&>(*this); }
+
   // The layer's own memory and that of its parts; what a frame takes stays taken until the call ends, and so
   // do table, plan and d weight.
   void measure_forward(Arena& arena, const CallShape& shape, Index concurrency) const {
@@ -296,6 +320,7 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     require_shape("y", out.y, input.x.rows, width());
     require_disjoint("x", input.x, "y", out.y);
     require_disjoint("router_x", input.router_x, "y", out.y);
+    if (out.stats != nullptr) out.stats->require_experts(router().experts());
     const Index tokens = input.x.rows;
     Arena measuring;
     measure_forward(measuring, {tokens, input.segments.count(tokens), input.options}, executor.concurrency());
@@ -321,7 +346,6 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
       routed = sum_.forward(in, rows, arena, executor);
     }
     for (Index t = 0; t < tokens; ++t) active[t] = in.takes_part(t) && !routed.table.spoiled[t];
-    if (out.stats != nullptr) out.stats->require_experts(router().experts());
     scoped(arena,
            [&] { frame_.after(rows.y, out.y, active, part_tape(tape, &Tape::frame_), arena, executor); });
     scoped(arena,

@@ -47,7 +47,9 @@ class FrameChain {
   }
 
   Outer& outer() noexcept { return outer_; }
+  const Outer& outer() const noexcept { return outer_; }
   Inner& inner() noexcept { return inner_; }
+  const Inner& inner() const noexcept { return inner_; }
 
   /// Throws config_error unless the outer frame's inner rows are as wide as the inner frame's outer ones.
   Index inner_width(Index expert_width) const {

@@ -110,7 +110,7 @@ class EveryExpert {
       gate_.size());
   }
   template <class Visitor>
-  void visit_state(Visitor&) noexcept {}
+  void visit_state(Visitor&) const noexcept {}
 
  private:
   Real* take_gates(Arena& arena, Index tokens) const { return arena.take<Real>(gated() ? tokens : 0); }

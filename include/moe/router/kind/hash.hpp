@@ -62,7 +62,7 @@ class HashRouter {
   template <class Visitor>
   void visit_storage(Gradients*, Visitor&) noexcept {}
   template <class Visitor>
-  void visit_state(Visitor&) noexcept {}
+  void visit_state(Visitor&) const noexcept {}
 
  private:
   void check(const RouterInput<Real>& in) const {

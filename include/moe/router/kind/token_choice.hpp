@@ -318,6 +318,10 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   void visit_state(Visitor& f) {
     each_part([&](auto& part) { impl::visit_state_of(part, f); });
   }
+  template <class Visitor>
+  void visit_state(Visitor& f) const {
+    each_part([&](const auto& part) { impl::visit_state_of(part, f); });
+  }
 
  private:
   static constexpr Index kTokens = 32;  // a worker takes at once
