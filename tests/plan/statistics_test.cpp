@@ -97,8 +97,8 @@ TEST_CASE("RouteStats that have counted keep their number of experts", "[plan]")
   stats.add(three.table, plan_three.plan, nullptr);
   const RouteStats before = stats;
   CHECK(test::message_of<moe::shape_error>([&] { stats.add(two.table, plan_two.plan, nullptr); }) ==
-        "moe: statistics: expected a call of 3 experts, as was counted so far, got 2; clear() them first, or "
-        "keep statistics for each layer");
+        "moe: statistics: expected 3 experts, as counted so far, got 2; clear() them first, or keep "
+        "statistics for each layer");
   CHECK(same(stats, before));
   stats.clear();
   stats.add(two.table, plan_two.plan, nullptr);
@@ -132,7 +132,8 @@ TEST_CASE("RouteStats: merging", "[plan]") {
   CHECK(same(sum, one));
   const RouteStats other = with_load({3, 1, 0});
   CHECK(test::message_of<moe::shape_error>([&] { sum.add(other); }) ==
-        "moe: statistics: expected 2 experts, got 3");
+        "moe: statistics: expected 2 experts, as counted so far, got 3; clear() them first, or keep "
+        "statistics for each layer");
   CHECK(same(sum, one));
 }
 

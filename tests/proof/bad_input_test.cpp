@@ -187,8 +187,8 @@ TEST_CASE("bad input: statistics of a layer with other experts", "[proof][smoke]
   other.forward(call.x, out, call.workspace);
   call.y.setConstant(7);
   CHECK(test::message_of<moe::shape_error>([&] { layer.forward(call.x, out, call.workspace); }) ==
-        "moe: statistics: expected a call of 6 experts, as was counted so far, got 4; clear() them first, or "
-        "keep statistics for each layer");
+        "moe: statistics: expected 6 experts, as counted so far, got 4; clear() them first, or keep "
+        "statistics for each layer");
   CHECK((call.y.array() == 7).all());
   CHECK((call.stats.tokens == 5 && call.stats.experts() == 6));
   call.stats.clear();

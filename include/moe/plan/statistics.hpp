@@ -36,12 +36,12 @@ struct RouteStats {
     return sum;
   }
 
-  /// Throws shape_error unless calls of that many experts may be added: whoever has counted keeps E until
+  /// Throws shape_error unless counts of that many experts may be added: who has counted keeps E until
   /// clear().
   void require_experts(Index count) const {
     if (count == experts() || (tokens == 0 && spoiled == 0 && pairs() == 0)) return;
-    fail<shape_error>("statistics: expected a call of ", experts(), " experts, as was counted so far, got ",
-                      count, "; clear() them first, or keep statistics for each layer");
+    fail<shape_error>("statistics: expected ", experts(), " experts, as counted so far, got ", count,
+                      "; clear() them first, or keep statistics for each layer");
   }
 
   /// Adds one call's counts. Throws as require_experts().
@@ -68,14 +68,14 @@ struct RouteStats {
     elided += table.elided;
   }
 
-  /// Adds the counts of another micro-batch or layer with the same number of experts.
+  /// Adds the counts of another micro-batch or layer. Throws as require_experts().
   void add(const RouteStats& other) {
     if (other.load.empty()) return;
-    if (load.empty()) {
+    require_experts(other.experts());
+    if (experts() != other.experts()) {
       *this = other;
       return;
     }
-    require_extent("statistics", "experts", experts(), other.experts());
     tokens += other.tokens;
     dropped += other.dropped;
     elided += other.elided;
