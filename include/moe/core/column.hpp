@@ -94,7 +94,6 @@ class Column {
     swap(other);
     return *this;
   }
-  ~Column() = default;
 
   /// The same entries, as long as this column is there.
   Column borrow() const noexcept { return {data_, size_}; }
