@@ -3,7 +3,9 @@
 #include <Eigen/Core>
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <limits>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <unsupported/Eigen/CXX11/Tensor>
@@ -79,6 +81,25 @@ TEST_CASE("Segments: wrong offsets", "[core]") {
         "moe: segments: expected S + 1 offsets, got none");
 }
 
+TEST_CASE("Segments: offsets of other integers, in memory of their own", "[core]") {
+  std::vector<int> lengths{0, 3, 3, 7};
+  const std::array<std::uint16_t, 4> narrow{0, 3, 3, 7};
+  const std::vector<long long> wide{0, 3, 3, 7};
+  const std::span<const int> view(lengths);
+  for (const Segments& segments : {Segments(lengths), Segments(narrow), Segments(wide), Segments(view),
+                                   Segments(std::vector<int>{0, 3, 3, 7})}) {
+    segments.check(7);
+    CHECK(segments.count(7) == 3);
+    CHECK((segments.begin(2) == 3 && segments.end(2, 7) == 7));
+    CHECK(segments.borrow().end(2, 7) == 7);
+  }
+  const Segments kept(lengths);
+  LayerInput<float> in;
+  in.segments = kept;
+  lengths.assign(4, -1);
+  in.segments.check(7);
+}
+
 TEST_CASE("Segments: all of one size", "[core]") {
   const Segments segments = Segments::uniform(4);
   CHECK(segments.given());
@@ -113,6 +134,35 @@ TEST_CASE("LayerInput from a matrix: rows, nothing else", "[core]") {
   CHECK((block.x.data == &x(1, 0) && block.x.rows == 2));
   const LayerInput<float> empty;
   CHECK(empty.x.empty());
+}
+
+TEST_CASE("LayerInput takes its type from the rows", "[core]") {
+  using Wide = Eigen::Matrix<double, 2, 2, Eigen::RowMajor>;
+  static_assert(std::is_same_v<decltype(LayerInput(std::declval<const Matrix&>())), LayerInput<float>>);
+  static_assert(std::is_same_v<decltype(LayerInput(std::declval<Wide&>())), LayerInput<double>>);
+  static_assert(std::is_same_v<decltype(LayerInput(moe::ConstMatrixView<double>())), LayerInput<double>>);
+  Tensor3 tensor(2, 3, 4);
+  const LayerInput in(tensor);
+  CHECK(in.segments.count(6) == 2);
+  const LayerInput copy(in);
+  CHECK(copy.x.data == tensor.data());
+}
+
+TEST_CASE("LayerInput: columns that are converted belong to it", "[core]") {
+  LayerInput<float> in;
+  {
+    const std::vector<bool> padding{true, false, true};
+    const std::vector<std::int64_t> ids{5, 6, 7};
+    const std::vector<unsigned> tasks{1, 2, 3};
+    in.valid = padding;
+    in.token_id = ids;
+    in.task = tasks;
+  }
+  const LayerInput<float> copy = in;
+  in = {};
+  CHECK((copy.valid[0] && !copy.valid[1] && copy.valid[2]));
+  CHECK((copy.token_id[0] == 5 && copy.token_id[2] == 7));
+  CHECK(copy.task[1] == 2);
 }
 
 TEST_CASE("LayerInput from a tensor: every sequence is a segment", "[core]") {

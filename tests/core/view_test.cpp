@@ -1,7 +1,9 @@
 #include "moe/core/view.hpp"
 
 #include <Eigen/Core>
+#include <cstddef>
 #include <limits>
+#include <random>
 #include <string>
 #include <type_traits>
 #include <unsupported/Eigen/CXX11/Tensor>
@@ -93,6 +95,11 @@ TEST_CASE("a default view is empty", "[core]") {
   const MatrixView<float> none;
   CHECK(none.empty());
   CHECK_FALSE(static_cast<bool>(none));
+  const Matrix no_matrix;
+  // One without rows or columns is there all the same.
+  CHECK(static_cast<bool>(MatrixView<float>(nullptr, 0, 7)));
+  CHECK(static_cast<bool>(MatrixView<float>(nullptr, 7, 0)));
+  CHECK_FALSE(static_cast<bool>(take(no_matrix)));
   CHECK((none.rows == 0 && none.cols == 0 && none.stride == 0));
 }
 
@@ -255,7 +262,7 @@ TEST_CASE("overlap of views", "[core]") {
   CHECK_FALSE(both_ways(a, view(44, 2, 10, 10)));  // begins where a ends: the gap after the last row is free
   CHECK(both_ways(a, view(43, 1, 1, 1)));
   CHECK(both_ways(a, view(30, 1, 1, 1)));         // inside
-  CHECK(both_ways(a, view(25, 1, 2, 2)));         // in a gap: counted as a's
+  CHECK_FALSE(both_ways(a, view(25, 1, 2, 2)));   // in a gap, which is nobody's
   CHECK(both_ways(a, view(0, 10, 10, 10)));       // around
   CHECK_FALSE(both_ways(a, view(20, 0, 4, 10)));  // nothing overlaps with nothing
   CHECK_FALSE(both_ways(a, view(20, 3, 0, 10)));
@@ -265,6 +272,66 @@ TEST_CASE("overlap of views", "[core]") {
   CHECK(both_ways(a, bytes));
   const MatrixView<char> next(reinterpret_cast<char*>(memory.data() + 44), 1, 1);
   CHECK_FALSE(both_ways(a, next));
+}
+
+TEST_CASE("overlap is that of the elements, for any two views of one memory", "[core]") {
+  constexpr Index kSize = 13;
+  std::vector<std::byte> memory(32 * kSize);
+  const auto marks = [&](const auto& v) {
+    std::vector<bool> taken(memory.size());
+    for (Index i = 0; i < v.rows; ++i) {
+      const auto first = reinterpret_cast<const std::byte*>(v.row(i)) - memory.data();
+      for (Index b = 0; b < v.cols * Index{sizeof(*v.data)}; ++b) {
+        taken[static_cast<std::size_t>(first + b)] = true;
+      }
+    }
+    return taken;
+  };
+  std::mt19937 random(5);
+  const auto below = [&](Index n) { return static_cast<Index>(random() % static_cast<std::uint32_t>(n)); };
+  // At most 3 rows apart by at most 6, from 5 different starts of 4-byte or 8-byte elements.
+  const auto draw = [&](auto type) {
+    using T = decltype(type);
+    const Index rows = below(4), cols = below(5), stride = rows > 1 ? cols + below(4) : below(9) - 4;
+    return MatrixView<T>(reinterpret_cast<T*>(memory.data()) + below(kSize), rows, cols, stride);
+  };
+  int met = 0, interleaved = 0;
+  for (int round = 0; round < 4000; ++round) {
+    const auto check = [&](const auto& a, const auto& b) {
+      const auto in_a = marks(a), in_b = marks(b);
+      bool meet = false;
+      for (std::size_t i = 0; i < memory.size(); ++i) meet = meet || (in_a[i] && in_b[i]);
+      REQUIRE(moe::overlap(a, b) == meet);
+      REQUIRE(moe::overlap(b, a) == meet);
+      met += meet;
+      interleaved += !meet && !a.empty() && !b.empty();
+    };
+    check(draw(float{}), draw(float{}));
+    check(draw(float{}), draw(double{}));
+  }
+  CHECK((met > 1000 && interleaved > 1000));
+}
+
+TEST_CASE("blocks of columns of one matrix are disjoint", "[core]") {
+  Matrix m(1000, 24);
+  for (Index first = 1; first < 24; ++first) {
+    const MatrixView<float> left(m.leftCols(first)), right(m.rightCols(24 - first)),
+        one_more(m.rightCols(25 - first));
+    CHECK_FALSE(moe::overlap(left, right));
+    CHECK(moe::overlap(left, one_more));
+    CHECK_FALSE(moe::overlap(left, MatrixView<float>(m.bottomRightCorner(7, 24 - first))));
+  }
+}
+
+TEST_CASE("a view is the same as another by pointer, extents and stride", "[core]") {
+  Matrix m(6, 8);
+  const ConstMatrixView<float> all(m);
+  CHECK(moe::same_view(all, take(m)));
+  CHECK(moe::same_view(all, MatrixView<float>(m)));
+  CHECK_FALSE(moe::same_view(all, take(m.topRows(5))));
+  CHECK_FALSE(moe::same_view(all, take(m.leftCols(7))));
+  CHECK_FALSE(moe::same_view(take(m.topRows(3)), ConstMatrixView<float>(m.data(), 3, 8, 16)));
+  CHECK(moe::same_view(take(m.topRows(1)), ConstMatrixView<float>(m.data(), 1, 8, 99)));
 }
 
 TEST_CASE("require_disjoint names both views", "[core]") {

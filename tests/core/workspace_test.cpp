@@ -159,6 +159,13 @@ TEST_CASE("Workspace: fixed block", "[core][smoke]") {
     CHECK(reinterpret_cast<std::byte*>(data) + 1000 - 63 <= block.data() + block.size());
     CHECK(test::message_of<moe::workspace_error>([&] { workspace.arena(1001); }) ==
           "moe: workspace: expected at least 1001 bytes, got 1000; ask workspace_bytes()");
+    workspace.arena(1000, moe::Mode::inference, 1);
+    CHECK(test::message_of<moe::workspace_error>([&] { workspace.arena(1001, moe::Mode::inference, 1); }) ==
+          "moe: workspace: expected at least 1001 bytes for inference with 1 worker, got 1000; ask "
+          "workspace_bytes(shape, Mode::inference, 1)");
+    CHECK(test::message_of<moe::workspace_error>([&] { workspace.arena(1001, moe::Mode::training, 4); }) ==
+          "moe: workspace: expected at least 1001 bytes for training with 4 workers, got 1000; ask "
+          "workspace_bytes(shape, Mode::training, 4)");
   }
 }
 

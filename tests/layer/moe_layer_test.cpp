@@ -149,6 +149,38 @@ TEST_CASE("the router may read other rows than the experts", "[layer]") {
   CHECK_THROWS_AS(layer.backward(tape, back, workspace), moe::config_error);
 }
 
+TEST_CASE("rows for the router that begin where x begins are its own all the same", "[layer]") {
+  Rows all = Rows::Random(2 * kTokens, kWidth);
+  moe::SoftmaxTopK<double> narrow = moe::softmax_top_k<double>({.width = 3, .experts = 5, .k = 2});
+  narrow.scorer().initialise(4);
+  const Layer wide(router(), bank()), reads_three(std::move(narrow), bank());
+  moe::Workspace workspace;
+  const auto run = [&](const Layer& layer, moe::ConstMatrixView<double> x,
+                       moe::ConstMatrixView<double> router_x) {
+    moe::LayerInput in(x);
+    in.router_x = router_x;
+    Rows y(kTokens, kWidth), trained_y(kTokens, kWidth), dx(kTokens, kWidth);
+    Rows results(kTokens, kWidth + router_x.cols), router_dx(kTokens, router_x.cols);
+    moe::LayerOutput out(y), trained(trained_y);
+    layer.forward(in, out, workspace);
+    Layer::Tape tape;
+    layer.forward_train(in, trained, tape, workspace);
+    CHECK(y == trained_y);
+    Layer::LayerGradients back(y, dx);
+    back.router_dx = router_dx;
+    layer.backward(tape, back, workspace);
+    results << dx, router_dx;
+    return results;
+  };
+  const Rows x = all.topRows(kTokens), left = x.leftCols(3);
+  const moe::ConstMatrixView<double> second_rows(all.data(), kTokens, kWidth, 2 * kWidth);
+  Rows copy(kTokens, kWidth);
+  for (Index t = 0; t < kTokens; ++t) copy.row(t) = all.row(2 * t);
+  CHECK(run(wide, all.topRows(kTokens), second_rows) == run(wide, x, copy));
+  CHECK(run(wide, second_rows, all.topRows(kTokens)) == run(wide, copy, x));
+  CHECK(run(reads_three, x, x.leftCols(3)) == run(reads_three, x, left));
+}
+
 TEST_CASE("frozen parts stay, the others get the same gradients", "[layer]") {
   Layer layer(router(), bank());
   const Rows x = Rows::Random(kTokens, kWidth);

@@ -90,17 +90,26 @@ TEST_CASE("RouteStats: without a mask every token takes part", "[plan]") {
   CHECK((stats.gate_mass[0] == 1.5 && stats.gate_mass[1] == 0.5));
 }
 
-TEST_CASE("RouteStats starts anew with another number of experts", "[plan]") {
+TEST_CASE("RouteStats that have counted keep their number of experts", "[plan]") {
   const OwnedTable<float> two({{{1, 1.0f}}}, 2), three({{{2, 1.0f}}, {{2, 1.0f}}}, 3);
   const OwnedPlan<float> plan_two(two.table, moe::Dropless{}), plan_three(three.table, moe::Dropless{});
   RouteStats stats, fresh;
   stats.add(three.table, plan_three.plan, nullptr);
-  stats.dropped = stats.elided = stats.spoiled = 9;
+  const RouteStats before = stats;
+  CHECK(test::message_of<moe::shape_error>([&] { stats.add(two.table, plan_two.plan, nullptr); }) ==
+        "moe: statistics: expected 3 experts, as counted so far, got 2; clear() them first, or keep "
+        "statistics for each layer");
+  CHECK(same(stats, before));
+  stats.clear();
   stats.add(two.table, plan_two.plan, nullptr);
   fresh.add(two.table, plan_two.plan, nullptr);
   CHECK(same(stats, fresh));
-  stats.add(three.table, plan_three.plan, nullptr);
-  CHECK((stats.tokens == 2 && stats.load[2] == 2 && stats.experts() == 3));
+  // A row that was isolated, or chose nobody, is a count as well.
+  for (Index RouteStats::*const count : {&RouteStats::spoiled, &RouteStats::tokens}) {
+    RouteStats counted = with_load({0, 0});
+    counted.*count = 1;
+    CHECK_THROWS_AS(counted.require_experts(3), moe::shape_error);
+  }
 }
 
 TEST_CASE("RouteStats: clear keeps the number of experts", "[plan]") {
@@ -123,7 +132,8 @@ TEST_CASE("RouteStats: merging", "[plan]") {
   CHECK(same(sum, one));
   const RouteStats other = with_load({3, 1, 0});
   CHECK(test::message_of<moe::shape_error>([&] { sum.add(other); }) ==
-        "moe: statistics: expected 2 experts, got 3");
+        "moe: statistics: expected 2 experts, as counted so far, got 3; clear() them first, or keep "
+        "statistics for each layer");
   CHECK(same(sum, one));
 }
 

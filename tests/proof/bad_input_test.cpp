@@ -2,8 +2,12 @@
 // nothing was written.
 #include <Eigen/Core>
 #include <cmath>
+#include <cstdint>
 #include <limits>
+#include <unsupported/Eigen/CXX11/Tensor>
+#include <vector>
 
+#include "moe/executor/pool.hpp"
 #include "moe/expert/bank/glu.hpp"
 #include "moe/kernel/activation.hpp"
 #include "moe/layer/forward_experts.hpp"
@@ -131,6 +135,66 @@ TEST_CASE("bad input: no tokens is valid", "[proof][smoke]") {
   CHECK_NOTHROW(layer.backward(tape, back, workspace));
 }
 
+TEST_CASE("bad input: no tokens is valid with rows for the router, and with segments of no rows",
+          "[proof][smoke]") {
+  Router narrow = moe::softmax_top_k<float>({.width = 3, .experts = 4, .k = 2});
+  const Layer layer(std::move(narrow), experts());
+  const Rows none(0, 6), router_none(0, 3), mask(0, 4);
+  Rows y(0, 6), dx(0, 6), router_dx(0, 3);
+  moe::RouteStats stats;
+  moe::LayerOutput out(y, &stats);
+  moe::Workspace workspace;
+  moe::LayerInput in(none);
+  in.router_x = router_none;
+  in.logit_mask = mask;
+  CHECK_NOTHROW(layer.forward(in, out, workspace));
+  Layer::Tape tape;
+  CHECK_NOTHROW(layer.forward_train(in, out, tape, workspace));
+  Layer::LayerGradients back(none, dx);
+  back.router_dx = router_dx;
+  CHECK_NOTHROW(layer.backward(tape, back, workspace));
+
+  const moe::MoeLayer coupled(moe::expert_choice<float>({.width = 6, .experts = 4}), experts());
+  for (const auto& [batch, sequence] : {std::pair(3, 0), std::pair(0, 3), std::pair(0, 0)}) {
+    const Eigen::Tensor<float, 3, Eigen::RowMajor> x(batch, sequence, 6);
+    CHECK_NOTHROW(coupled.forward(x, out, workspace));
+  }
+  CHECK_NOTHROW(coupled.forward(none, out, workspace));
+  const moe::MoeLayer hashed(moe::HashRouter<float>(moe::HashTable::random(100, 4, 1)), experts());
+  CHECK_NOTHROW(hashed.forward(none, out, workspace));
+  CHECK((stats.tokens == 0 && stats.pairs() == 0));
+}
+
+TEST_CASE("bad input: matrices of no rows are not absent", "[proof][smoke]") {
+  Call call;
+  const Layer layer(router(), experts());
+  const Rows no_mask(0, 4), no_rows(0, 6);
+  CHECK(call.rejects_input<moe::shape_error>(layer, [&](auto& in) { in.logit_mask = no_mask; }) ==
+        "moe: logit_mask: expected 5 rows (or 1), got 0");
+  CHECK(call.rejects_input<moe::shape_error>(layer, [&](auto& in) { in.router_x = no_rows; }) ==
+        "moe: router_x: expected 5 rows, got 0");
+  const Rows no_columns(5, 0);
+  CHECK(call.rejects_input<moe::shape_error>(layer, [&](auto& in) { in.logit_mask = no_columns; }) ==
+        "moe: logit_mask: expected 4 columns, got 0");
+}
+
+TEST_CASE("bad input: statistics of a layer with other experts", "[proof][smoke]") {
+  Call call;
+  const Layer layer(router(), experts());
+  moe::LayerOutput out(call.y, &call.stats);
+  Experts six({.experts = 6, .width = 6, .hidden = 5});
+  const Layer other(moe::softmax_top_k<float>({.width = 6, .experts = 6, .k = 2}), std::move(six));
+  other.forward(call.x, out, call.workspace);
+  call.y.setConstant(7);
+  CHECK(test::message_of<moe::shape_error>([&] { layer.forward(call.x, out, call.workspace); }) ==
+        "moe: statistics: expected 6 experts, as counted so far, got 4; clear() them first, or keep "
+        "statistics for each layer");
+  CHECK((call.y.array() == 7).all());
+  CHECK((call.stats.tokens == 5 && call.stats.experts() == 6));
+  call.stats.clear();
+  CHECK_NOTHROW(layer.forward(call.x, out, call.workspace));
+}
+
 TEST_CASE("bad input: K and E", "[proof][smoke]") {
   CHECK(test::message_of<moe::config_error>([] { router(5); }) ==
         "moe: experts per token: expected K in [1, 4] (the router's outputs), got 5");
@@ -246,6 +310,43 @@ TEST_CASE("bad input: overlapping matrices", "[proof][smoke]") {
   CHECK(both == before);
 }
 
+TEST_CASE("blocks of columns of one matrix may be x and y, dy and dx, and rows for the router",
+          "[proof][smoke]") {
+  const Layer layer(router(), experts());
+  Rows all = Rows::Random(5, 24), want(5, 6), want_dx(5, 6), want_router_dx(5, 6);
+  const Rows x = all.leftCols(6), seen = all.middleCols(6, 6), dy = x;
+  moe::Workspace workspace;
+  Layer::Tape tape;
+  const auto run = [&](const auto& rows, const auto& router_rows, auto&& y, const auto& dy_rows, auto&& dx,
+                       auto&& router_dx) {
+    moe::LayerInput<float> in(rows);
+    in.router_x = router_rows;
+    moe::LayerOutput<float> out(y);
+    layer.forward_train(in, out, tape, workspace);
+    Layer::LayerGradients back(dy_rows, dx);
+    back.router_dx = router_dx;
+    layer.backward(tape, back, workspace);
+  };
+  run(x, seen, want, dy, want_dx, want_router_dx);
+  Rows gradients = Rows::Zero(5, 18);
+  gradients.leftCols(6) = dy;
+  run(all.leftCols(6), all.middleCols(6, 6), all.rightCols(6), gradients.leftCols(6),
+      gradients.middleCols(6, 6), gradients.rightCols(6));
+  CHECK(all.rightCols(6) == want);
+  CHECK(gradients.middleCols(6, 6) == want_dx);
+  CHECK(gradients.rightCols(6) == want_router_dx);
+  CHECK((all.leftCols(6) == x && all.middleCols(6, 6) == seen && gradients.leftCols(6) == dy));
+  // One column too far, each pair.
+  CHECK_THROWS_AS(run(all.leftCols(6), seen, all.middleCols(5, 6), dy, want_dx, want_router_dx),
+                  moe::shape_error);
+  CHECK_THROWS_AS(run(x, all.leftCols(6), all.middleCols(5, 6), dy, want_dx, want_router_dx),
+                  moe::shape_error);
+  CHECK_THROWS_AS(run(x, seen, want, all.leftCols(6), all.middleCols(5, 6), want_router_dx),
+                  moe::shape_error);
+  CHECK_THROWS_AS(run(x, seen, want, all.leftCols(6), want_dx, all.middleCols(5, 6)), moe::shape_error);
+  CHECK_THROWS_AS(run(x, seen, want, dy, all.leftCols(6), all.middleCols(5, 6)), moe::shape_error);
+}
+
 TEST_CASE("bad input: workspace too small", "[proof][smoke]") {
   Call call;
   const Layer layer(router(), experts());
@@ -256,10 +357,26 @@ TEST_CASE("bad input: workspace too small", "[proof][smoke]") {
     moe::LayerOutput<float> out(call.y, &call.stats);
     layer.forward(call.x, out, small);
   });
-  CHECK(message == "moe: workspace: expected at least " + std::to_string(needed) + " bytes, got " +
-                       std::to_string(needed - 1) + "; ask workspace_bytes()");
+  CHECK(message == "moe: workspace: expected at least " + std::to_string(needed) +
+                       " bytes for inference with 1 worker, got " + std::to_string(needed - 1) +
+                       "; ask workspace_bytes(shape, Mode::inference, 1)");
   moe::LayerOutput<float> out(call.y);
   CHECK_NOTHROW(layer.forward(call.x, out, enough));
+  // What the text says to ask for is enough: for training, and for more workers.
+  moe::PoolExecutor two(2);
+  moe::Workspace none{std::span<std::byte>()};
+  const std::string text =
+      test::message_of<moe::workspace_error>([&] { layer.forward_train(call.x, out, call.tape, none, two); });
+  CHECK(text.find("for training with 2 workers, got 0; ask workspace_bytes(shape, Mode::training, 2)") !=
+        std::string::npos);
+  std::vector<std::byte> more(
+      static_cast<std::size_t>(layer.workspace_bytes({.tokens = 5}, moe::Mode::training, 2)));
+  moe::Workspace fixed{std::span(more)};
+  layer.forward_train(call.x, out, call.tape, fixed, two);
+  CHECK(test::message_of<moe::workspace_error>([&] {
+          layer.backward(call.tape, Layer::LayerGradients(call.dy, call.dx), none, two);
+        }).find("for training with 2 workers") != std::string::npos);
+  CHECK_NOTHROW(layer.backward(call.tape, Layer::LayerGradients(call.dy, call.dx), fixed, two));
 }
 
 TEST_CASE("bad input: tapes and gradients", "[proof][smoke]") {
@@ -324,6 +441,20 @@ TEST_CASE("bad input: token ids of a hash router", "[proof][smoke]") {
         "moe: token_id: expected ids in [0, 100), got 100 for token 2");
   CHECK(call.rejects_input<moe::route_error>(layer, [&](auto& in) { in.token_id = negative; }) ==
         "moe: token_id: expected ids in [0, 100), got -4 for token 4");
+  // 64-bit ids are not cut to ids that exist.
+  std::vector<std::int64_t> wide{0, 1, 2, 3, std::int64_t{1} << 32};
+  CHECK(call.rejects_input<moe::route_error>(layer, [&](auto& in) { in.token_id = wide; }) ==
+        "moe: column: expected entries in [-2147483648, 2147483647], got 4294967296 at position 4");
+  wide[4] = 4;
+  const moe::TokenId narrow[] = {0, 1, 2, 3, 4};
+  Rows y(5, 6);
+  moe::LayerOutput out(y), narrow_out(call.y);
+  moe::LayerInput in(call.x);
+  in.token_id = wide;
+  layer.forward(in, out, call.workspace);
+  in.token_id = narrow;
+  layer.forward(in, narrow_out, call.workspace);
+  CHECK(y == call.y);
 }
 
 TEST_CASE("bad input: sizes whose product overflows", "[proof][smoke]") {

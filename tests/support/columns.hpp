@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <map>
-#include <span>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -32,7 +31,7 @@ struct Columns {
       ++lane;
       for (Index t = 0; t < tokens; ++t) {
         const auto row = static_cast<std::uint64_t>(t);
-        if constexpr (std::is_same_v<Column, std::span<const std::int32_t>>) {
+        if constexpr (std::is_same_v<Column, moe::Column<std::int32_t>>) {
           if (of != "token_id") all.ints[of].push_back(static_cast<std::int32_t>(draw.bits(row, lane) % 4));
         }
         if constexpr (std::is_same_v<Column, moe::ConstMatrixView<Real>>) {
@@ -50,7 +49,7 @@ struct Columns {
   void show(moe::InputColumns<Real>& in, Index tokens) const {
     moe::InputColumns<Real>::each([&](const char* name, auto member, moe::ColumnSize) {
       using Column = std::remove_cvref_t<decltype(in.*member)>;
-      if constexpr (std::is_same_v<Column, std::span<const std::int32_t>>) {
+      if constexpr (std::is_same_v<Column, moe::Column<std::int32_t>>) {
         if (const auto found = ints.find(name); found != ints.end()) in.*member = found->second;
       } else if constexpr (std::is_same_v<Column, moe::ConstMatrixView<Real>>) {
         if (const auto found = reals.find(name); found != reals.end() && tokens > 0) {

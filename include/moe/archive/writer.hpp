@@ -28,7 +28,7 @@ class ArchiveWriter {
   /// weights of a block storage are bytes [1, n].
   template <class Layer>
   void add_layer(const char* prefix, Layer& layer) {
-    if constexpr (requires { layer.visit_packed([](const char*, std::byte*, Index) {}); }) {
+    if constexpr (requires { layer.visit_packed([](const char*, const std::byte*, Index) {}); }) {
       layer.visit_packed([&](const char* name, const std::byte* data, Index n) {
         add_bytes(impl::EntryName(prefix, name), data, n);
       });

@@ -2,11 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <type_traits>
 #include <utility>
 
 #include "moe/core/check.hpp"
+#include "moe/core/column.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
 
@@ -16,29 +16,37 @@ MOE_NAMESPACE_BEGIN
 class Segments {
  public:
   /// None given: the batch is one segment, which coupled routers refuse in inference mode.
-  constexpr Segments() = default;
-  /// offsets[0] = 0 <= offsets[1] <= ... <= offsets[S] = T; borrowed.
-  constexpr explicit Segments(std::span<const Index> offsets)
-      : offsets_(offsets.data()), count_(static_cast<Index>(offsets.size()) - 1) {
-    if (offsets.empty()) fail<shape_error>("segments: expected S + 1 offsets, got none");
+  Segments() = default;
+  /// offsets[0] = 0 <= offsets[1] <= ... <= offsets[S] = T.
+  explicit Segments(Column<Index> offsets)
+      : offsets_(std::move(offsets)), count_(static_cast<Index>(offsets_.size()) - 1) {
+    if (offsets_.empty()) fail<shape_error>("segments: expected S + 1 offsets, got none");
   }
   /// Every segment has `rows` rows, as in a tensor [batch, sequence, D].
-  static constexpr Segments uniform(Index rows) {
+  static Segments uniform(Index rows) {
     if (rows < 1) fail<shape_error>("segments: expected at least 1 row each, got ", rows);
     Segments s;
     s.rows_each_ = rows;
     return s;
   }
 
-  constexpr bool given() const noexcept { return offsets_ != nullptr || rows_each_ > 0; }
-  constexpr Index count(Index tokens) const noexcept {
-    if (offsets_ != nullptr) return count_;
+  bool given() const noexcept { return !offsets_.empty() || rows_each_ > 0; }
+  Index count(Index tokens) const noexcept {
+    if (!offsets_.empty()) return count_;
     return rows_each_ > 0 ? ceil_div(tokens, rows_each_) : 1;
   }
-  constexpr Index begin(Index s) const noexcept { return offsets_ != nullptr ? offsets_[s] : s * rows_each_; }
-  constexpr Index end(Index s, Index tokens) const noexcept {
-    if (offsets_ != nullptr) return offsets_[s + 1];
+  Index begin(Index s) const noexcept { return !offsets_.empty() ? offsets_[s] : s * rows_each_; }
+  Index end(Index s, Index tokens) const noexcept {
+    if (!offsets_.empty()) return offsets_[s + 1];
     return rows_each_ > 0 ? (s + 1) * rows_each_ : tokens;
+  }
+  /// The same segments, as long as these are there.
+  Segments borrow() const noexcept {
+    Segments s;
+    s.offsets_ = offsets_.borrow();
+    s.count_ = count_;
+    s.rows_each_ = rows_each_;
+    return s;
   }
 
   /// Throws shape_error unless the segments cover exactly `tokens` rows in ascending order.
@@ -46,7 +54,7 @@ class Segments {
     if (rows_each_ > 0 && tokens % rows_each_ != 0) {
       fail<shape_error>("segments: expected a multiple of ", rows_each_, " rows, got ", tokens);
     }
-    if (offsets_ == nullptr) return;
+    if (offsets_.empty()) return;
     if (offsets_[0] != 0) fail<shape_error>("segments: expected the first offset to be 0, got ", offsets_[0]);
     for (Index s = 0; s < count_; ++s) {
       if (offsets_[s + 1] < offsets_[s]) {
@@ -60,7 +68,7 @@ class Segments {
   }
 
  private:
-  const Index* offsets_ = nullptr;
+  Column<Index> offsets_;
   Index count_ = 0;
   Index rows_each_ = 0;
 };
@@ -88,21 +96,22 @@ struct CallShape {
 enum class ColumnSize : std::uint8_t { tokens, one_or_tokens, experts };
 
 /// What may be told about the rows of a call besides their numbers: every column is optional, empty where it
-/// is not given, and borrowed for the call. What a column says of a row must come from that row's segment
-/// alone (contract C2), which is why `mixing` counts rows within the segment.
+/// is not given, and borrowed for the call (what core/column.hpp converts belongs to the input). What a
+/// column says of a row must come from that row's segment alone (contract C2), which is why `mixing` counts
+/// rows within the segment.
 template <class Real>
 struct InputColumns {
-  std::span<const bool> valid{};             // [T] false: padding, takes part in nothing, its output row is 0
-  std::span<const std::uint64_t> row_key{};  // [T] identity of a row for random draws; default its position
-  std::span<const TokenId> token_id{};       // [T] vocabulary ids
-  std::span<const std::int32_t> task{};      // [T] small numbers that parts look up
-  std::span<const std::int32_t> modality{};
-  std::span<const std::int32_t> language{};
-  std::span<const std::int32_t> adapter{};
-  std::span<const std::int32_t> label{};
-  std::span<const double> outside_counts{};  // [E] choices in other micro-batches, for the balance loss [197]
-  ConstMatrixView<Real> logit_mask{};        // [1 or T, N] added to the logits; -inf masks an expert
-  ConstMatrixView<Real> features{};          // [T, S] importance, a sentence's embedding, flags
+  Column<bool> valid{};             // [T] false: padding, takes part in nothing, its output row is 0
+  Column<std::uint64_t> row_key{};  // [T] identity of a row for random draws; default its position
+  Column<TokenId> token_id{};       // [T] vocabulary ids
+  Column<std::int32_t> task{};      // [T] small numbers that parts look up
+  Column<std::int32_t> modality{};
+  Column<std::int32_t> language{};
+  Column<std::int32_t> adapter{};
+  Column<std::int32_t> label{};
+  Column<double> outside_counts{};     // [E] choices in other micro-batches, for the balance loss [197]
+  ConstMatrixView<Real> logit_mask{};  // [1 or T, N] added to the logits; -inf masks an expert
+  ConstMatrixView<Real> features{};    // [T, S] importance, a sentence's embedding, flags
   ConstMatrixView<Real> mixing{};  // [T, L] attention of row t to the rows of its own segment, L the longest
   ConstMatrixView<Real> carry{};   // [T, R] what the router of the layer before handed on
   ConstMatrixView<Real> target{};  // [T, N] what the router should have chosen
@@ -151,7 +160,14 @@ struct LayerInput : InputColumns<Real> {
       if (rows.dimension(1) > 0) segments = Segments::uniform(Index{rows.dimension(1)});
     }
   }
+  template <impl::MistakenMatrix<const Real> M>
+  explicit LayerInput(M&&) {
+    impl::refuse_matrix<M, const Real>();
+  }
 };
+
+template <impl::MatrixOrView M>
+LayerInput(M&&) -> LayerInput<std::remove_const_t<impl::ElementOf<M>>>;
 
 /// What a router sees of it, defaults resolved and checked.
 template <class Real>
@@ -170,7 +186,7 @@ struct RouterInput : InputColumns<Real> {
   }
   const Real* mask_row(Index t) const noexcept {
     const ConstMatrixView<Real>& mask = this->logit_mask;
-    return mask.empty() ? nullptr : mask.row(mask.rows == 1 ? 0 : t);
+    return mask ? mask.row(mask.rows == 1 ? 0 : t) : nullptr;
   }
 };
 

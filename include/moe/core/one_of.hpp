@@ -86,6 +86,10 @@ class OneOf {
   void visit_state(Visitor& f) {
     visit([&](auto& part) { impl::visit_state_of(part, f); });
   }
+  template <class Visitor>
+  void visit_state(Visitor& f) const {
+    visit([&](const auto& part) { impl::visit_state_of(part, f); });
+  }
   void on_step_end(const RouteStats& stats) {
     visit([&](auto& part) { impl::on_step_end_of(part, stats); });
   }

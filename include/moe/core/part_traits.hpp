@@ -70,6 +70,29 @@ using GradientsOf = typename GradientsOfPart<Part>::type;
 template <class Part>
 using OptionsOf = typename OptionsOfPart<Part>::type;
 
+/// Shows f what others may write, as something to read. With it a const part is visited by the visit that
+/// writers use, which writes nothing itself.
+template <class F>
+class ReadingVisitor {
+ public:
+  explicit ReadingVisitor(F& f) noexcept : f_(f) {}
+
+  template <class Parameter>
+  void operator()(const Parameter& p) const {
+    const auto shown = p.as_const();
+    static_assert(std::is_invocable_v<F&, decltype(shown)&>,
+                  "moe: what is const shows Parameter<const Real>: take it as `const auto&`");
+    f_(shown);
+  }
+  template <class T, class... More>
+  void operator()(const char* name, T* values, More... more) const {
+    f_(name, static_cast<const T*>(values), more...);
+  }
+
+ private:
+  F& f_;
+};
+
 template <class Part>
 GradientsOf<Part> make_gradients_of(const Part& part) {
   if constexpr (requires { part.make_gradients(); }) {
@@ -94,9 +117,15 @@ template <class Part, class Visitor>
 void visit_packed_of(Part& part, Visitor& f) {
   if constexpr (requires { part.visit_packed(f); }) part.visit_packed(f);
 }
+/// A const part is visited by its const visit, or by the one it has: f sees values that it may not write.
 template <class Part, class Visitor>
 void visit_state_of(Part& part, Visitor& f) {
-  if constexpr (requires { part.visit_state(f); }) part.visit_state(f);
+  if constexpr (requires { part.visit_state(f); }) {
+    part.visit_state(f);
+  } else if constexpr (std::is_const_v<Part>) {
+    ReadingVisitor<Visitor> reading(f);
+    visit_state_of(const_cast<std::remove_const_t<Part>&>(part), reading);
+  }
 }
 template <class Part>
 void on_step_end_of(Part& part, const RouteStats& stats) {
@@ -150,6 +179,10 @@ class InnerHooks {
   void on_step_end(const RouteStats& stats) { on_step_end_of(self().inner(), stats); }
   template <class Visitor>
   void visit_state(Visitor& f) {
+    visit_state_of(self().inner(), f);
+  }
+  template <class Visitor>
+  void visit_state(Visitor& f) const {
     visit_state_of(self().inner(), f);
   }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <concepts>
+#include <cstdint>
 #include <type_traits>
 #include <utility>
 
@@ -10,6 +11,9 @@
 #include "moe/core/types.hpp"
 
 MOE_NAMESPACE_BEGIN
+
+template <class T>
+struct MatrixView;
 
 namespace impl {
 
@@ -33,8 +37,61 @@ concept RankThreeTensor = requires(M& m) {
   M::Layout;
 };
 
-template <class From, class To>
-concept PointsTo = std::is_convertible_v<From, To*>;
+/// The numbers of a matrix, tensor or view, const if they must not be written; void of anything else.
+template <class M>
+struct ElementsOf {
+  using type = void;
+};
+template <class M>
+requires DenseMatrix<M> || RankThreeTensor<M>
+struct ElementsOf<M> {
+  using type = std::remove_pointer_t<decltype(std::declval<M&>().data())>;
+};
+template <class T>
+struct ElementsOf<MatrixView<T>> {
+  using type = T;
+};
+template <class T>
+struct ElementsOf<const MatrixView<T>> {
+  using type = T;
+};
+template <class M>
+using ElementOf = typename ElementsOf<std::remove_reference_t<M>>::type;
+
+template <class M>
+concept MatrixOrView = !std::is_void_v<ElementOf<M>>;
+template <class M, class T>
+concept HasElements = std::is_convertible_v<std::add_pointer_t<ElementOf<M>>, T*>;
+
+template <class M>
+concept Expression = requires(M& m) {
+  m.rows();
+  m.cols();
+}
+|| requires {
+  std::remove_reference_t<M>::NumDimensions;
+};
+
+/// What its writer may have taken for a matrix of T, but no view is made of.
+template <class M, class T>
+concept MistakenMatrix = !HasElements<M, T> && (MatrixOrView<M> || Expression<M>);
+
+/// Does not compile, and says what is the matter with M.
+template <class M, class T>
+constexpr void refuse_matrix() {
+  using Element = ElementOf<M>;
+  constexpr bool kHasElements = MatrixOrView<M>;
+  constexpr bool kSameType = std::is_same_v<std::remove_const_t<Element>, std::remove_const_t<T>>;
+  static_assert(
+      kHasElements,
+      "moe: a row-major matrix expected, a Map, Ref or Block of one, or a tensor of rank 3; evaluate "
+      "an expression into a matrix first");
+  static_assert(!kHasElements || kSameType,
+                "moe: a matrix of another type of numbers; convert it, as in "
+                "x.cast<float>() into a matrix, or take a layer of that type");
+  static_assert(!kHasElements || !kSameType || !std::is_const_v<Element>,
+                "moe: this matrix is const, but it would be written to");
+}
 
 /// A tensor with memory of its own: its elements are const when it is. A TensorMap's are not.
 template <class M>
@@ -79,8 +136,7 @@ struct MatrixView {
 
   /// From Eigen: row-major, unit inner stride. Column-major matrices do not compile.
   template <class M>
-  requires impl::DenseMatrix<std::remove_reference_t<M>> &&
-      impl::PointsTo<decltype(std::declval<M&>().data()), T>
+  requires impl::DenseMatrix<std::remove_reference_t<M>> && impl::HasElements<M, T>
   constexpr MatrixView(M&& m)
       : MatrixView(m.data(), Index{m.rows()}, Index{m.cols()}, Index{m.outerStride()}) {
     using Dense = std::remove_cvref_t<M>;
@@ -99,8 +155,7 @@ struct MatrixView {
 
   /// From Eigen's rank-3 tensors [batch, sequence, width]: rows = batch * sequence.
   template <class M>
-  requires impl::RankThreeTensor<std::remove_reference_t<M>> &&
-      impl::PointsTo<decltype(std::declval<M&>().data()), T>
+  requires impl::RankThreeTensor<std::remove_reference_t<M>> && impl::HasElements<M, T>
   constexpr MatrixView(M&& m)
       : MatrixView(m.data(), checked_product("tensor rows", Index{m.dimension(0)}, Index{m.dimension(1)}),
                    Index{m.dimension(2)}) {
@@ -115,6 +170,12 @@ struct MatrixView {
   requires(std::is_const_v<T>&& std::is_same_v<const U, T>) constexpr MatrixView(const MatrixView<U>& other)
       : data(other.data), rows(other.rows), cols(other.cols), stride(other.stride) {}
 
+  /// Of anything else that looks like a matrix: a sentence instead of a list of candidates.
+  template <impl::MistakenMatrix<T> M>
+  explicit MatrixView(M&&) {
+    impl::refuse_matrix<M, T>();
+  }
+
   constexpr T* row(Index i) const noexcept {
     MOE_ASSERT(i >= 0 && i < rows);
     return data + i * stride;
@@ -124,11 +185,19 @@ struct MatrixView {
     return data[i * stride + j];
   }
   constexpr bool empty() const noexcept { return data == nullptr || rows == 0 || cols == 0; }
-  constexpr explicit operator bool() const noexcept { return data != nullptr; }
+  /// Whether there is a matrix, be it one without rows or columns; false for a default view.
+  constexpr explicit operator bool() const noexcept { return data != nullptr || rows != 0 || cols != 0; }
 };
 
 template <class T>
 using ConstMatrixView = MatrixView<const T>;
+
+/// Whether both are the same elements in the same places: pointer, extents and, where there is a second row,
+/// stride.
+template <class A, class B>
+constexpr bool same_view(const MatrixView<A>& a, const MatrixView<B>& b) noexcept {
+  return a.data == b.data && a.rows == b.rows && a.cols == b.cols && (a.rows < 2 || a.stride == b.stride);
+}
 
 /// `view` must be [rows, cols]; the message names it.
 template <class T>
@@ -139,15 +208,41 @@ void require_shape(const char* argument, const MatrixView<T>& view, Index rows, 
   }
 }
 
-/// True if any byte belongs to both views (their row gaps count as theirs).
+namespace impl {
+
+/// Where the bytes of a view lie: [first + i * step, first + i * step + width) for i < rows.
+struct RowBytes {
+  std::uintptr_t first, step, width, rows;
+  template <class T>
+  explicit RowBytes(const MatrixView<T>& v) noexcept
+      : first(reinterpret_cast<std::uintptr_t>(v.data)),
+        step(static_cast<std::uintptr_t>(v.rows > 1 ? v.stride : v.cols) * sizeof(T)),
+        width(static_cast<std::uintptr_t>(v.cols) * sizeof(T)),
+        rows(static_cast<std::uintptr_t>(v.rows)) {}
+  std::uintptr_t row(std::uintptr_t i) const noexcept { return first + i * step; }
+  std::uintptr_t last() const noexcept { return row(rows - 1) + width; }
+  /// Whether a row has bytes of [from, to): rows ascend, so the last that begins before `to` ends last.
+  bool meet(std::uintptr_t from, std::uintptr_t to) const noexcept {
+    if (to <= first) return false;
+    const std::uintptr_t i = (to - first - 1) / step;
+    return row(i < rows ? i : rows - 1) + width > from;
+  }
+};
+
+}  // namespace impl
+
+/// True if any byte belongs to elements of both views; what lies between their rows is nobody's, so blocks of
+/// columns of one matrix do not overlap. O(rows) where they interleave, else O(1).
 template <class A, class B>
 bool overlap(const MatrixView<A>& a, const MatrixView<B>& b) noexcept {
   if (a.empty() || b.empty()) return false;
-  const auto a_first = reinterpret_cast<std::uintptr_t>(a.data);
-  const auto a_last = reinterpret_cast<std::uintptr_t>(a.row(a.rows - 1) + a.cols);
-  const auto b_first = reinterpret_cast<std::uintptr_t>(b.data);
-  const auto b_last = reinterpret_cast<std::uintptr_t>(b.row(b.rows - 1) + b.cols);
-  return a_first < b_last && b_first < a_last;
+  impl::RowBytes few(a), many(b);
+  if (few.last() <= many.first || many.last() <= few.first) return false;
+  if (few.rows > many.rows) std::swap(few, many);
+  for (std::uintptr_t i = 0; i < few.rows; ++i) {
+    if (many.meet(few.row(i), few.row(i) + few.width)) return true;
+  }
+  return false;
 }
 
 /// `writes` must share no memory with `reads`.

@@ -83,6 +83,17 @@ class Workspace {
     return Arena(own_.data(), own_.size());
   }
 
+  /// The same for a layer's call; the error says what to ask workspace_bytes() for.
+  Arena arena(Index bytes, Mode mode, Index concurrency) {
+    if (is_fixed_ && bytes > fixed_bytes_) {
+      const char* const name = mode == Mode::training ? "training" : "inference";
+      fail<workspace_error>("workspace: expected at least ", bytes, " bytes for ", name, " with ",
+                            concurrency, concurrency == 1 ? " worker" : " workers", ", got ", fixed_bytes_,
+                            "; ask workspace_bytes(shape, Mode::", name, ", ", concurrency, ")");
+    }
+    return arena(bytes);
+  }
+
   /// Grows to `bytes` now (ask workspace_bytes()), so that no call up to that size allocates.
   void reserve(Index bytes) { arena(bytes); }
 

@@ -12,6 +12,7 @@
 #include "moe/core/part_traits.hpp"
 #include "moe/expert/concept.hpp"
 #include "moe/kernel/row.hpp"
+#include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/checks.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/layer/call/scoped.hpp"
@@ -33,7 +34,8 @@ MOE_NAMESPACE_BEGIN
 /// the layer refer to a part that lives elsewhere (routers or pools shared by several layers). Const calls
 /// may run at the same time on different workspaces.
 template <class R, class B, class C = Dropless, class S = NoShared, class F = IdentityFrame>
-class MoeLayer {
+class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
+  using Refused = impl::RefusedCalls<MoeLayer>;
   using Sum = RoutedSum<R, B, C>;
   using RouterType = std::remove_reference_t<R>;
   using Bank = std::remove_reference_t<B>;
@@ -80,6 +82,12 @@ class MoeLayer {
           experts(&all.experts),
           shared(&all.shared),
           frame(&all.frame) {}
+    template <class Dy, class Dx, class... All>
+    requires(impl::MistakenMatrix<Dy, const Real> || impl::MistakenMatrix<Dx, Real>)  //
+        LayerGradients(Dy&&, Dx&&, All&&...) {
+      if constexpr (impl::MistakenMatrix<Dy, const Real>) impl::refuse_matrix<Dy, const Real>();
+      if constexpr (impl::MistakenMatrix<Dx, Real>) impl::refuse_matrix<Dx, Real>();
+    }
   };
 
   /// What backward needs of a forward_train; reusable, allocates while it warms up.
@@ -121,7 +129,9 @@ class MoeLayer {
   Bank& experts() noexcept { return sum_.experts(); }
   const Bank& experts() const noexcept { return sum_.experts(); }
   S& shared() noexcept { return shared_; }
+  const S& shared() const noexcept { return shared_; }
   F& frame() noexcept { return frame_; }
+  const F& frame() const noexcept { return frame_; }
   const C& capacity() const noexcept { return sum_.capacity(); }
   /// D: columns of X and Y.
   Index width() const noexcept { return frame_.outer_width(sum_.width()); }
@@ -153,6 +163,8 @@ class MoeLayer {
     return workspace_bytes(CallShape{tokens, tokens}, mode, concurrency);
   }
 
+  using Refused::backward, Refused::forward, Refused::forward_train;
+
   /// Y from X. Nothing is written if it throws: shape_error, config_error, numeric_error (non-finite logits,
   /// unless isolated), workspace_error. No allocation once the workspace has grown.
   template <Executor X = SerialExecutor>
@@ -176,14 +188,14 @@ class MoeLayer {
   /// Gradients of sum(dy * y) + auxiliary_scale * losses at the call on the tape. Throws state_error for a
   /// tape without a call or of another batch, shape_error, workspace_error, before anything is written.
   template <Executor X = SerialExecutor>
-  void backward(const Tape& tape, LayerGradients& gradients, Workspace& workspace,
+  void backward(const Tape& tape, const LayerGradients& gradients, Workspace& workspace,
                 X&& executor = X{}) const requires kTrainable {
     const Index tokens = check_gradients(tape, gradients);
     const RouterInput<Real>& in = tape.input_.router_input();
     const CallShape shape{tokens, in.segments.count(tokens), in.options};
     Arena measuring;
     measure_backward(measuring, shape, executor.concurrency());
-    Arena arena = workspace.arena(measuring.bytes());
+    Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
     if (tokens == 0) return;
 
     const ConstMatrixView<Real> x = tape.input_.x(tokens);
@@ -247,8 +259,27 @@ class MoeLayer {
     router().visit_state(f);
   }
 
-  void zero_gradients(Gradients& gradients) requires kTrainable {
-    visit_storage(gradients, [](const char*, Real*, Real* g, Index n) {
+  /// The same of a const layer, with pointers to const: f(Parameter<const Real>), f(name, const Real* values,
+  /// Real* gradients, n), f(name, const std::byte* data, bytes), f(name, const double* values, n).
+  template <class Visitor>
+  void visit_parameters(Visitor&& f) const {
+    writable().visit_parameters(impl::ReadingVisitor(f));
+  }
+  template <class Visitor>
+  void visit_storage(Gradients& gradients, Visitor&& f) const {
+    writable().visit_storage(gradients, impl::ReadingVisitor(f));
+  }
+  template <class Visitor>
+  void visit_packed(Visitor&& f) const {
+    writable().visit_packed(impl::ReadingVisitor(f));
+  }
+  template <class Visitor>
+  void visit_state(Visitor&& f) const {
+    impl::visit_state_of(router(), f);
+  }
+
+  void zero_gradients(Gradients& gradients) const requires kTrainable {
+    visit_storage(gradients, [](const char*, const Real*, Real* g, Index n) {
       for (Index i = 0; i < n; ++i) g[i] = 0;
     });
   }
@@ -257,6 +288,9 @@ class MoeLayer {
   void on_step_end(const RouteStats& stats) requires kTrainable { router().on_step_end(stats); }
 
  private:
+  /// For visits, which write nothing themselves.
+  MoeLayer& writable() const noexcept { return const_cast<MoeLayer&>(*this); }
+
   // The layer's own memory and that of its parts; what a frame takes stays taken until the call ends, and so
   // do table, plan and d weight.
   void measure_forward(Arena& arena, const CallShape& shape, Index concurrency) const {
@@ -282,14 +316,16 @@ class MoeLayer {
     const bool training = input.mode == Mode::training || (input.mode == Mode::by_call && kTaped);
     RouterInput<Real> in =
         impl::resolve_input(input, width(), router().width(), router().experts(), training);
-    impl::require_segments(coupling(training), training, input.segments);
+    impl::require_segments(coupling(training), training, input.segments, input.x.rows);
     require_shape("y", out.y, input.x.rows, width());
     require_disjoint("x", input.x, "y", out.y);
     require_disjoint("router_x", input.router_x, "y", out.y);
+    if (out.stats != nullptr) out.stats->require_experts(router().experts());
     const Index tokens = input.x.rows;
     Arena measuring;
     measure_forward(measuring, {tokens, input.segments.count(tokens), input.options}, executor.concurrency());
-    Arena arena = workspace.arena(measuring.bytes());
+    Arena arena =
+        workspace.arena(measuring.bytes(), kTaped ? Mode::training : Mode::inference, executor.concurrency());
     ConstMatrixView<Real> x = input.x;
     if constexpr (kTaped) {
       tape->tokens_ = tokens;

@@ -12,8 +12,8 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// Counts of one call, or of many added up (micro-batches, layers). Caller-owned; allocates when E first
-/// grows.
+/// Counts of one call, or of many added up (micro-batches, layers), all of the same E. Caller-owned;
+/// allocates when E first grows.
 struct RouteStats {
   Index tokens = 0;          // tokens that took part
   Index dropped = 0;         // pairs that found no place under the capacity policy
@@ -36,9 +36,18 @@ struct RouteStats {
     return sum;
   }
 
-  /// Adds one call's counts; starts anew when the number of experts differs.
+  /// Throws shape_error unless counts of that many experts may be added: who has counted keeps E until
+  /// clear().
+  void require_experts(Index count) const {
+    if (count == experts() || (tokens == 0 && spoiled == 0 && pairs() == 0)) return;
+    fail<shape_error>("statistics: expected ", experts(), " experts, as counted so far, got ", count,
+                      "; clear() them first, or keep statistics for each layer");
+  }
+
+  /// Adds one call's counts. Throws as require_experts().
   template <class Real>
   void add(const RouteTable<Real>& table, const DispatchPlan<Real>& plan, const bool* valid) {
+    require_experts(table.experts);
     if (load.size() != table.experts) {
       gate_mass.assign(table.experts, 0);
       load.assign(table.experts, 0);
@@ -59,14 +68,14 @@ struct RouteStats {
     elided += table.elided;
   }
 
-  /// Adds the counts of another micro-batch or layer with the same number of experts.
+  /// Adds the counts of another micro-batch or layer. Throws as require_experts().
   void add(const RouteStats& other) {
     if (other.load.empty()) return;
-    if (load.empty()) {
+    require_experts(other.experts());
+    if (experts() != other.experts()) {
       *this = other;
       return;
     }
-    require_extent("statistics", "experts", experts(), other.experts());
     tokens += other.tokens;
     dropped += other.dropped;
     elided += other.elided;

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 
+#include "moe/core/column.hpp"
 #include "moe/core/input.hpp"
 #include "moe/core/random.hpp"
 #include "moe/core/types.hpp"
@@ -27,8 +27,8 @@ struct RowContext {
   TokenId token_id() const noexcept { return entry(call.token_id); }
   /// The row's entry of a column of the call, `otherwise` where the call has no such column.
   template <class T>
-  T entry(const std::span<const T>& column, T otherwise = T{}) const noexcept {
-    return column.empty() ? otherwise : column.data()[token];
+  T entry(const Column<T>& column, T otherwise = T{}) const noexcept {
+    return column.empty() ? otherwise : column[token];
   }
   /// The row's row of a matrix of the call, null where the call has none. One of a single row is for all.
   template <class T>

@@ -2,7 +2,10 @@
 // gradient. Names follow published checkpoints ("gate.weight", "experts.3.up_proj.weight").
 #pragma once
 
+#include <type_traits>
+
 #include "moe/core/check.hpp"
+#include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
 
@@ -24,6 +27,9 @@ struct ParameterView {
   }
   Index size() const noexcept { return rows * cols; }
   explicit operator bool() const noexcept { return data != nullptr; }
+  ParameterView<const T> as_const() const noexcept {
+    return {data, rows, cols, group, group_stride, in_stride};
+  }
 
   /// Row-major [out, in].
   void copy_to(const MatrixView<std::remove_const_t<T>>& to) const {
@@ -46,7 +52,19 @@ struct Parameter {
   const char* name = nullptr;
   ParameterView<Real> value{};
   ParameterView<Real> gradient{};
+
+  Parameter<const Real> as_const() const noexcept { return {name, value.as_const(), gradient.as_const()}; }
 };
+
+/// f(Parameter<const Real>) for every parameter of a const part: router, bank, frame, shared part.
+template <class Part, class Visitor>
+requires requires {
+  typename Part::Gradients;
+}
+void visit_parameters(const Part& part, Visitor&& f) {
+  impl::ReadingVisitor<std::remove_reference_t<Visitor>> reading(f);
+  impl::visit_parameters_of(const_cast<Part&>(part), nullptr, reading);
+}
 
 /// Joins a prefix, a number and a suffix into a parameter's name.
 class ParameterName {

@@ -24,9 +24,13 @@ TEST_CASE("every column of a wrong length is refused by its name", "[layer]") {
   moe::InputColumns<float>::each([&](const char* name, auto member, moe::ColumnSize size) {
     INFO(name);
     using Column = std::remove_cvref_t<decltype(std::declval<moe::InputColumns<float>&>().*member)>;
-    for (const Index rows : {2, 3, 4, 5}) {
+    constexpr bool kIsMatrix = requires(Column c) {
+      c.rows;
+    };
+    for (const Index rows : {0, 2, 3, 4, 5}) {
+      if (rows == 0 && !kIsMatrix) continue;  // of no entries: not given
       moe::LayerInput<float> in(moe::ConstMatrixView<float>(x.data(), kTokens, kWidth));
-      if constexpr (requires(Column c) { c.rows; }) {
+      if constexpr (kIsMatrix) {
         using T = std::remove_cvref_t<decltype(*std::declval<Column>().data)>;
         in.*member = Column(reinterpret_cast<const T*>(memory.data()), rows, 4);
       } else {
@@ -44,6 +48,30 @@ TEST_CASE("every column of a wrong length is refused by its name", "[layer]") {
       }
     }
   });
+}
+
+TEST_CASE("a matrix without rows is not one that is absent", "[layer]") {
+  const std::vector<float> x(kTokens * kWidth);
+  const auto message = [&](auto change) {
+    moe::LayerInput<float> in(moe::ConstMatrixView<float>(x.data(), kTokens, kWidth));
+    change(in);
+    return test::message_of<moe::shape_error>([&] { resolve(in); });
+  };
+  CHECK(message([](auto& in) {
+          in.logit_mask = {nullptr, 0, kExperts};
+        }) == "moe: logit_mask: expected 3 rows (or 1), got 0");
+  CHECK(message([](auto& in) {
+          in.router_x = {nullptr, 0, kWidth};
+        }) == "moe: router_x: expected 3 rows, got 0");
+  CHECK(message([](auto& in) { in.features = {nullptr, 0, 2}; }) == "moe: features: expected 3 rows, got 0");
+  CHECK(message([](auto& in) {
+          in.router_x = {nullptr, 3, 0};
+        }) == "moe: router_x: expected 2 columns, got 0");
+  CHECK(message([](auto& in) { in.router_x = {}; }) == "nothing thrown");
+  CHECK(message([](auto& in) {
+          in.x = {nullptr, 0, kWidth};
+          in.router_x = {nullptr, 0, kWidth + 1};
+        }) == "moe: router_x: expected 2 columns, got 3");
 }
 
 TEST_CASE("options of a call that are no numbers of use are refused", "[layer]") {

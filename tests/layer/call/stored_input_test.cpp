@@ -13,7 +13,7 @@ constexpr Index kTokens = 7;
 
 /// The bytes behind a column, for comparing.
 template <class T>
-std::vector<double> numbers(const std::span<const T>& column) {
+std::vector<double> numbers(const moe::Column<T>& column) {
   return {column.begin(), column.end()};
 }
 template <class T>
@@ -72,6 +72,22 @@ TEST_CASE("a stored input has every column's numbers in memory of its own", "[la
     });
     CHECK(given == 15);
   }
+}
+
+TEST_CASE("rows for the router are x's own only as the same view", "[layer]") {
+  const std::vector<float> x(24);
+  const moe::ConstMatrixView<float> rows(x.data(), 3, 4);
+  const auto separate = [&](const moe::ConstMatrixView<float>& router_x) {
+    moe::RouterInput<float> in;
+    in.x = router_x;
+    moe::impl::StoredInput<float> stored;
+    stored.store(in, rows);
+    return stored.separate_router();
+  };
+  CHECK_FALSE(separate(rows));
+  CHECK(separate({x.data(), 3, 4, 8}));  // every second row
+  CHECK(separate({x.data(), 3, 2, 4}));  // the first columns
+  CHECK(separate({x.data() + 4, 3, 4}));
 }
 
 TEST_CASE("columns that a call does not give stay away", "[layer]") {

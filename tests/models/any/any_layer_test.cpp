@@ -2,8 +2,13 @@
 #include "moe/models/any/any_layer.hpp"
 
 #include <array>
+#include <cstddef>
 #include <cstring>
 #include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "models/fixture.hpp"
 #include "moe/executor/pool.hpp"
@@ -120,4 +125,44 @@ TEST_CASE("parameters can be changed, and state moves with the steps", "[models]
   CHECK(stats.pairs() == golden.tokens * golden.k);
   layer.on_step_end(stats);  // speed 0: the loaded bias stays
   layer.visit_state([&](const char*, double* values, Index) { CHECK(values[0] == bias); });
+}
+
+TEST_CASE("a const layer shows what others do", "[models]") {
+  for (const char* const folder : {"deepseek_v3", "qwen2_moe", "moepp"}) {
+    for (const auto storage : {moe::models::StorageKind::float32, moe::models::StorageKind::int8}) {
+      const Golden golden(folder);
+      auto layer = golden.load({.storage = storage});
+      const auto& reads = std::as_const(layer);
+      auto gradients = layer.make_gradients();
+      std::vector<std::pair<std::string, std::vector<double>>> written, shown;
+      const auto into = [](auto& all) {
+        return [&all](const char* name, auto* values, auto... rest) {
+          const Index n = std::get<sizeof...(rest) - 1>(std::tuple(rest...));
+          all.emplace_back(name, std::vector<double>());
+          for (Index i = 0; i < n; ++i) {
+            if constexpr (std::is_same_v<std::remove_cvref_t<decltype(*values)>, std::byte>) {
+              all.back().second.push_back(std::to_integer<int>(values[i]));
+            } else {
+              all.back().second.push_back(static_cast<double>(values[i]));
+            }
+          }
+        };
+      };
+      layer.visit_storage(gradients, into(written));
+      layer.visit_packed(into(written));
+      layer.visit_state(into(written));
+      reads.visit_storage(gradients, into(shown));
+      reads.visit_packed(into(shown));
+      reads.visit_state(into(shown));
+      layer.visit_parameters([&](const moe::Parameter<float>& p) {
+        written.push_back({p.name, {static_cast<double>(p.value(p.value.rows - 1, p.value.cols - 1))}});
+      });
+      reads.visit_parameters([&](const moe::Parameter<const float>& p) {
+        shown.push_back({p.name, {static_cast<double>(p.value(p.value.rows - 1, p.value.cols - 1))}});
+      });
+      CHECK(!shown.empty());
+      CHECK(shown == written);
+      reads.zero_gradients(gradients);
+    }
+  }
 }

@@ -1,9 +1,8 @@
 // What a call's arguments must satisfy, checked before anything runs.
 #pragma once
 
-#include <span>
-
 #include "moe/core/check.hpp"
+#include "moe/core/column.hpp"
 #include "moe/core/input.hpp"
 #include "moe/core/view.hpp"
 #include "moe/kernel/finite.hpp"
@@ -14,15 +13,15 @@ namespace impl {
 
 // One compiled copy per type, not per column.
 template <class T>
-MOE_NOINLINE void require_column(const char* name, const std::span<const T>& column, ColumnSize size,
-                                 Index tokens, Index experts) {
+MOE_NOINLINE void require_column(const char* name, const Column<T>& column, ColumnSize size, Index tokens,
+                                 Index experts) {
   const Index expected = size == ColumnSize::experts ? experts : tokens;
   if (!column.empty()) require_extent(name, "entries", expected, static_cast<Index>(column.size()));
 }
 template <class T>
 MOE_NOINLINE void require_column(const char* name, const ConstMatrixView<T>& column, ColumnSize size,
                                  Index tokens, Index) {
-  if (column.data == nullptr || (size == ColumnSize::one_or_tokens && column.rows == 1)) return;
+  if (!column || (size == ColumnSize::one_or_tokens && column.rows == 1)) return;
   require_extent(name, size == ColumnSize::one_or_tokens ? "rows (or 1)" : "rows", tokens, column.rows);
 }
 
@@ -32,22 +31,33 @@ MOE_NOINLINE inline void require_option(const char* name, double value) {
   }
 }
 
+template <class T>
+Column<T> borrowed(const Column<T>& column) noexcept {
+  return column.borrow();
+}
+template <class T>
+const ConstMatrixView<T>& borrowed(const ConstMatrixView<T>& column) noexcept {
+  return column;
+}
+
 /// Checks `in` against the layer's widths and resolves defaults. `width` D, `router_width` Dr (0: reads no
-/// rows).
+/// rows). What comes out borrows from `in`: nothing is allocated.
 template <class Real>
 RouterInput<Real> resolve_input(const LayerInput<Real>& in, Index width, Index router_width, Index experts,
                                 bool training) {
   const Index tokens = in.x.rows;
   require_extent("x", "columns", width, in.x.cols);
   if (tokens > Index{INT32_MAX}) fail<size_error>("x: expected at most 2^31 - 1 rows, got ", tokens);
-  const bool separate = in.router_x.data != nullptr;
+  const bool separate = static_cast<bool>(in.router_x);
   if (separate) require_extent("router_x", "rows", tokens, in.router_x.rows);
   const ConstMatrixView<Real>& rows = separate ? in.router_x : in.x;
   if (router_width != 0)
     require_extent(separate ? "router_x" : "x (read by the router)", "columns", router_width, rows.cols);
   in.segments.check(tokens);
+  RouterInput<Real> resolved;
   InputColumns<Real>::each([&](const char* name, auto column, ColumnSize size) {
     require_column(name, in.*column, size, tokens, experts);
+    resolved.*column = borrowed(in.*column);
   });
   if (in.options.experts_per_token < 0) {
     fail<config_error>("experts per token: expected K >= 1 (or 0 for the router's own), got ",
@@ -57,10 +67,8 @@ RouterInput<Real> resolve_input(const LayerInput<Real>& in, Index width, Index r
   require_option("temperature", in.options.temperature);
   require_option("threshold", in.options.threshold);
   require_option("p", in.options.p);
-  RouterInput<Real> resolved;
-  static_cast<InputColumns<Real>&>(resolved) = in;
   resolved.x = rows;
-  resolved.segments = in.segments;
+  resolved.segments = in.segments.borrow();
   resolved.options = in.options;
   resolved.training = training;
   resolved.seed = in.seed;
@@ -68,9 +76,9 @@ RouterInput<Real> resolve_input(const LayerInput<Real>& in, Index width, Index r
   return resolved;
 }
 
-/// A coupled layer in inference mode needs to know where one request ends (contract C2).
-inline void require_segments(Coupling coupling, bool training, const Segments& segments) {
-  if (coupling != Coupling::row_independent && !training && !segments.given()) {
+/// A coupled layer in inference mode needs to know where one request ends (contract C2), if there is one.
+inline void require_segments(Coupling coupling, bool training, const Segments& segments, Index tokens) {
+  if (coupling != Coupling::row_independent && !training && !segments.given() && tokens > 0) {
     fail<config_error>(
         "segments: expected one segment per request, got none; this layer couples tokens, so without "
         "segments one "

@@ -24,6 +24,13 @@ struct LayerOutput {
   requires std::is_convertible_v<M&&, MatrixView<Real>> LayerOutput(
       M&& rows, RouteStats* statistics = nullptr)  // NOLINT(google-explicit-constructor)
       : y(std::forward<M>(rows)), stats(statistics) {}
+  template <impl::MistakenMatrix<Real> M>
+  explicit LayerOutput(M&&, RouteStats* = nullptr) {
+    impl::refuse_matrix<M, Real>();
+  }
 };
+
+template <impl::MatrixOrView M>
+LayerOutput(M&&, RouteStats* = nullptr) -> LayerOutput<std::remove_const_t<impl::ElementOf<M>>>;
 
 MOE_NAMESPACE_END

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <cstring>
-#include <span>
 
 #include "moe/core/check.hpp"
+#include "moe/core/column.hpp"
 #include "moe/core/input.hpp"
 #include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
@@ -18,7 +18,7 @@ template <class Real>
 class StoredInput {
  public:
   void store(const RouterInput<Real>& in, const ConstMatrixView<Real>& x) {
-    const bool separate = in.x.data != x.data;
+    const bool separate = !same_view(in.x, x);
     Arena measuring;
     carve(measuring, in, x, separate);
     Arena kept = memory_.arena(measuring.bytes());
@@ -45,7 +45,7 @@ class StoredInput {
     if (arena.measuring()) return;
     for (Index s = 0; s < segments; ++s) offsets[s] = in.segments.begin(s);
     offsets[segments] = in.tokens();
-    in_.segments = Segments(std::span<const Index>(offsets, static_cast<std::size_t>(segments + 1)));
+    in_.segments = Segments({offsets, static_cast<std::size_t>(segments + 1)});
   }
 
   // One compiled copy per type, not per column.
@@ -62,8 +62,8 @@ class StoredInput {
     return view;
   }
   template <class T>
-  MOE_NOINLINE static std::span<const T> copy(Arena& arena, const std::span<const T>& from) {
-    if (from.empty()) return from;
+  MOE_NOINLINE static Column<T> copy(Arena& arena, const Column<T>& from) {
+    if (from.empty()) return {};
     T* const to = arena.take<T>(static_cast<Index>(from.size()));
     if (!arena.measuring()) std::memcpy(to, from.data(), from.size() * sizeof(T));
     return {to, from.size()};

@@ -47,7 +47,9 @@ class FrameChain {
   }
 
   Outer& outer() noexcept { return outer_; }
+  const Outer& outer() const noexcept { return outer_; }
   Inner& inner() noexcept { return inner_; }
+  const Inner& inner() const noexcept { return inner_; }
 
   /// Throws config_error unless the outer frame's inner rows are as wide as the inner frame's outer ones.
   Index inner_width(Index expert_width) const {
@@ -83,7 +85,7 @@ class FrameChain {
   void after(const MatrixView<Real>& sum, const MatrixView<Real>& y, const bool* active, Tape* tape,
              Arena& arena, X& executor) const {
     Arena probe;  // measuring: an inner frame that works in place returns what it got
-    const bool in_place = inner_.inner_y(y, probe).data == y.data;
+    const bool in_place = same_view(inner_.inner_y(y, probe), y);
     const MatrixView<Real> middle = in_place ? sum : outer_.inner_y(y, arena);
     inner_.after(sum, middle, active, inner(tape), arena, executor);
     outer_.after(middle, y, active, outer(tape), arena, executor);
@@ -108,7 +110,7 @@ class FrameChain {
   void before_backward(const Tape& tape, const ConstMatrixView<Real>& x, const MatrixView<Real>& dinner,
                        const MatrixView<Real>& dx, Gradients* gradients, Arena& arena, X& executor) const {
     Arena probe;
-    const bool in_place = inner_.inner_dx(dinner, x.rows, probe).data == dinner.data;
+    const bool in_place = same_view(inner_.inner_dx(dinner, x.rows, probe), dinner);
     const MatrixView<Real> middle = in_place ? dinner : outer_.inner_dx(dx, x.rows, arena);
     inner_.before_backward(tape.inner, outer_.inner_x(tape.outer, x), dinner, middle, inner(gradients), arena,
                            executor);

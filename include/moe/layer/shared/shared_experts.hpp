@@ -41,6 +41,7 @@ class SharedExperts {
   Index width() const noexcept { return sum_.width(); }
   bool gated() const noexcept { return sum_.router().gated(); }
   B& bank() noexcept { return sum_.experts(); }
+  const B& bank() const noexcept { return sum_.experts(); }
 
   void measure(Arena& arena, Index tokens, Index concurrency) const {
     sum_.measure(arena, {tokens, 1}, concurrency);

@@ -9,6 +9,7 @@
 
 #include "moe/core/check.hpp"
 #include "moe/executor/any.hpp"
+#include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/layer/frame/any.hpp"
 #include "moe/layer/moe_layer.hpp"
@@ -72,6 +73,7 @@ class ErasedLayer {
   using VisitPacked = FunctionRef<void(const char*, std::byte*, Index)>;
   using VisitNames = FunctionRef<void(const char*, const char*)>;
   using VisitState = FunctionRef<void(const char*, double*, Index)>;
+  using ReadState = FunctionRef<void(const char*, const double*, Index)>;
 
   virtual ~ErasedLayer() = default;
   virtual Coupling coupling(bool training) const noexcept = 0;
@@ -91,6 +93,7 @@ class ErasedLayer {
   virtual void visit_storage(ErasedGradients& gradients, VisitStorage f) = 0;
   virtual void visit_packed(VisitPacked f) = 0;
   virtual void visit_state(VisitState f) = 0;
+  virtual void visit_state(ReadState f) const = 0;
   virtual void on_step_end(const RouteStats& stats) = 0;
 };
 
@@ -165,6 +168,7 @@ class ErasedModel final : public ErasedLayer {
   }
   void visit_packed(VisitPacked f) override { layer_.visit_packed(f); }
   void visit_state(VisitState f) override { layer_.visit_state(f); }
+  void visit_state(ReadState f) const override { layer_.visit_state(f); }
   void on_step_end(const RouteStats& stats) override { layer_.on_step_end(stats); }
 
  private:
@@ -187,7 +191,9 @@ class ErasedModel final : public ErasedLayer {
 }  // namespace impl
 
 /// A layer of T x D rows of float. Const calls may run at the same time on different workspaces.
-class AnyLayer {
+class AnyLayer : public moe::impl::RefusedCalls<AnyLayer> {
+  using Refused = moe::impl::RefusedCalls<AnyLayer>;
+
  public:
   using Real = float;
   /// What a backward needs of a forward_train; reusable.
@@ -250,6 +256,8 @@ class AnyLayer {
     return workspace_bytes(CallShape{tokens, tokens}, mode, concurrency);
   }
 
+  using Refused::backward, Refused::forward, Refused::forward_train;
+
   /// As MoeLayer's.
   template <Executor X = SerialExecutor>
   void forward(const LayerInput<float>& in, LayerOutput<float>& out, Workspace& workspace,
@@ -270,7 +278,7 @@ class AnyLayer {
   }
 
   Gradients make_gradients() const { return Gradients(layer_->make_gradients()); }
-  void zero_gradients(Gradients& gradients) {
+  void zero_gradients(Gradients& gradients) const {
     const auto zero = [](const char*, float*, float* g, Index n) {
       for (Index i = 0; i < n; ++i) g[i] = 0;
     };
@@ -298,7 +306,27 @@ class AnyLayer {
   /// f(name, double* values, n): selection biases, factors of experts.
   template <class Visitor>
   void visit_state(Visitor&& f) {
-    layer_->visit_state(f);
+    layer_->visit_state(impl::ErasedLayer::VisitState(f));
+  }
+  /// The same of a const layer, as MoeLayer's.
+  template <class Visitor>
+  void visit_parameters(Visitor&& f) const {
+    const moe::impl::ReadingVisitor reading(f);
+    layer_->visit_parameters(nullptr, reading);
+  }
+  template <class Visitor>
+  void visit_storage(Gradients& gradients, Visitor&& f) const {
+    const moe::impl::ReadingVisitor reading(f);
+    layer_->visit_storage(*gradients.gradients_, reading);
+  }
+  template <class Visitor>
+  void visit_packed(Visitor&& f) const {
+    const moe::impl::ReadingVisitor reading(f);
+    layer_->visit_packed(reading);
+  }
+  template <class Visitor>
+  void visit_state(Visitor&& f) const {
+    std::as_const(*layer_).visit_state(impl::ErasedLayer::ReadState(f));
   }
   void on_step_end(const RouteStats& stats) { layer_->on_step_end(stats); }
 

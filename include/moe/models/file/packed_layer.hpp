@@ -182,7 +182,7 @@ class PackedLayer {
 /// Writes `layer`, loaded from the model in `folder` and perhaps trained since, to the file `out`. Of the
 /// folder only config.json is read, and the table of a layer that routes by token id. Throws config_error for
 /// another model's folder; file_error or format_error as load_layer(). Memory: a copy of what is in float.
-inline void save_packed(const std::filesystem::path& folder, AnyLayer& layer,
+inline void save_packed(const std::filesystem::path& folder, const AnyLayer& layer,
                         const std::filesystem::path& out) {
   const io::MappedFile text(folder / "config.json");
   const std::string_view json{reinterpret_cast<const char*>(text.bytes().data()), text.bytes().size()};
@@ -201,7 +201,7 @@ inline void save_packed(const std::filesystem::path& folder, AnyLayer& layer,
   layer.visit_packed([&](const char* name, const std::byte* data, Index n) {
     writer.add(name, io::DType::U8, io::Shape(n), data);
   });
-  layer.visit_parameters([&](const Parameter<float>& p) {
+  layer.visit_parameters([&](const Parameter<const float>& p) {
     Buffer<float> values(p.value.size());
     p.value.copy_to(MatrixView<float>(values.data(), p.value.rows, p.value.cols));
     writer.add_floats(p.name, io::DType::F32, io::Shape(p.value.rows, p.value.cols), values.data());

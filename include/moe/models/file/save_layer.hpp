@@ -31,7 +31,7 @@ class ChangedTensors {
       : tensors_(&tensors),
         experts_(tensors.checkpoint(), tensors.experts(), spec.experts, spec.expert_width(), spec.hidden) {}
 
-  void compare(const Parameter<float>& p) {
+  void compare(const Parameter<const float>& p) {
     Buffer<float> now(p.value.size());
     p.value.copy_to(MatrixView<float>(now.data(), p.value.rows, p.value.cols));
     const std::string own = tensors_->name_of(p.name);
@@ -127,7 +127,7 @@ class ChangedTensors {
 /// loaded from, and for trained experts whose tensors are fused, transposed or quantised; file_error or
 /// format_error as load_layer(). Memory: the changed tensors and one expert.
 inline std::vector<std::string> save_parameters(const std::filesystem::path& folder, Index layer,
-                                                AnyLayer& trained, const std::filesystem::path& out) {
+                                                const AnyLayer& trained, const std::filesystem::path& out) {
   const io::Config config = io::Config::from_file(folder / "config.json");
   const LayerSpec spec = preset_of(config).describe(config, layer);
   const LayerSpec& from = trained.spec();
@@ -138,8 +138,9 @@ inline std::vector<std::string> save_parameters(const std::filesystem::path& fol
   const io::Checkpoint checkpoint(folder);
   const LayerTensors tensors(checkpoint, config, spec);
   impl::ChangedTensors changed(tensors, spec);
-  trained.visit_parameters([&](const Parameter<float>& p) { changed.compare(p); });
-  trained.visit_state([&](const char* name, double* values, Index n) { changed.compare(name, values, n); });
+  trained.visit_parameters([&](const Parameter<const float>& p) { changed.compare(p); });
+  trained.visit_state(
+      [&](const char* name, const double* values, Index n) { changed.compare(name, values, n); });
 
   std::vector<std::string> names;
   io::SafetensorsWriter writer;

@@ -71,6 +71,10 @@ class AdaptiveL1 {
   void visit_state(Visitor& f) {
     f("adaptive_l1.coefficient", &lambda_, Index{1});
   }
+  template <class Visitor>
+  void visit_state(Visitor& f) const {
+    f("adaptive_l1.coefficient", &lambda_, Index{1});
+  }
 
  private:
   /// f(t, e) for every active expert, tokens ascending.

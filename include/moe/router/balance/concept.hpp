@@ -304,6 +304,10 @@ class Balancing {
   void visit_state(Visitor& f) {
     each([&](auto& part) { impl::visit_state_of(part, f); });
   }
+  template <class Visitor>
+  void visit_state(Visitor& f) const {
+    each([&](const auto& part) { impl::visit_state_of(part, f); });
+  }
 
   /// f(part) for every part, in order.
   template <class F>

@@ -97,6 +97,12 @@ class SelectionBias {
     bias_ = std::move(copy);
     steps_ = steps;
   }
+  template <class Visitor>
+  void visit_state(Visitor& f) const {
+    if (!options_.enabled) return;
+    f("e_score_correction_bias", bias_.data(), bias_.size());
+    if (options_.decaying) f("e_score_correction_steps", &steps_, Index{1});
+  }
 
  private:
   void check_finite(const double* values) const {

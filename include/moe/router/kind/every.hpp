@@ -47,7 +47,7 @@ class EveryExpert {
   /// Throws config_error for a mask or an option of the call.
   template <Executor X>
   void route(const RouterInput<Real>& in, RouteTable<Real>& table, Arena& arena, X& executor) const {
-    if (!in.logit_mask.empty()) fail<config_error>("logit_mask: expected none for every expert, got one");
+    if (in.logit_mask) fail<config_error>("logit_mask: expected none for every expert, got one");
     if (in.options.experts_per_token != 0 && in.options.experts_per_token != experts_) {
       fail<config_error>("experts per token: expected ", experts_, " (every expert), got ",
                          in.options.experts_per_token);
@@ -110,7 +110,7 @@ class EveryExpert {
       gate_.size());
   }
   template <class Visitor>
-  void visit_state(Visitor&) noexcept {}
+  void visit_state(Visitor&) const noexcept {}
 
  private:
   Real* take_gates(Arena& arena, Index tokens) const { return arena.take<Real>(gated() ? tokens : 0); }

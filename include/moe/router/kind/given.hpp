@@ -46,7 +46,7 @@ class GivenRoutes {
     }
   }
   template <class Visitor>
-  void visit_state(Visitor&) noexcept {}
+  void visit_state(Visitor&) const noexcept {}
 
  private:
   ConstMatrixView<ExpertId> ids_;

@@ -62,11 +62,11 @@ class HashRouter {
   template <class Visitor>
   void visit_storage(Gradients*, Visitor&) noexcept {}
   template <class Visitor>
-  void visit_state(Visitor&) noexcept {}
+  void visit_state(Visitor&) const noexcept {}
 
  private:
   void check(const RouterInput<Real>& in) const {
-    if (!in.logit_mask.empty()) fail<config_error>("logit_mask: expected none for a hash router, got one");
+    if (in.logit_mask) fail<config_error>("logit_mask: expected none for a hash router, got one");
     if (in.options.experts_per_token != 0 && in.options.experts_per_token != table_.hashes()) {
       fail<config_error>("experts per token: expected ", table_.hashes(), " (one per hash), got ",
                          in.options.experts_per_token);

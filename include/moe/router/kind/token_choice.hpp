@@ -318,6 +318,10 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   void visit_state(Visitor& f) {
     each_part([&](auto& part) { impl::visit_state_of(part, f); });
   }
+  template <class Visitor>
+  void visit_state(Visitor& f) const {
+    each_part([&](const auto& part) { impl::visit_state_of(part, f); });
+  }
 
  private:
   static constexpr Index kTokens = 32;  // a worker takes at once
@@ -389,7 +393,7 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
       fail<config_error>("temperature: expected a value whose inverse is a finite number > 0, got ",
                          in.options.temperature);
     }
-    if (!in.logit_mask.empty()) require_extent("logit_mask", "columns", outputs(), in.logit_mask.cols);
+    if (in.logit_mask) require_extent("logit_mask", "columns", outputs(), in.logit_mask.cols);
     each_part([&](const auto& part) { impl::check_call_of(part, in); });
     if (!in.outside_counts.empty() && experts() != outputs()) {
       fail<config_error>("outside_counts: expected none for a router with null experts, whose choices are ",
@@ -465,7 +469,7 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   }
 
   static void add_mask(const RouterInput<Real>& in, const Logits<Real>& logits) noexcept {
-    if (in.logit_mask.empty()) return;
+    if (!in.logit_mask) return;
     for (Index t = 0; t < in.tokens(); ++t) {
       add_row(in.mask_row(t), logits.value.row(t), logits.value.cols);
       if (!logits.clean.empty()) add_row(in.mask_row(t), logits.clean.row(t), logits.clean.cols);

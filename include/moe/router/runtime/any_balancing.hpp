@@ -74,6 +74,10 @@ class MaybePart {
   void visit_state(Visitor& f) {
     if (part_) impl::visit_state_of(*part_, f);
   }
+  template <class Visitor>
+  void visit_state(Visitor& f) const {
+    if (part_) impl::visit_state_of(*part_, f);
+  }
 
  private:
   std::optional<Part> part_;
