@@ -95,6 +95,7 @@ class TwoLayerBank {
   template <Executor X>
   void backward(const RowBatch<Real>& batch, const Tape& tape, const RowGradients<Real>& rows,
                 Gradients* gradients, Arena& arena, X& executor) const {
+    require_experts(experts(), batch);
     const Index slots = batch.slots();
     if (tape.slots != slots) {
       fail<state_error>("expert tape: expected the tape of a batch of ", slots, " rows, got one of ",
@@ -104,9 +105,7 @@ class TwoLayerBank {
         tape.hidden.size() != slots * parameters_.hidden_stride()) {
       fail<state_error>("expert tape: expected the tape of a bank of this shape, got another bank's");
     }
-    if (gradients != nullptr && gradients->shape() != parameters_.shape()) {
-      fail<shape_error>("expert gradients: expected those of a bank of this shape; ask make_gradients()");
-    }
+    parameters_.check(gradients);
     const BackwardScratch scratch(arena, slots, parameters_, executor.concurrency());
     const bool wants_dx = rows.dx.data != nullptr;
     const Real* const* const dy = scratch.dy.prepare(rows.dy, batch, executor);
@@ -231,7 +230,7 @@ class TwoLayerBank {
   template <Executor X>
   void run(const RowBatch<Real>& batch, const RowSink<Real>& sink, Tape* tape, Arena& arena,
            X& executor) const {
-    MOE_ASSERT(batch.experts == experts());
+    require_experts(experts(), batch);
     const Index slots = batch.slots(), pre_stride = parameters_.first_stride(),
                 stride = parameters_.hidden_stride(), cells = hidden_cells(parameters_);
     const Scratch scratch(arena, slots, parameters_, tape != nullptr);
