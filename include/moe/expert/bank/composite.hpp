@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstring>
 #include <limits>
 #include <tuple>
 #include <type_traits>
@@ -195,10 +196,12 @@ class Composite {
     (std::make_index_sequence<kBanks>{});
   }
 
-  /// "experts.gate_up" of bank i as "experts.<first id>-<last id>.gate_up".
+  /// "experts.gate_up" of bank i, or "gate_up", as "experts.<first id>-<last id>.gate_up".
   ParameterName ranged(std::size_t i, const char* name) const noexcept {
-    constexpr std::size_t kPrefix = sizeof("experts") - 1;  // every bank's names start so
-    return ParameterName("experts.", first_of(i), "-", first_of(i + 1) - 1, name + kPrefix);
+    constexpr const char* kPrefix = "experts.";
+    const char* const own =
+        name + (std::strncmp(name, kPrefix, std::strlen(kPrefix)) == 0 ? std::strlen(kPrefix) : 0);
+    return ParameterName(kPrefix, first_of(i), "-", first_of(i + 1) - 1, ".", own);
   }
 
   Index first_of(std::size_t i) const noexcept { return first_id_.get()[i]; }
