@@ -60,11 +60,16 @@ class TwoLayerParameters {
   /// in groups of kBlockRows, so that many must be there at once.
   static constexpr Index kTilePanels = BlockStorage<Storage> ? kBlockRows / kColumns : 1;
 
-  /// All zero. Throws config_error for an extent below 1, size_error when the weights would not fit 63 bits;
-  /// both name it.
-  explicit TwoLayerParameters(const TwoLayerOptions& options) : shape_(checked(options)) {
-    first_.assign(checked_product("first layer of the experts", experts(), first_size()), Element{});
-    second_.assign(checked_product("second layer of the experts", experts(), second_size()), Element{});
+  /// All zero; with `weights` false, of the biases alone. Throws config_error for an extent below 1,
+  /// size_error when the weights would not fit 63 bits; both name it.
+  explicit TwoLayerParameters(const TwoLayerOptions& options, bool weights = true)
+      : shape_(checked(options)) {
+    const Index first = checked_product("first layer of the experts", experts(), first_size());
+    const Index second = checked_product("second layer of the experts", experts(), second_size());
+    if (weights) {
+      first_.assign(first, Element{});
+      second_.assign(second, Element{});
+    }
     if (!has_bias()) return;
     first_bias_.assign(experts() * bias_positions(), Real{0});
     second_bias_.assign(experts() * second_positions(), Real{0});
@@ -74,17 +79,21 @@ class TwoLayerParameters {
   Index width() const noexcept { return shape().width; }
   Index hidden() const noexcept { return shape().hidden; }
   bool has_bias() const noexcept { return shape().bias; }
+  bool has_weights() const noexcept { return !first_.empty(); }
   const TwoLayerOptions& shape() const noexcept { return shape_; }
 
-  /// Throws shape_error unless `gradients` (null: frozen) have this shape.
+  /// Throws shape_error unless `gradients` (null: frozen) have this shape, and the weights of a dense
+  /// storage.
   void check(const TwoLayerParameters<Layout, Real>* gradients) const {
     if (gradients == nullptr) return;
     const TwoLayerOptions &want = shape(), &got = gradients->shape();
-    if (want == got) return;
+    const bool weights = DenseStorage<Storage> ? has_weights() : gradients->has_weights();
+    if (want == got && gradients->has_weights() == weights) return;
     const auto bias = [](bool any) { return any ? "with biases" : "without biases"; };
     fail<shape_error>("gradients of the experts: expected those of ", want.experts, " experts ", want.width,
                       " x ", want.hidden, " ", bias(want.bias), " (ask make_gradients()), got ", got.experts,
-                      " experts ", got.width, " x ", got.hidden, " ", bias(got.bias));
+                      " experts ", got.width, " x ", got.hidden, " ", bias(got.bias),
+                      gradients->has_weights() == weights ? "" : " and no weights");
   }
 
   Index first_panels() const noexcept { return round_up(used_panels(), kTilePanels); }
