@@ -82,8 +82,7 @@ class TanhRouter {
   }
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor& f) {
-    f("gate.weight", direction_.data(), gradients == nullptr ? nullptr : gradients->direction.data(),
-      direction_.size());
+    moe::visit_buffer(f, "gate.weight", direction_, gradients, &Gradients::direction);
   }
   template <class Visitor>
   void visit_state(Visitor&) {}

@@ -78,10 +78,8 @@ class ScaleAndShift {
   }
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor&& f) {
-    f("experts.scale", scale_.data(), gradients == nullptr ? nullptr : gradients->scale.data(),
-      scale_.size());
-    f("experts.shift", shift_.data(), gradients == nullptr ? nullptr : gradients->shift.data(),
-      shift_.size());
+    moe::visit_buffer(f, "experts.scale", scale_, gradients, &Gradients::scale);
+    moe::visit_buffer(f, "experts.shift", shift_, gradients, &Gradients::shift);
   }
 
  private:

@@ -80,8 +80,7 @@ class PrototypeScorer {
   }
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor& f) {
-    f("prototype.weight", prototype_.data(), gradients == nullptr ? nullptr : gradients->prototype.data(),
-      prototype_.size());
+    moe::visit_buffer(f, "prototype.weight", prototype_, gradients, &Gradients::prototype);
   }
 
  private:
@@ -137,7 +136,7 @@ class GainWeighting {
   }
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor& f) {
-    f("gain", gain_.data(), gradients == nullptr ? nullptr : gradients->gain.data(), gain_.size());
+    moe::visit_buffer(f, "gain", gain_, gradients, &Gradients::gain);
   }
 
  private:

@@ -6,6 +6,7 @@
 
 #include "support/catch.hpp"
 #include "support/errors.hpp"
+#include "support/taken.hpp"
 
 namespace {
 
@@ -95,14 +96,15 @@ TEST_CASE("Buffer: copies are apart, moves take the memory", "[core][smoke]") {
   CHECK(counts(assigned, 20));
 
   const int* const data = a.data();
-  Buffer<int> moved(std::move(a));
+  Buffer<int> moved(test::taken(a));
   CHECK(moved.data() == data);
   CHECK(counts(moved, 20));
   Buffer<int> target = counting(5);
-  target = std::move(moved);
+  target = test::taken(moved);
   CHECK(target.data() == data);
   CHECK(counts(target, 20));
-  target = counting(4);  // what a moved-from buffer holds goes with it
+  CHECK((a.empty() && moved.empty()));
+  target = counting(4);
   CHECK(counts(target, 4));
 
   Buffer<int> other = counting(7);

@@ -322,7 +322,7 @@ TEMPLATE_LIST_TEST_CASE("backward of rounded weights is that of a float bank wit
   Plain<float>::Tape exact_tape;
   test::run_forward(bank, batch, &tape, serial);
   test::run_forward(exact, batch, &exact_tape, serial);
-  auto gradients = bank.make_gradients();
+  auto gradients = bank.make_weight_gradients();
   auto exact_gradients = exact.make_gradients();
   const auto back = test::run_backward(bank, batch, tape, &gradients, true, serial);
   const auto want = test::run_backward(exact, batch, exact_tape, &exact_gradients, true, serial);
@@ -332,6 +332,27 @@ TEMPLATE_LIST_TEST_CASE("backward of rounded weights is that of a float bank wit
   // The gradients are a float bank's, wherever they come from.
   CHECK(
       test::same_bits(test::flat_gradients(exact, gradients), test::flat_gradients(exact, exact_gradients)));
+
+  // Unless asked for, there are only those that can be applied, and the others change nothing.
+  auto applied = bank.make_gradients();
+  CHECK(!applied.has_weights());
+  const auto frozen = test::run_backward(bank, batch, tape, &applied, true, serial);
+  CHECK(test::same_bits(frozen.dx, want.dx));
+  CHECK(test::same_bits(frozen.dweight, want.dweight));
+  CHECK(test::same_bits(test::flat_gradients(bank, applied), test::flat_gradients(bank, gradients)));
+  CHECK(test::message_of<moe::shape_error>(
+            [&] { test::run_backward(exact, batch, exact_tape, &applied, true, serial); }) ==
+        "moe: gradients of the experts: expected those of 2 experts 32 x 50 with biases (ask "
+        "make_gradients()), got 2 experts 32 x 50 with biases and no weights");
+}
+
+TEMPLATE_TEST_CASE("gradients of rounded experts take no memory but for the biases", "[expert][smoke]",
+                   moe::BFloat16, moe::Int8Groups<>, moe::Int4Groups<>) {
+  Gated<TestType> bank({8, 96, 160, true}), plain({8, 96, 160, false});
+  CHECK(plain.make_gradients().bytes() == 0);
+  CHECK(bank.make_gradients().bytes() < bank.bytes() / 8);
+  CHECK(plain.make_weight_gradients().bytes() == Gated<float>({8, 96, 160}).make_gradients().bytes());
+  test::check_bank_laws(bank, test::random_batch<float>(96, {2, 0, 1, 3, 0, 1, 1, 1}, 5));
 }
 
 TEST_CASE("numbers that a block storage cannot round are refused by name", "[expert]") {

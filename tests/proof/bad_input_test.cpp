@@ -3,6 +3,7 @@
 #include <Eigen/Core>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <unsupported/Eigen/CXX11/Tensor>
 #include <vector>
@@ -411,6 +412,105 @@ TEST_CASE("bad input: tapes and gradients", "[proof][smoke]") {
   layer.visit_storage(gradients, [](const char*, float*, float* g, Index n) {
     for (Index i = 0; i < n; ++i) CHECK(g[i] == 0);
   });
+}
+
+TEST_CASE("bad input: a refused forward_train leaves its tape as it was", "[proof][smoke]") {
+  const Layer layer(router(), experts());
+  Call call;
+  Layer::Tape tape;
+  auto gradients = layer.make_gradients();
+  const auto results = [&] {
+    Rows dx(5, 6);
+    Layer::LayerGradients back(call.dy, dx, gradients);
+    gradients = layer.make_gradients();
+    layer.backward(tape, back, call.workspace);
+    const Rows weights =
+        Eigen::Map<Rows>(gradients.router.scorer.weight.data(), 1, gradients.router.scorer.weight.size());
+    return std::pair(dx, weights);
+  };
+  const auto train = [&](auto&& change) {
+    Rows y(5, 6);
+    moe::LayerOutput<float> out(y, &call.stats);
+    moe::LayerInput<float> in(call.x);
+    change(in, out);
+    layer.forward_train(in, out, tape, call.workspace);
+  };
+  train([](auto&, auto&) {});
+  call.stats.clear();
+  const auto want = results();
+  Rows nan = call.x, narrow = Rows::Zero(5, 5), mask = Rows::Zero(5, 4);
+  nan(3, 2) = kNan;
+  mask.row(1).setConstant(-kInf);
+  const Index late[] = {1, 5};
+  const std::function<void(moe::LayerInput<float>&, moe::LayerOutput<float>&)> refused[] = {
+      [&](auto& in, auto&) { in.x = narrow; },
+      [&](auto&, auto& out) { out.y = narrow; },
+      [&](auto& in, auto&) { in.router_x = narrow; },
+      [&](auto& in, auto&) { in.logit_mask = narrow; },
+      [&](auto& in, auto&) { in.segments = moe::Segments(late); },
+      [&](auto& in, auto&) { in.options.experts_per_token = 5; },
+      [&](auto& in, auto&) { in.options.threshold = 0.5; },
+      [&](auto& in, auto&) { in.x = nan; },           // found when logits are there
+      [&](auto& in, auto&) { in.router_x = nan; },    // so is this
+      [&](auto& in, auto&) { in.logit_mask = mask; }  // and this
+  };
+  for (const auto& change : refused) {
+    CHECK_THROWS(train(change));
+    CHECK(tape.tokens() == 5);
+    const auto got = results();
+    CHECK((got.first == want.first && got.second == want.second));
+  }
+  std::byte few[64];
+  moe::Workspace small{std::span(few)};
+  Rows y(5, 6);
+  moe::LayerOutput<float> out(y);
+  CHECK_THROWS_AS(layer.forward_train(call.x, out, tape, small), moe::workspace_error);
+  CHECK(results().first == want.first);
+  CHECK(call.stats.tokens == 0);
+
+  // Routers that look at token ids, and stage 2, which looks at what routers did.
+  const moe::MoeLayer hashed(moe::HashRouter<float>(moe::HashTable::random(100, 4, 1)), experts());
+  decltype(hashed)::Tape hash_tape;
+  const moe::TokenId ids[] = {0, 1, 2, 3, 4}, beyond[] = {0, 1, 2, 3, 400};
+  moe::LayerInput<float> in(call.x);
+  in.token_id = ids;
+  hashed.forward_train(in, out, hash_tape, call.workspace);
+  in.token_id = beyond;
+  CHECK_THROWS_AS(hashed.forward_train(in, out, hash_tape, call.workspace), moe::route_error);
+  CHECK(hash_tape.tokens() == 5);
+  CHECK(hash_tape.routes().pairs() == 5);
+  Rows dx(5, 6);
+  decltype(hashed)::LayerGradients back(call.dy, dx);
+  CHECK_NOTHROW(hashed.backward(hash_tape, back, call.workspace));
+}
+
+TEST_CASE("bad input: tapes and gradients of another layer", "[proof][smoke]") {
+  const Layer layer(router(), experts());
+  const Layer copy = layer;
+  Call call;
+  Rows y(5, 6);
+  moe::LayerOutput<float> out(y);
+  layer.forward_train(call.x, out, call.tape, call.workspace);
+  Layer::LayerGradients back(call.dy, call.dx);
+  CHECK(call.rejects<moe::state_error>([&] { copy.backward(call.tape, back, call.workspace); }) ==
+        "moe: tape: expected that of a forward_train of the same object, got another one's");
+  auto more = moe::softmax_top_k<float>({.width = 6, .experts = 64, .k = 2}).make_gradients();
+  back.router = &more;
+  CHECK(call.rejects<moe::shape_error>([&] { layer.backward(call.tape, back, call.workspace); }) ==
+        "moe: gradients of gate: expected 4 outputs (ask make_gradients()), got 64");
+  back.router = nullptr;
+  auto longer = Experts({.experts = 4, .width = 6, .hidden = 9}).make_gradients();
+  back.experts = &longer;
+  CHECK(call.rejects<moe::shape_error>([&] { layer.backward(call.tape, back, call.workspace); }) ==
+        "moe: gradients of the experts: expected those of 4 experts 6 x 5 without biases (ask "
+        "make_gradients()), got 4 experts 6 x 9 without biases");
+  Layer visited = layer;
+  auto gradients = layer.make_gradients();
+  gradients.experts = longer;
+  const auto nobody = [](auto&&...) { FAIL("shown"); };
+  CHECK_THROWS_AS(visited.visit_storage(gradients, nobody), moe::shape_error);
+  CHECK_THROWS_AS(visited.visit_parameters(gradients, nobody), moe::shape_error);
+  CHECK_THROWS_AS(visited.zero_gradients(gradients), moe::shape_error);
 }
 
 TEST_CASE("bad input: segments", "[proof][smoke]") {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/errors.hpp"
 
 namespace {
 
@@ -69,4 +70,32 @@ TEST_CASE("names are joined from texts and numbers", "[parameter]") {
   CHECK(std::string(moe::ParameterName("experts.", Index{12}, ".up_proj", ".weight").c_str()) ==
         "experts.12.up_proj.weight");
   CHECK(std::string(moe::ParameterName("gate").c_str()) == "gate");
+}
+
+TEST_CASE("a buffer is shown with its gradients, which have its size", "[parameter][smoke]") {
+  struct Gradients {
+    moe::Buffer<float> weight;
+  };
+  moe::Buffer<float> values(3), none;
+  Gradients right{moe::Buffer<float>(3)}, wrong{moe::Buffer<float>(4)}, empty;
+  int shown = 0;
+  const auto show = [&](moe::Buffer<float>& of, Gradients* gradients) {
+    auto check = [&](const char* name, float* v, float* g, Index n) {
+      ++shown;
+      CHECK(std::string(name) == "w");
+      CHECK(
+          (v == of.data() && n == of.size() && g == (gradients == nullptr ? nullptr : right.weight.data())));
+    };
+    moe::visit_buffer(check, "w", of, gradients, &Gradients::weight);
+  };
+  show(values, nullptr);
+  show(values, &right);
+  CHECK(shown == 2);
+  CHECK(test::message_of<moe::shape_error>([&] { show(values, &wrong); }) ==
+        "moe: gradients of w: expected 3 entries (ask make_gradients()), got 4");
+  show(none, nullptr);
+  show(none, &empty);
+  CHECK(test::message_of<moe::shape_error>([&] { show(none, &right); }) ==
+        "moe: gradients of w: expected 0 entries (ask make_gradients()), got 3");
+  CHECK(shown == 2);
 }

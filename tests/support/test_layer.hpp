@@ -56,6 +56,15 @@ class TestLayer {
   /// From the kept tape; parameter gradients start from 0 and are kept.
   virtual void backward(ConstMatrixView<Real> dy, MatrixView<Real> dx, double auxiliary_scale,
                         moe::Workspace& ws, AnyExecutor executor) = 0;
+  /// From the tape that `tape_of` keeps, added to the gradients that `gradients_of` keeps. False, and nothing
+  /// is done, if one is of another type than this layer.
+  virtual bool backward_with(const TestLayer& tape_of, TestLayer& gradients_of, ConstMatrixView<Real> dy,
+                             MatrixView<Real> dx, moe::Workspace& ws) const = 0;
+  /// A layer that this one, its tape and its gradients are moved to.
+  virtual std::unique_ptr<TestLayer> taken() = 0;
+  /// Moves a part out of the layer.
+  enum class Part { router, experts, shared, frame };
+  virtual void lose(Part part) = 0;
   /// Every parameter, with the gradient of the last backward.
   virtual void visit(const Visit& visit) = 0;
   /// The matrices that the kernels multiply with and visit() does not show, because they are rounded.

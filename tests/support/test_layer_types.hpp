@@ -74,6 +74,8 @@ class LayerHolder final : public TestLayer<Real> {
   template <class... Parts>
   explicit LayerHolder(Parts&&... parts)
       : layer_(std::forward<Parts>(parts)...), gradients_(layer_.make_gradients()) {}
+  LayerHolder(Layer layer, typename Layer::Gradients gradients, typename Layer::Tape tape)
+      : layer_(std::move(layer)), gradients_(std::move(gradients)), tape_(std::move(tape)) {}
 
   moe::Coupling coupling(bool training) const override { return Layer::coupling(training); }
   Index workspace_bytes(const moe::CallShape& shape, moe::Mode mode, Index concurrency) const override {
@@ -93,6 +95,27 @@ class LayerHolder final : public TestLayer<Real> {
     typename Layer::LayerGradients out(dy, dx, gradients_);
     out.auxiliary_scale = auxiliary_scale;
     layer_.backward(tape_, out, ws, executor);
+  }
+  bool backward_with(const TestLayer<Real>& tape_of, TestLayer<Real>& gradients_of, ConstMatrixView<Real> dy,
+                     MatrixView<Real> dx, moe::Workspace& ws) const override {
+    const auto* const taped = dynamic_cast<const LayerHolder*>(&tape_of);
+    auto* const trained = dynamic_cast<LayerHolder*>(&gradients_of);
+    if (taped == nullptr || trained == nullptr) return false;
+    moe::SerialExecutor serial;
+    typename Layer::LayerGradients out(dy, dx, trained->gradients_);
+    layer_.backward(taped->tape_, out, ws, AnyExecutor(serial));
+    return true;
+  }
+  std::unique_ptr<TestLayer<Real>> taken() override {
+    return std::make_unique<LayerHolder>(std::move(layer_), std::move(gradients_), std::move(tape_));
+  }
+  void lose(typename TestLayer<Real>::Part part) override {
+    using Part = typename TestLayer<Real>::Part;
+    const auto move_out = [](auto& from) { auto gone = std::move(from); };
+    if (part == Part::router) move_out(layer_.router());
+    if (part == Part::experts) move_out(layer_.experts());
+    if (part == Part::shared) move_out(layer_.shared());
+    if (part == Part::frame) move_out(layer_.frame());
   }
   void visit(const typename TestLayer<Real>::Visit& visit) override {
     layer_.visit_parameters(gradients_,

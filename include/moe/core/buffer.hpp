@@ -38,8 +38,9 @@ class Buffer {
     if (this != &other) copy_from(other.data_, other.size_);
     return *this;
   }
+  /// `other` is left empty.
   Buffer& operator=(Buffer&& other) noexcept {
-    swap(other);
+    Buffer(std::move(other)).swap(*this);
     return *this;
   }
   ~Buffer() { release(data_, capacity_); }

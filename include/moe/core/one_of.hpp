@@ -106,7 +106,8 @@ class OneOf {
     return all;
   }
 
-  /// What belongs to `part`, which is the one held, of a tape or of gradients; null of null.
+  /// What belongs to `part`, which is the one held, of a tape or of gradients; null of null. Throws
+  /// shape_error for gradients of another kind of part.
   template <class Part>
   static auto& tape_of(const Part&, Tape& all) noexcept {
     return std::get<kIndex<Part>>(all.part);
@@ -120,8 +121,18 @@ class OneOf {
     return all == nullptr ? nullptr : &tape_of(part, *all);
   }
   template <class Part>
-  static auto* own(const Part&, Gradients* all) noexcept {
-    return all == nullptr ? nullptr : &*std::get<kIndex<Part>>(all->part);
+  static impl::GradientsOf<Part>* own(const Part&, Gradients* all) {
+    if (all == nullptr) return nullptr;
+    auto& own = std::get<kIndex<Part>>(all->part);
+    if (!own) {
+      if constexpr (requires { Part::kName; }) {
+        fail<shape_error>("gradients: expected those of a part ", Part::kName,
+                          " (ask make_gradients()), got those of another kind of part");
+      }
+      fail<shape_error>(
+          "gradients: expected those of this kind of part (ask make_gradients()), got another's");
+    }
+    return &*own;
   }
 
  private:

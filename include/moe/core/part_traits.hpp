@@ -113,6 +113,13 @@ template <class Part, class Visitor>
 void visit_storage_of(Part& part, GradientsOf<Part>* gradients, Visitor& f) {
   if constexpr (requires { part.visit_storage(gradients, f); }) part.visit_storage(gradients, f);
 }
+/// Throws shape_error unless `gradients` (null: frozen) are those of a part like this: visit_storage compares
+/// them, buffer by buffer (storage/parameter.hpp), and shows them to nobody. Nothing is written.
+template <class Part>
+void check_gradients_of(const Part& part, GradientsOf<Part>* gradients) {
+  auto nobody = [](auto&&...) noexcept {};
+  if (gradients != nullptr) visit_storage_of(const_cast<Part&>(part), gradients, nobody);
+}
 template <class Part, class Visitor>
 void visit_packed_of(Part& part, Visitor& f) {
   if constexpr (requires { part.visit_packed(f); }) part.visit_packed(f);

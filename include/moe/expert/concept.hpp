@@ -4,6 +4,7 @@
 
 #include <concepts>
 
+#include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
@@ -32,6 +33,16 @@ struct RowSink {
 
   Real* row(Index s) const noexcept { return data + s * stride; }
 };
+
+/// Throws state_error for a batch of another number of experts: the bank was moved from, or replaced by
+/// another.
+template <class Real>
+void require_experts(Index experts, const RowBatch<Real>& batch) {
+  if (experts != batch.experts) {
+    fail<state_error>("expert bank: expected a batch of its ", experts,
+                      experts == 0 ? " experts (it was moved from), got " : " experts, got ", batch.experts);
+  }
+}
 
 /// For the backward: what arrived at each slot, and where its gradients go.
 template <class Real>

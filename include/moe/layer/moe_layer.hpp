@@ -9,6 +9,7 @@
 
 #include "moe/core/executor.hpp"
 #include "moe/core/input.hpp"
+#include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/expert/concept.hpp"
 #include "moe/kernel/row.hpp"
@@ -90,17 +91,18 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     }
   };
 
-  /// What backward needs of a forward_train; reusable, allocates while it warms up.
+  /// What backward needs of a forward_train; reusable, allocates while it warms up. It is for the layer that
+  /// wrote it, wherever that is moved; a copy of the layer is another one.
   class Tape {
    public:
     /// Rows of the call on the tape, 0 when there is none.
-    Index tokens() const noexcept { return ready_ ? tokens_ : 0; }
+    Index tokens() const noexcept { return writer_ ? tokens_ : 0; }
     const RouteTable<Real>& routes() const noexcept { return sum_.routes(); }
     const DispatchPlan<Real>& plan() const noexcept { return sum_.plan(); }
 
    private:
     friend class MoeLayer;
-    bool ready_ = false;
+    impl::Writer writer_;
     Index tokens_ = 0;
     impl::StoredInput<Real> input_;
     typename Sum::Tape sum_;
@@ -113,15 +115,7 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
       : sum_(std::forward<R>(router), std::forward<B>(experts), std::move(capacity)),
         shared_(std::move(shared)),
         frame_(std::move(frame)) {
-    const Index inner = sum_.width();
-    if (Index{frame_.inner_width(inner)} != inner) {
-      fail<config_error>("layer: expected experts of the frame's inner width ",
-                         Index{frame_.inner_width(inner)}, ", got ", inner);
-    }
-    if (Index{shared_.width()} != 0 && Index{shared_.width()} != width()) {
-      fail<config_error>("layer: expected shared experts of width ", width(), ", got ",
-                         Index{shared_.width()});
-    }
+    require_fit<config_error>();
   }
 
   RouterType& router() noexcept { return sum_.router(); }
@@ -176,17 +170,17 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
   /// What forward_train fills.
   Tape make_tape() const requires kTrainable { return {}; }
 
-  /// Same, and writes the tape.
+  /// Same, and writes the tape. What forward refuses leaves the tape as it was.
   template <Executor X = SerialExecutor>
   void forward_train(const LayerInput<Real>& in, LayerOutput<Real>& out, Tape& tape, Workspace& workspace,
                      X&& executor = X{}) const requires kTrainable {
-    tape.ready_ = false;
     run<Tape>(in, out, &tape, workspace, executor);
-    tape.ready_ = true;
+    tape.writer_.set(sum_.identity());
   }
 
   /// Gradients of sum(dy * y) + auxiliary_scale * losses at the call on the tape. Throws state_error for a
-  /// tape without a call or of another batch, shape_error, workspace_error, before anything is written.
+  /// tape without a call, of another layer or of another batch, shape_error (also for another layer's
+  /// gradients), workspace_error, before anything is written.
   template <Executor X = SerialExecutor>
   void backward(const Tape& tape, const LayerGradients& gradients, Workspace& workspace,
                 X&& executor = X{}) const requires kTrainable {
@@ -234,7 +228,7 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
   void visit_parameters(Visitor&& f) {
     visit_parts(nullptr, [&](auto& part, auto* gradients) { part.visit_parameters(gradients, f); });
   }
-  /// f(Parameter<Real>) with gradients.
+  /// f(Parameter<Real>) with gradients. Throws shape_error for another layer's.
   template <class Visitor>
   void visit_parameters(Gradients& gradients, Visitor&& f) {
     visit_parts(&gradients, [&](auto& part, auto* own) { part.visit_parameters(own, f); });
@@ -295,8 +289,8 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
   // do table, plan and d weight.
   void measure_forward(Arena& arena, const CallShape& shape, Index concurrency) const {
     arena.take<bool>(shape.tokens);
-    frame_.measure(arena, shape.tokens, concurrency);
-    sum_.measure(arena, shape, concurrency);
+    sum_.measure(arena, shape, concurrency,
+                 [&](Arena& from) { frame_.measure(from, shape.tokens, concurrency); });
     shared_.measure(arena, shape.tokens, concurrency);
     arena.rewind(0);
   }
@@ -313,6 +307,7 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
   void run(const LayerInput<Real>& input, LayerOutput<Real>& out, TapeType* tape, Workspace& workspace,
            X& executor) const {
     constexpr bool kTaped = !std::is_void_v<TapeType>;
+    require_parts();
     const bool training = input.mode == Mode::training || (input.mode == Mode::by_call && kTaped);
     RouterInput<Real> in =
         impl::resolve_input(input, width(), router().width(), router().experts(), training);
@@ -326,24 +321,26 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     measure_forward(measuring, {tokens, input.segments.count(tokens), input.options}, executor.concurrency());
     Arena arena =
         workspace.arena(measuring.bytes(), kTaped ? Mode::training : Mode::inference, executor.concurrency());
-    ConstMatrixView<Real> x = input.x;
-    if constexpr (kTaped) {
-      tape->tokens_ = tokens;
-      tape->input_.store(in, x);
-      x = tape->input_.x(tokens);
-      in = tape->input_.router_input();
-    }
-
     bool* const active = arena.take<bool>(tokens);
+    ConstMatrixView<Real> x = input.x;
     SumRows<Real> rows;
-    rows.x = frame_.before(x, part_tape(tape, &Tape::frame_), arena, executor);
-    rows.y = frame_.inner_y(out.y, arena);
     rows.observer = out.observer;
+    const auto decided = [&](Arena& from) {
+      if constexpr (kTaped) {
+        tape->writer_.clear();
+        tape->tokens_ = tokens;
+        tape->input_.store(in, x);
+        x = tape->input_.x(tokens);
+        in = tape->input_.router_input();
+      }
+      rows.x = frame_.before(x, part_tape(tape, &Tape::frame_), from, executor);
+      rows.y = frame_.inner_y(out.y, from);
+    };
     Routed<Real> routed;
     if constexpr (kTaped) {
-      routed = sum_.forward_train(in, rows, tape->sum_, arena, executor);
+      routed = sum_.forward_train(in, rows, tape->sum_, arena, executor, decided);
     } else {
-      routed = sum_.forward(in, rows, arena, executor);
+      routed = sum_.forward(in, rows, arena, executor, decided);
     }
     for (Index t = 0; t < tokens; ++t) active[t] = in.takes_part(t) && !routed.table.spoiled[t];
     scoped(arena,
@@ -370,10 +367,27 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     }
   }
 
+  /// What the constructor checked: a part may have been replaced since, or moved from.
+  void require_parts() const {
+    sum_.require_parts();
+    require_fit<state_error>();
+  }
+  template <class Error>
+  void require_fit() const {
+    const Index inner = sum_.width();
+    if (Index{frame_.inner_width(inner)} != inner) {
+      fail<Error>("layer: expected experts of the frame's inner width ", Index{frame_.inner_width(inner)},
+                  ", got ", inner);
+    }
+    if (Index{shared_.width()} != 0 && Index{shared_.width()} != width()) {
+      fail<Error>("layer: expected shared experts of width ", width(), ", got ", Index{shared_.width()});
+    }
+  }
+
   /// Returns T.
   Index check_gradients(const Tape& tape, const LayerGradients& gradients) const {
-    if (!tape.ready_)
-      fail<state_error>("tape: expected a tape of a finished forward_train, got an empty one");
+    require_parts();
+    tape.writer_.require("tape", sum_.identity());
     const Index tokens = tape.tokens_;
     if (gradients.dy.rows != tokens) {
       fail<state_error>("tape: expected the tape of a call with ", gradients.dy.rows,
@@ -394,11 +408,20 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
       require_disjoint("dy", gradients.dy, "router_dx", gradients.router_dx);
       require_disjoint("dx", gradients.dx, "router_dx", gradients.router_dx);
     }
+    sum_.check(tape.sum_, tokens, gradients.router, gradients.experts);
+    impl::check_gradients_of(shared_, gradients.shared);
+    impl::check_gradients_of(frame_, gradients.frame);
     return tokens;
   }
 
   template <class Visit>
   void visit_parts(Gradients* gradients, Visit&& visit) {
+    if (gradients != nullptr) {
+      impl::check_gradients_of(router(), &gradients->router);
+      impl::check_gradients_of(experts(), &gradients->experts);
+      impl::check_gradients_of(shared_, &gradients->shared);
+      impl::check_gradients_of(frame_, &gradients->frame);
+    }
     visit(router(), gradients == nullptr ? nullptr : &gradients->router);
     visit(experts(), gradients == nullptr ? nullptr : &gradients->experts);
     visit(shared_, gradients == nullptr ? nullptr : &gradients->shared);

@@ -8,6 +8,7 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
+#include "moe/core/moved.hpp"
 #include "moe/core/random.hpp"
 #include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
@@ -27,8 +28,9 @@ class Projection {
  public:
   using Real = RealType;
   struct Gradients {
-    Buffer<Real> weight;  // packed as the weights
-    Buffer<Real> bias;    // [out] or empty
+    Buffer<Real> weight;       // packed as the weights
+    Buffer<Real> bias;         // [out] or empty
+    impl::Movable<Index> out;  // which packing leaves open
   };
 
   /// Zero weights. Throws config_error for sizes below 1.
@@ -129,7 +131,9 @@ class Projection {
     }
   }
 
-  Gradients make_gradients() const { return {Buffer<Real>(weight_.size()), Buffer<Real>(bias_.size())}; }
+  Gradients make_gradients() const {
+    return {Buffer<Real>(weight_.size()), Buffer<Real>(bias_.size()), out()};
+  }
 
   template <class Visitor>
   void visit_parameters(const char* name, Gradients* gradients, Visitor& f) {
@@ -140,14 +144,15 @@ class Projection {
                         bias_view(gradients == nullptr ? nullptr : gradients->bias.data())});
     }
   }
+  /// Throws shape_error for gradients of another map.
   template <class Visitor>
   void visit_storage(const char* name, Gradients* gradients, Visitor& f) {
-    f(ParameterName(name, ".weight").c_str(), weight_.data(),
-      gradients == nullptr ? nullptr : gradients->weight.data(), weight_.size());
-    if (has_bias()) {
-      f(ParameterName(name, ".bias").c_str(), bias_.data(),
-        gradients == nullptr ? nullptr : gradients->bias.data(), bias_.size());
+    if (gradients != nullptr && gradients->out != out()) {
+      fail<shape_error>("gradients of ", name, ": expected ", out(), " outputs (ask make_gradients()), got ",
+                        gradients->out.get());
     }
+    visit_buffer(f, ParameterName(name, ".weight").c_str(), weight_, gradients, &Gradients::weight);
+    visit_buffer(f, ParameterName(name, ".bias").c_str(), bias_, gradients, &Gradients::bias);
   }
 
  private:
@@ -182,8 +187,8 @@ class Projection {
   }
   ParameterView<Real> bias_view(Real* data) const noexcept { return {data, out_, 1, out_, out_, 1}; }
 
-  Index in_;
-  Index out_;
+  impl::Movable<Index> in_;
+  impl::Movable<Index> out_;
   Buffer<Real> weight_;
   Buffer<Real> bias_;
 };

@@ -9,6 +9,7 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/input.hpp"
+#include "moe/core/moved.hpp"
 #include "moe/core/random.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -116,7 +117,7 @@ class HashTable {
 
   Index pool() const {
     if (experts_ % hashes_ != 0) {
-      fail<config_error>("hashes: expected a divisor of the ", experts_, " experts, got ", hashes_);
+      fail<config_error>("hashes: expected a divisor of the ", experts(), " experts, got ", hashes());
     }
     return experts_ / hashes_;
   }
@@ -124,9 +125,9 @@ class HashTable {
     id_[hash * vocabulary_ + token_id] = static_cast<ExpertId>(expert);
   }
 
-  Index vocabulary_;
-  Index experts_;
-  Index hashes_;
+  impl::Movable<Index> vocabulary_;
+  impl::Movable<Index> experts_;
+  impl::Movable<Index> hashes_;
   Buffer<ExpertId> id_;  // [H, V]
 };
 

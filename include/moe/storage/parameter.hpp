@@ -4,6 +4,7 @@
 
 #include <type_traits>
 
+#include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
@@ -64,6 +65,30 @@ requires requires {
 void visit_parameters(const Part& part, Visitor&& f) {
   impl::ReadingVisitor<std::remove_reference_t<Visitor>> reading(f);
   impl::visit_parameters_of(const_cast<Part&>(part), nullptr, reading);
+}
+
+namespace impl {
+/// Room for n gradients of `name`, null if there are none (frozen). Throws shape_error for another number.
+template <class Real>
+MOE_NOINLINE Real* require_gradients(const char* name, Index n, Buffer<Real>* gradients) {
+  if (gradients == nullptr) return nullptr;
+  if (gradients->size() != n) {
+    fail<shape_error>("gradients of ", name, ": expected ", n, " entries (ask make_gradients()), got ",
+                      gradients->size());
+  }
+  return gradients->data();
+}
+}  // namespace impl
+
+/// f(name, values, gradients, n) for a buffer of parameters and `member`, its gradients (of null: frozen):
+/// what visit_storage() of a part is made of. Nothing is shown of an empty buffer. Throws shape_error for
+/// gradients of another size.
+template <class Visitor, class Real, class Gradients>
+void visit_buffer(Visitor& f, const char* name, Buffer<Real>& values, Gradients* gradients,
+                  Buffer<Real> Gradients::*member) {
+  Real* const own =
+      impl::require_gradients(name, values.size(), gradients == nullptr ? nullptr : &(gradients->*member));
+  if (!values.empty()) f(name, values.data(), own, values.size());
 }
 
 /// Joins a prefix, a number and a suffix into a parameter's name.

@@ -29,6 +29,35 @@ struct DoublingBank {
     }
   }
 };
+/// Trainable, and calls what it shows as it likes.
+struct NamingBank : DoublingBank {
+  struct Tape {};
+  struct Gradients {
+    moe::Buffer<double> own{1};
+  };
+  void measure_backward(moe::Arena&, Index, Index) const {}
+  template <moe::Executor X>
+  void forward_train(const moe::RowBatch<double>& batch, const moe::RowSink<double>& sink, Tape&,
+                     moe::Arena& arena, X& executor) const {
+    forward(batch, sink, arena, executor);
+  }
+  template <moe::Executor X>
+  void backward(const moe::RowBatch<double>&, const Tape&, const moe::RowGradients<double>&, Gradients*,
+                moe::Arena&, X&) const {}
+  Gradients make_gradients() const { return {}; }
+  template <class Visitor>
+  void visit_storage(Gradients* gradients, Visitor& f) {
+    for (const char* name : {"w", "", "experts", "experts.w", "expertsw"}) {
+      moe::visit_buffer(f, name, values, gradients, &Gradients::own);
+    }
+  }
+  template <class Visitor>
+  void visit_packed(Visitor& f) {
+    f("w", nullptr, Index{0});
+  }
+  moe::Buffer<double> values{1};
+};
+
 using Untrainable = moe::Composite<Zero, DoublingBank>;
 static_assert(moe::ExpertBank<Untrainable> && !moe::TrainableExpertBank<Untrainable>);
 static_assert(Untrainable::coupling == moe::Coupling::per_batch);
@@ -78,7 +107,8 @@ TEST_CASE("a composite obeys the laws of banks and its gradients central differe
   test::check_bank_gradients(small, test::random_batch<double>(3, {2, 1, 2, 1, 1, 2}, 6), 1);
 }
 
-TEST_CASE("parameters of a composite carry global ids, flat ranges the range of their bank", "[expert]") {
+TEST_CASE("parameters of a composite carry global ids, flat ranges the range of their bank",
+          "[expert][smoke]") {
   Bank bank = make_bank(3);
   Bank::Gradients gradients = bank.make_gradients();
   std::vector<std::string> names;
@@ -99,6 +129,17 @@ TEST_CASE("parameters of a composite carry global ids, flat ranges the range of 
                                           "experts.0-1.gate_up.bias", "experts.0-1.down.bias",
                                           "experts.2-4.constant", "experts.2-4.constant_gate",
                                           "experts.5-5.gate_up", "experts.5-5.down"});
+
+  names.clear();
+  moe::Composite naming(NamingBank{}, NamingBank{});
+  auto naming_gradients = naming.make_gradients();
+  naming.visit_storage(&naming_gradients,
+                       [&](const char* name, double*, double*, Index) { names.push_back(name); });
+  naming.visit_packed([&](const char* name, std::byte*, Index) { names.push_back(name); });
+  CHECK(names == std::vector<std::string>{"experts.0-0.w", "experts.0-0.", "experts.0-0.experts",
+                                          "experts.0-0.w", "experts.0-0.expertsw", "experts.1-1.w",
+                                          "experts.1-1.", "experts.1-1.experts", "experts.1-1.w",
+                                          "experts.1-1.expertsw", "experts.0-0.w", "experts.1-1.w"});
 
   moe::Composite nested(Zero({.width = 3, .copy = 4}), make_bank(3));
   names.clear();

@@ -14,6 +14,8 @@
 #include "moe/executor/pool.hpp"
 #include "moe/layer/concept.hpp"
 #include "support/catch.hpp"
+#include "support/errors.hpp"
+#include "support/taken.hpp"
 
 static_assert(moe::TokenLayer<moe::models::AnyLayer>);
 
@@ -90,11 +92,43 @@ TEST_CASE("tapes and gradients of another kind of layer are refused", "[models]"
   const moe::models::AnyLayer::Backward call{
       .dy = moe::ConstMatrixView<float>(golden.dy.data(), golden.tokens, golden.width),
       .gradients = &gradients};
-  CHECK_THROWS_AS(layer.backward(ran.tape, call, workspace), moe::state_error);
+  CHECK_THROWS_AS(layer.backward(ran.tape, call, workspace), moe::shape_error);
   auto tape = limited.make_tape();
   std::vector<float> y(golden.y.size());
   moe::LayerOutput<float> out(moe::MatrixView<float>(y.data(), golden.tokens, golden.width));
   CHECK_THROWS_AS(layer.forward_train(golden.input(), out, tape, workspace), moe::state_error);
+}
+
+TEST_CASE("layers, tapes and gradients that were moved from are refused", "[models]") {
+  const Golden golden("mixtral");
+  auto layer = golden.load();
+  auto tape = layer.make_tape();
+  auto gradients = layer.make_gradients();
+  moe::Workspace workspace;
+  std::vector<float> y(golden.y.size());
+  moe::LayerOutput<float> out(moe::MatrixView<float>(y.data(), golden.tokens, golden.width));
+  layer.forward_train(golden.input(), out, tape, workspace);
+  moe::models::AnyLayer::Backward call{
+      .dy = moe::ConstMatrixView<float>(golden.dy.data(), golden.tokens, golden.width),
+      .gradients = &gradients};
+  const auto message = [](const auto& f) { return test::message_of<moe::state_error>(f); };
+  const auto gone = [](const char* what) {
+    return std::string("moe: ") + what + ": expected one with its parts, got one that was moved from";
+  };
+  const auto kept = test::taken(gradients);
+  CHECK(message([&] { layer.backward(tape, call, workspace); }) == gone("gradients"));
+  CHECK(message([&] { layer.zero_gradients(gradients); }) == gone("gradients"));
+  call.gradients = nullptr;
+  const auto moved_tape = test::taken(tape);
+  CHECK(tape.tokens() == 0);
+  CHECK(message([&] { tape.routes(); }) == gone("tape"));
+  CHECK(message([&] { layer.backward(tape, call, workspace); }) == gone("tape"));
+  CHECK(message([&] { layer.forward_train(golden.input(), out, tape, workspace); }) == gone("tape"));
+  const auto moved = test::taken(layer);
+  CHECK_NOTHROW(moved.backward(moved_tape, call, workspace));
+  CHECK(message([&] { layer.forward(golden.input(), out, workspace); }) == gone("layer"));
+  CHECK(message([&] { layer.make_tape(); }) == gone("layer"));
+  CHECK(message([&] { layer.workspace_bytes(3); }) == gone("layer"));
 }
 
 TEST_CASE("parameters can be changed, and state moves with the steps", "[models]") {

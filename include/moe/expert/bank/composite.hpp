@@ -2,7 +2,9 @@
 // its own experts, with offsets from 0; no row is copied.
 #pragma once
 
+#include <array>
 #include <cstddef>
+#include <cstring>
 #include <limits>
 #include <tuple>
 #include <type_traits>
@@ -10,6 +12,7 @@
 
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
+#include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
@@ -69,18 +72,20 @@ class Composite {
 
   /// Throws config_error unless all banks have one width.
   explicit Composite(First first, Rest... rest) : bank_(std::move(first), std::move(rest)...) {
-    for_each_bank([this](auto i) {
+    std::array<Index, kBanks + 1> first_id{};
+    for_each_bank([&](auto i) {
       const auto& own = std::get<i>(bank_);
       if (Index{own.width()} != width()) {
         fail<config_error>("composite: expected banks of the first one's width, ", width(), ", got ",
                            own.width(), " in bank ", i());
       }
-      first_id_[i + 1] = first_id_[i] + Index{own.experts()};
+      first_id[i + 1] = first_id[i] + Index{own.experts()};
     });
+    first_id_ = first_id;
     require_range("experts of a composite", experts(), 1, std::numeric_limits<ExpertId>::max());
   }
 
-  Index experts() const noexcept { return first_id_[kBanks]; }
+  Index experts() const noexcept { return first_of(kBanks); }
   Index width() const noexcept { return std::get<0>(bank_).width(); }
 
   template <class Visitor>
@@ -118,7 +123,7 @@ class Composite {
   template <Executor X>
   void forward(const RowBatch<Real>& batch, const RowSink<Real>& sink, Arena& arena, X& executor) const {
     for_each_bank([&](auto i) {
-      const Index mark = arena.mark(), base = batch.offsets[first_id_[i]];
+      const Index mark = arena.mark(), base = batch.offsets[first_of(i)];
       std::get<i>(bank_).forward(part(batch, i, arena), part(sink, base), arena, executor);
       arena.rewind(mark);
     });
@@ -128,7 +133,7 @@ class Composite {
   void forward_train(const RowBatch<Real>& batch, const RowSink<Real>& sink, Tape& tape, Arena& arena,
                      X& executor) const requires kTrainable {
     for_each_bank([&](auto i) {
-      const Index mark = arena.mark(), base = batch.offsets[first_id_[i]];
+      const Index mark = arena.mark(), base = batch.offsets[first_of(i)];
       std::get<i>(bank_).forward_train(part(batch, i, arena), part(sink, base), std::get<i>(tape.bank), arena,
                                        executor);
       arena.rewind(mark);
@@ -138,8 +143,9 @@ class Composite {
   template <Executor X>
   void backward(const RowBatch<Real>& batch, const Tape& tape, const RowGradients<Real>& rows,
                 Gradients* gradients, Arena& arena, X& executor) const requires kTrainable {
+    impl::check_gradients_of(*this, gradients);
     for_each_bank([&](auto i) {
-      const Index mark = arena.mark(), base = batch.offsets[first_id_[i]];
+      const Index mark = arena.mark(), base = batch.offsets[first_of(i)];
       const RowGradients<Real> own{rows.dy + base, rows.weight + base, rows.dweight + base,
                                    part(rows.dx, base)};
       std::get<i>(bank_).backward(part(batch, i, arena), std::get<i>(tape.bank), own, part(gradients, i),
@@ -155,7 +161,7 @@ class Composite {
   template <class Visitor>
   void visit_parameters(Gradients* gradients, Visitor&& f, Index first_id = 0) {
     for_each_bank(
-        [&](auto i) { std::get<i>(bank_).visit_parameters(part(gradients, i), f, first_id + first_id_[i]); });
+        [&](auto i) { std::get<i>(bank_).visit_parameters(part(gradients, i), f, first_id + first_of(i)); });
   }
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor&& f) {
@@ -163,7 +169,10 @@ class Composite {
       const auto show = [&](const char* name, Real* values, Real* g, Index n) {
         f(ranged(i, name).c_str(), values, g, n);
       };
-      std::get<i>(bank_).visit_storage(part(gradients, i), show);
+      auto& own = std::get<i>(bank_);
+      if constexpr (requires { own.visit_storage(part(gradients, i), show); }) {
+        own.visit_storage(part(gradients, i), show);
+      }
     });
   }
   template <class Visitor>
@@ -187,16 +196,19 @@ class Composite {
     (std::make_index_sequence<kBanks>{});
   }
 
-  /// "experts.gate_up" of bank i as "experts.<first id>-<last id>.gate_up".
+  /// "experts.gate_up" of bank i, or "gate_up", as "experts.<first id>-<last id>.gate_up".
   ParameterName ranged(std::size_t i, const char* name) const noexcept {
-    constexpr std::size_t kPrefix = sizeof("experts") - 1;  // every bank's names start so
-    return ParameterName("experts.", first_id_[i], "-", first_id_[i + 1] - 1, name + kPrefix);
+    constexpr const char* kPrefix = "experts.";
+    const char* const own =
+        name + (std::strncmp(name, kPrefix, std::strlen(kPrefix)) == 0 ? std::strlen(kPrefix) : 0);
+    return ParameterName(kPrefix, first_of(i), "-", first_of(i + 1) - 1, ".", own);
   }
 
-  Index count(std::size_t i) const noexcept { return first_id_[i + 1] - first_id_[i]; }
+  Index first_of(std::size_t i) const noexcept { return first_id_.get()[i]; }
+  Index count(std::size_t i) const noexcept { return first_of(i + 1) - first_of(i); }
 
   RowBatch<Real> part(const RowBatch<Real>& batch, std::size_t i, Arena& arena) const {
-    const Index* const offsets = batch.offsets + first_id_[i];
+    const Index* const offsets = batch.offsets + first_of(i);
     Index* const own = arena.take<Index>(count(i) + 1);
     for (Index e = 0; e <= count(i); ++e) own[e] = offsets[e] - offsets[0];
     return {batch.row + offsets[0], batch.token + offsets[0], own, count(i), batch.tokens};
@@ -211,7 +223,7 @@ class Composite {
   }
 
   std::tuple<First, Rest...> bank_;
-  Index first_id_[kBanks + 1] = {};  // first id of each bank, then E
+  impl::Movable<std::array<Index, kBanks + 1>> first_id_;  // first id of each bank, then E
 };
 
 MOE_NAMESPACE_END

@@ -9,6 +9,7 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
+#include "moe/core/moved.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
@@ -72,8 +73,8 @@ class FunctionExperts {
     require_range("width", options.width, 1, PTRDIFF_MAX);
   }
 
-  Index experts() const noexcept { return options_.experts; }
-  Index width() const noexcept { return options_.width; }
+  Index experts() const noexcept { return options_->experts; }
+  Index width() const noexcept { return options_->width; }
 
   void measure(Arena& arena, Index pairs, Index) const { Scratch{arena, *this, pairs}; }
   void measure_backward(Arena& arena, Index pairs, Index) const requires kTrainable {
@@ -97,6 +98,7 @@ class FunctionExperts {
   template <Executor X>
   void backward(const RowBatch<Real>& batch, const Tape& tape, const RowGradients<Real>& rows,
                 Gradients* gradients, Arena& arena, X& executor) const requires kTrainable {
+    require_experts(experts(), batch);
     if (tape.slots != batch.slots() || tape.result.size() != batch.slots() * width()) {
       fail<state_error>("expert tape: expected the tape of a batch of ", batch.slots(), " rows, got one of ",
                         tape.slots);
@@ -165,7 +167,7 @@ class FunctionExperts {
   template <Executor X>
   void run(const RowBatch<Real>& batch, const RowSink<Real>& sink, Real* taped, Arena& arena,
            X& executor) const {
-    MOE_ASSERT(batch.experts == experts());
+    require_experts(experts(), batch);
     const Scratch scratch(arena, *this, batch.slots());
     const Index d = width();
     executor.parallel_for(batch.experts, [&](Index e, Index) noexcept {
@@ -183,7 +185,7 @@ class FunctionExperts {
     });
   }
 
-  Options options_;
+  impl::Movable<Options> options_;
   Forward forward_;
   Backward backward_;
 };

@@ -10,6 +10,8 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
+#include "moe/core/moved.hpp"
+#include "moe/core/part_traits.hpp"
 #include "moe/core/random.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
@@ -44,8 +46,9 @@ class ZeroComputation {
     Buffer<Real> mix;  // [slots of constant experts, 2] a1, a2
   };
   struct Gradients {
-    Buffer<Real> constant;  // [C, D]
-    Buffer<Real> gate;      // [C, 2, D]
+    Buffer<Real> constant;       // [C, D]
+    Buffer<Real> gate;           // [C, 2, D]
+    impl::Movable<Index> width;  // D
   };
 
   /// Zero parameters. Throws config_error naming the option out of range, size_error.
@@ -61,8 +64,8 @@ class ZeroComputation {
     constant_.assign(options.constant * options.width, Real{0});
   }
 
-  Index experts() const noexcept { return options_.zero + options_.copy + options_.constant; }
-  Index width() const noexcept { return options_.width; }
+  Index experts() const noexcept { return options_->zero + options_->copy + options_->constant; }
+  Index width() const noexcept { return options_->width; }
   Index bytes() const noexcept { return (gate_.size() + constant_.size()) * Index{sizeof(Real)}; }
 
   /// v standard normal, Wc uniform in +-1 / sqrt(D), by (seed, expert, place) alone.
@@ -72,7 +75,7 @@ class ZeroComputation {
     const KeyedRandom constant(seed, kConstantStep, DrawStream::initialise);
     const KeyedRandom gate(seed, kGateStep, DrawStream::initialise);
     const double bound = 1 / std::sqrt(static_cast<double>(width()));
-    for (Index c = 0; c < options_.constant; ++c) {
+    for (Index c = 0; c < options_->constant; ++c) {
       const auto lane = static_cast<std::uint32_t>(c);
       for (Index j = 0; j < width(); ++j) {
         vector(c)[j] = static_cast<Real>(constant.normal(static_cast<std::uint64_t>(j), lane));
@@ -95,6 +98,7 @@ class ZeroComputation {
   template <Executor X>
   void forward_train(const RowBatch<Real>& batch, const RowSink<Real>& sink, Tape& tape, Arena&,
                      X& executor) const {
+    require_experts(experts(), batch);
     tape.slots = -1;
     Real* const mix = tape.mix.resize(2 * constant_slots(batch));
     tape.slots = batch.slots();
@@ -107,15 +111,13 @@ class ZeroComputation {
   template <Executor X>
   void backward(const RowBatch<Real>& batch, const Tape& tape, const RowGradients<Real>& rows,
                 Gradients* gradients, Arena& arena, X& executor) const {
+    require_experts(experts(), batch);
     const Index constants = constant_slots(batch);
     if (tape.slots != batch.slots() || tape.mix.size() != 2 * constants) {
       fail<state_error>("expert tape: expected the tape of a batch of ", batch.slots(), " rows, ", constants,
                         " of constant experts, got one of ", tape.slots, " and ", tape.mix.size() / 2);
     }
-    if (gradients != nullptr &&
-        (gradients->constant.size() != constant_.size() || gradients->gate.size() != gate_.size())) {
-      fail<shape_error>("expert gradients: expected those of a bank of this shape; ask make_gradients()");
-    }
+    impl::check_gradients_of(*this, gradients);
     const BackwardScratch scratch(arena, constants);
     const bool wants_dx = rows.dx.data != nullptr;
     for_each_slot(batch, executor, [&](Index e, Index s) noexcept {
@@ -144,7 +146,7 @@ class ZeroComputation {
       axpy_row(-scratch.dlogit[s], gate_rows(e) + width(), rows.dx.row(s), width());
     });
     if (gradients == nullptr) return;
-    executor.parallel_for(options_.constant, [&](Index c, Index) noexcept {
+    executor.parallel_for(options_->constant, [&](Index c, Index) noexcept {
       Real* const dconstant = gradients->constant.data() + c * width();
       Real* const dgate = gradients->gate.data() + 2 * c * width();
       for (Index s = batch.offsets[c]; s < batch.offsets[c + 1]; ++s) {
@@ -155,7 +157,9 @@ class ZeroComputation {
     });
   }
 
-  Gradients make_gradients() const { return {Buffer<Real>(constant_.size()), Buffer<Real>(gate_.size())}; }
+  Gradients make_gradients() const {
+    return {Buffer<Real>(constant_.size()), Buffer<Real>(gate_.size()), width()};
+  }
 
   /// Ids in names from first_id on.
   template <class Visitor>
@@ -167,7 +171,7 @@ class ZeroComputation {
     const auto gate_of = [d](Buffer<Real>& of, Index c) {
       return ParameterView<Real>{of.data() + 2 * c * d, 2, d, 1, d, 1};
     };
-    for (Index c = 0; c < options_.constant; ++c) {
+    for (Index c = 0; c < options_->constant; ++c) {
       f(Parameter<Real>{ParameterName("experts.", first_id + c, ".constant").c_str(), vector_of(constant_, c),
                         gradients == nullptr ? ParameterView<Real>{} : vector_of(gradients->constant, c)});
       f(Parameter<Real>{ParameterName("experts.", first_id + c, ".constant_gate.weight").c_str(),
@@ -177,11 +181,12 @@ class ZeroComputation {
   }
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor&& f) {
-    if (options_.constant == 0) return;
-    f("experts.constant", constant_.data(), gradients == nullptr ? nullptr : gradients->constant.data(),
-      constant_.size());
-    f("experts.constant_gate", gate_.data(), gradients == nullptr ? nullptr : gradients->gate.data(),
-      gate_.size());
+    if (gradients != nullptr && gradients->width != width()) {
+      fail<shape_error>("gradients of experts.constant: expected ", width(),
+                        " columns (ask make_gradients()), got ", gradients->width.get());
+    }
+    visit_buffer(f, "experts.constant", constant_, gradients, &Gradients::constant);
+    visit_buffer(f, "experts.constant_gate", gate_, gradients, &Gradients::gate);
   }
 
  private:
@@ -190,11 +195,11 @@ class ZeroComputation {
     BackwardScratch(Arena& arena, Index slots) : dlogit(arena.take<Real>(slots)) {}
   };
 
-  bool is_constant(Index e) const noexcept { return e < options_.constant; }
-  bool is_zero(Index e) const noexcept { return e >= options_.constant + options_.copy; }
+  bool is_constant(Index e) const noexcept { return e < options_->constant; }
+  bool is_zero(Index e) const noexcept { return e >= options_->constant + options_->copy; }
   /// Constant experts have the first ids, hence the first slots.
   Index constant_slots(const RowBatch<Real>& batch) const noexcept {
-    return batch.offsets[options_.constant];
+    return batch.offsets[options_->constant];
   }
 
   const Real* vector(Index c) const noexcept { return constant_.data() + c * width(); }
@@ -204,7 +209,7 @@ class ZeroComputation {
 
   template <Executor X>
   void run(const RowBatch<Real>& batch, const RowSink<Real>& sink, Real* mix, X& executor) const {
-    MOE_ASSERT(batch.experts == experts());
+    require_experts(experts(), batch);
     for_each_slot(batch, executor, [&](Index e, Index s) noexcept {
       const Real* const x = batch.row[s];
       if (!is_constant(e)) {
@@ -221,7 +226,7 @@ class ZeroComputation {
     });
   }
 
-  Options options_;
+  impl::Movable<Options> options_;
   Buffer<Real> constant_;  // [C, D]
   Buffer<Real> gate_;      // [C, 2, D]
 };

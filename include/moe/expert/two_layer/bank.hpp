@@ -39,7 +39,7 @@ class TwoLayerBank {
   using Options = TwoLayerOptions;
   using StorageType = Storage;
   using Parameters = TwoLayerParameters<typename Unit::Layout, Storage>;
-  /// Of a block storage too in float, packed as the weights of a float bank are.
+  /// Of a block storage too in float, packed as the weights of a float bank are: but see make_gradients().
   using Gradients = TwoLayerParameters<typename Unit::Layout, Real>;
   static constexpr const char* kName = Unit::kName;
   static constexpr Coupling coupling = Coupling::row_independent;
@@ -95,6 +95,7 @@ class TwoLayerBank {
   template <Executor X>
   void backward(const RowBatch<Real>& batch, const Tape& tape, const RowGradients<Real>& rows,
                 Gradients* gradients, Arena& arena, X& executor) const {
+    require_experts(experts(), batch);
     const Index slots = batch.slots();
     if (tape.slots != slots) {
       fail<state_error>("expert tape: expected the tape of a batch of ", slots, " rows, got one of ",
@@ -104,11 +105,10 @@ class TwoLayerBank {
         tape.hidden.size() != slots * parameters_.hidden_stride()) {
       fail<state_error>("expert tape: expected the tape of a bank of this shape, got another bank's");
     }
-    if (gradients != nullptr && gradients->shape() != parameters_.shape()) {
-      fail<shape_error>("expert gradients: expected those of a bank of this shape; ask make_gradients()");
-    }
+    parameters_.check(gradients);
     const BackwardScratch scratch(arena, slots, parameters_, executor.concurrency());
     const bool wants_dx = rows.dx.data != nullptr;
+    const bool trained = gradients != nullptr && (gradients->has_weights() || has_bias());
     const Real* const* const dy = scratch.dy.prepare(rows.dy, batch, executor);
 
     // dh = dy W2^T for each slot's bare dy: <dh, h> is what <dy, z> is without b2.
@@ -131,7 +131,7 @@ class TwoLayerBank {
       Real dweight = dot(dh, h, hidden());
       if (has_bias()) dweight += dot(rows.dy[s], parameters_.second_bias(e), width());
       rows.dweight[s] = dweight;
-      if (!wants_dx && gradients == nullptr) return;
+      if (!wants_dx && !trained) return;
       Real* const dpre = scratch.dpre + s * parameters_.first_stride();
       scale_row(rows.weight[s], dh, dh, hidden());
       unit_backward(tape.pre.data() + s * parameters_.first_stride(), dh, dpre);
@@ -140,7 +140,7 @@ class TwoLayerBank {
       scratch.dh_row[s] = dh;
     });
 
-    if (gradients != nullptr) add_gradients(batch, rows, dy, *gradients, scratch, executor);
+    if (trained) add_gradients(batch, rows, dy, *gradients, scratch, executor);
     if (!wants_dx) return;
     grouped_gemm_transposed<native_arch>(
         scratch.dpre_row, parameters_.first_positions(), batch.offsets, batch.experts,
@@ -154,7 +154,12 @@ class TwoLayerBank {
         scratch.tasks, scratch.panels, executor);
   }
 
-  Gradients make_gradients() const { return Gradients(parameters_.shape()); }
+  /// Zero. Rounded weights cannot be stepped, so of a block storage there are those of the biases alone, and
+  /// backward forms no others.
+  Gradients make_gradients() const { return Gradients(parameters_.shape(), DenseStorage<Storage>); }
+  /// Zero, of the weights of a block storage too: what they would be if rounding were the identity, as large
+  /// as a float bank. For who looks at them; no visit shows them.
+  Gradients make_weight_gradients() const { return Gradients(parameters_.shape()); }
 
   /// Names "experts.<id>.<matrix>.weight" (and ".bias"), ids from first_id on.
   template <class Visitor>
@@ -231,7 +236,7 @@ class TwoLayerBank {
   template <Executor X>
   void run(const RowBatch<Real>& batch, const RowSink<Real>& sink, Tape* tape, Arena& arena,
            X& executor) const {
-    MOE_ASSERT(batch.experts == experts());
+    require_experts(experts(), batch);
     const Index slots = batch.slots(), pre_stride = parameters_.first_stride(),
                 stride = parameters_.hidden_stride(), cells = hidden_cells(parameters_);
     const Scratch scratch(arena, slots, parameters_, tape != nullptr);
@@ -326,11 +331,13 @@ class TwoLayerBank {
   template <Executor X>
   void add_gradients(const RowBatch<Real>& batch, const RowGradients<Real>& rows, const Real* const* dy,
                      Gradients& gradients, const BackwardScratch& scratch, X& executor) const {
-    grouped_outer<native_arch>(batch.row, width(), scratch.dpre_row, parameters_.bias_positions(),
-                               batch.offsets, batch.experts, gradients.first(), scratch.tasks, scratch.panels,
-                               executor);
-    grouped_outer<native_arch>(scratch.dh_row, hidden(), dy, width(), batch.offsets, batch.experts,
-                               gradients.second(), scratch.tasks, scratch.panels, executor);
+    if (gradients.has_weights()) {
+      grouped_outer<native_arch>(batch.row, width(), scratch.dpre_row, parameters_.bias_positions(),
+                                 batch.offsets, batch.experts, gradients.first(), scratch.tasks,
+                                 scratch.panels, executor);
+      grouped_outer<native_arch>(scratch.dh_row, hidden(), dy, width(), batch.offsets, batch.experts,
+                                 gradients.second(), scratch.tasks, scratch.panels, executor);
+    }
     if (!has_bias()) return;
     constexpr Index kBlock = 8 * kPanel<Real>;  // columns of a task
     const Index positions = parameters_.bias_positions();

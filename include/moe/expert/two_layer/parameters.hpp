@@ -10,6 +10,7 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
+#include "moe/core/moved.hpp"
 #include "moe/core/random.hpp"
 #include "moe/core/types.hpp"
 #include "moe/storage/packed_blocks.hpp"
@@ -59,21 +60,41 @@ class TwoLayerParameters {
   /// in groups of kBlockRows, so that many must be there at once.
   static constexpr Index kTilePanels = BlockStorage<Storage> ? kBlockRows / kColumns : 1;
 
-  /// All zero. Throws config_error for an extent below 1, size_error when the weights would not fit 63 bits;
-  /// both name it.
-  explicit TwoLayerParameters(const TwoLayerOptions& options) : shape_(checked(options)) {
-    first_.assign(checked_product("first layer of the experts", experts(), first_size()), Element{});
-    second_.assign(checked_product("second layer of the experts", experts(), second_size()), Element{});
+  /// All zero; with `weights` false, of the biases alone. Throws config_error for an extent below 1,
+  /// size_error when the weights would not fit 63 bits; both name it.
+  explicit TwoLayerParameters(const TwoLayerOptions& options, bool weights = true)
+      : shape_(checked(options)) {
+    const Index first = checked_product("first layer of the experts", experts(), first_size());
+    const Index second = checked_product("second layer of the experts", experts(), second_size());
+    if (weights) {
+      first_.assign(first, Element{});
+      second_.assign(second, Element{});
+    }
     if (!has_bias()) return;
     first_bias_.assign(experts() * bias_positions(), Real{0});
     second_bias_.assign(experts() * second_positions(), Real{0});
   }
 
-  Index experts() const noexcept { return shape_.experts; }
-  Index width() const noexcept { return shape_.width; }
-  Index hidden() const noexcept { return shape_.hidden; }
-  bool has_bias() const noexcept { return shape_.bias; }
+  Index experts() const noexcept { return shape().experts; }
+  Index width() const noexcept { return shape().width; }
+  Index hidden() const noexcept { return shape().hidden; }
+  bool has_bias() const noexcept { return shape().bias; }
+  bool has_weights() const noexcept { return !first_.empty(); }
   const TwoLayerOptions& shape() const noexcept { return shape_; }
+
+  /// Throws shape_error unless `gradients` (null: frozen) have this shape, and the weights of a dense
+  /// storage.
+  void check(const TwoLayerParameters<Layout, Real>* gradients) const {
+    if (gradients == nullptr) return;
+    const TwoLayerOptions &want = shape(), &got = gradients->shape();
+    const bool weights = DenseStorage<Storage> ? has_weights() : gradients->has_weights();
+    if (want == got && gradients->has_weights() == weights) return;
+    const auto bias = [](bool any) { return any ? "with biases" : "without biases"; };
+    fail<shape_error>("gradients of the experts: expected those of ", want.experts, " experts ", want.width,
+                      " x ", want.hidden, " ", bias(want.bias), " (ask make_gradients()), got ", got.experts,
+                      " experts ", got.width, " x ", got.hidden, " ", bias(got.bias),
+                      gradients->has_weights() == weights ? "" : " and no weights");
+  }
 
   Index first_panels() const noexcept { return round_up(used_panels(), kTilePanels); }
   /// Panels that hold a hidden column, and the positions that have a bias.
@@ -170,7 +191,7 @@ class TwoLayerParameters {
   /// matrices. Throws numeric_error naming the matrix for numbers that cannot be rounded.
   template <class From>
   void assign(const TwoLayerParameters<Layout, From>& other) {
-    MOE_ASSERT(shape_ == other.shape());
+    MOE_ASSERT(shape() == other.shape());
     const Index size = width() * hidden();
     Buffer<Real> numbers(checked_product("an expert's matrices", size, kParts + 1));
     const MatrixView<Real> second_matrix(numbers.data() + kParts * size, width(), hidden());
@@ -221,6 +242,7 @@ class TwoLayerParameters {
   /// Of a block storage only the biases: rounded weights have no element to point at.
   template <class Visitor>
   void visit_parameters(TwoLayerParameters<Layout, Real>* gradients, Visitor&& f, Index first_id) {
+    check(gradients);
     const auto show = [&](Index e, const char* matrix, const char* kind, auto view_of) {
       f(Parameter<Real>{ParameterName("experts.", first_id + e, ".", matrix, kind).c_str(), view_of(*this),
                         gradients == nullptr ? ParameterView<Real>{} : view_of(*gradients)});
@@ -254,6 +276,7 @@ class TwoLayerParameters {
 
   template <class Visitor>
   void visit_storage(TwoLayerParameters<Layout, Real>* gradients, Visitor&& f) {
+    check(gradients);
     const auto show = [&](const char* name, const char* kind, auto range_of) {
       Buffer<Real>& values = range_of(*this);
       f(ParameterName(name, kind).c_str(), values.data(),
@@ -370,7 +393,7 @@ class TwoLayerParameters {
     }
   }
 
-  TwoLayerOptions shape_;
+  impl::Movable<TwoLayerOptions> shape_;
   Buffer<Element> first_;     // [E] x [D][first_panels]
   Buffer<Element> second_;    // [E] x [F][second_panels]
   Buffer<Real> first_bias_;   // [E, bias_positions], empty without biases

@@ -130,9 +130,9 @@ class FrameChain {
   }
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor&& f) {
-    outer_.visit_storage(outer(gradients), f);
+    impl::visit_storage_of(outer_, outer(gradients), f);
     auto named = [&](const char* name, auto... range) { f(ParameterName(prefix_, name).c_str(), range...); };
-    inner_.visit_storage(inner(gradients), named);
+    impl::visit_storage_of(inner_, inner(gradients), named);
   }
 
  private:

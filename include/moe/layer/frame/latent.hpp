@@ -8,6 +8,8 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
+#include "moe/core/moved.hpp"
+#include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
@@ -119,18 +121,24 @@ class LatentFrame {
   }
 
   ConstMatrixView<Real> inner_x(const Tape& tape, const ConstMatrixView<Real>& x) const {
-    return {tape.x_inner.data(), x.rows, latent()};
+    return {impl::taped(kName, tape.x_inner, x.rows * latent()), x.rows, latent()};
   }
 
   template <Executor X>
   ConstMatrixView<Real> after_backward(const Tape& tape, const ConstMatrixView<Real>& dy,
                                        Gradients* gradients, Arena& arena, X& executor) const {
+    impl::check_gradients_of(*this, gradients);
+    impl::require_active(kName, tape.token, dy.rows);
+    const ConstMatrixView<Real> inner(impl::taped(kName, tape.y_inner, dy.rows * latent()), dy.rows,
+                                      latent());
+    const ConstMatrixView<Real> read =
+        norm_.enabled
+            ? ConstMatrixView<Real>(impl::taped(kName, tape.y_normed, dy.rows * latent()), dy.rows, latent())
+            : inner;
     const MatrixView<Real> dinner = take_inner(arena, dy.rows);
     fill_row(Real{0}, dinner.data, dinner.rows * dinner.cols);
-    const ConstMatrixView<Real> inner(tape.y_inner.data(), dy.rows, latent());
-    const Real* const read = norm_.enabled ? tape.y_normed.data() : tape.y_inner.data();
-    out_.backward_rows(tape.token.data(), tape.token.size(), ConstMatrixView<Real>(read, dy.rows, latent()),
-                       dy, dinner, gradients == nullptr ? nullptr : &gradients->out, arena, executor);
+    out_.backward_rows(tape.token.data(), tape.token.size(), read, dy, dinner,
+                       gradients == nullptr ? nullptr : &gradients->out, arena, executor);
     if (!norm_.enabled) return dinner;
     const MatrixView<Real> dsum = take_inner(arena, dy.rows);
     fill_row(Real{0}, dsum.data, dsum.rows * dsum.cols);
@@ -171,9 +179,7 @@ class LatentFrame {
   void visit_storage(Gradients* gradients, Visitor&& f) {
     in_.visit_storage("latent_in", gradients == nullptr ? nullptr : &gradients->in, f);
     out_.visit_storage("latent_out", gradients == nullptr ? nullptr : &gradients->out, f);
-    if (!norm_.enabled) return;
-    f("latent_norm.weight", norm_scale_.data(), gradients == nullptr ? nullptr : gradients->norm.data(),
-      norm_scale_.size());
+    visit_buffer(f, "latent_norm.weight", norm_scale_, gradients, &Gradients::norm);
   }
 
  private:

@@ -7,6 +7,7 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
+#include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
@@ -65,7 +66,8 @@ class OutputBias {
   ConstMatrixView<Real> after_backward(const Tape& tape, const ConstMatrixView<Real>& dy,
                                        Gradients* gradients, Arena&, X& executor) const {
     if (gradients == nullptr) return dy;
-    require_extent("gradients of the output bias", "entries", bias_.size(), gradients->bias.size());
+    impl::check_gradients_of(*this, gradients);
+    impl::require_active(kName, tape.token, dy.rows);
     constexpr Index kBlock = 8 * kPanel<Real>;  // columns of a task
     executor.parallel_for(ceil_div(bias_.size(), kBlock), [&](Index block, Index) noexcept {
       const Index column = block * kBlock;
@@ -93,7 +95,7 @@ class OutputBias {
   }
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor&& f) {
-    f("output.bias", bias_.data(), gradients == nullptr ? nullptr : gradients->bias.data(), bias_.size());
+    visit_buffer(f, "output.bias", bias_, gradients, &Gradients::bias);
   }
 
  private:

@@ -5,6 +5,7 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
+#include "moe/core/moved.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
@@ -50,7 +51,7 @@ class ScaledFrame {
              X&) const noexcept {}
 
   ConstMatrixView<Real> inner_x(const Tape& tape, const ConstMatrixView<Real>& x) const {
-    return view(tape.x_inner.data(), x.rows);
+    return view(impl::taped(kName, tape.x_inner, x.rows * width_), x.rows);
   }
   template <Executor X>
   ConstMatrixView<Real> after_backward(const Tape&, const ConstMatrixView<Real>& dy, Gradients*, Arena&,

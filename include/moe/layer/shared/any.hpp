@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
@@ -49,18 +50,21 @@ class AnyShared {
   template <Executor X>
   void backward(const Tape& tape, const ConstMatrixView<Real>& x, const ConstMatrixView<Real>& dy,
                 const MatrixView<Real>& dx, Gradients* gradients, Arena& arena, X& executor) const {
-    if (part_) part_->backward(tape, x, dy, dx, own(gradients), arena, executor);
+    auto* const trained = own(gradients);
+    if (part_) part_->backward(tape, x, dy, dx, trained, arena, executor);
   }
   Gradients make_gradients() const {
     return part_ ? Gradients(part_->make_gradients()) : Gradients(std::nullopt);
   }
   template <class Visitor>
   void visit_parameters(Gradients* gradients, Visitor& f) {
-    if (part_) part_->visit_parameters(own(gradients), f);
+    auto* const shown = own(gradients);
+    if (part_) part_->visit_parameters(shown, f);
   }
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor& f) {
-    if (part_) part_->visit_storage(own(gradients), f);
+    auto* const shown = own(gradients);
+    if (part_) part_->visit_storage(shown, f);
   }
   template <class Visitor>
   void visit_packed(Visitor&& f) {
@@ -68,8 +72,14 @@ class AnyShared {
   }
 
  private:
-  static typename Part::Gradients* own(Gradients* gradients) noexcept {
-    return gradients == nullptr ? nullptr : &**gradients;
+  /// Throws shape_error for those of shared experts that are not here, or none of those that are.
+  typename Part::Gradients* own(Gradients* gradients) const {
+    if (gradients == nullptr) return nullptr;
+    if (gradients->has_value() != part_.has_value()) {
+      fail<shape_error>("gradients of shared experts: expected ", part_ ? "some" : "none",
+                        " (ask make_gradients()), got ", part_ ? "none" : "some");
+    }
+    return part_ ? &**gradients : nullptr;
   }
 
   std::optional<Part> part_;

@@ -30,8 +30,7 @@ class SharedExperts {
   using Tape = typename Sum::Tape;
   using Gradients = typename Sum::Gradients;
 
-  explicit SharedExperts(B bank, bool gated = false)
-      : sum_(EveryExpert<Real>(bank.experts(), gated ? Index{bank.width()} : Index{0}), std::move(bank)) {}
+  explicit SharedExperts(B bank, bool gated = false) : sum_(routed(std::move(bank), gated)) {}
 
   template <class Visitor>
   void visit_names(const char* role, Visitor& f) const {
@@ -112,11 +111,15 @@ class SharedExperts {
     auto renamed = [&](const char* name, Real* values, Real* g, Index n) {
       f(ParameterName("shared_", name).c_str(), values, g, n);
     };
-    bank().visit_storage(gradients == nullptr ? nullptr : &gradients->experts, renamed);
+    impl::visit_storage_of(bank(), gradients == nullptr ? nullptr : &gradients->experts, renamed);
     sum_.router().visit_storage(gradients == nullptr ? nullptr : &gradients->router, renamed);
   }
 
  private:
+  static Sum routed(B&& bank, bool gated) {
+    EveryExpert<Real> every(bank.experts(), gated ? Index{bank.width()} : Index{0});
+    return Sum(std::move(every), std::move(bank));
+  }
   static RouterInput<Real> input(const ConstMatrixView<Real>& x, const bool* active) noexcept {
     RouterInput<Real> in;
     in.x = x;

@@ -10,6 +10,7 @@
 #include "moe/combine/weighted_sum.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/core/input.hpp"
+#include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/dispatch/row_pointers.hpp"
 #include "moe/expert/concept.hpp"
@@ -48,6 +49,11 @@ struct SumGradients {
   SumFrom from = SumFrom::zero;
 };
 
+/// A call has nothing to do between stages 2 and 3.
+struct NothingMore {
+  void operator()(Arena&) const noexcept {}
+};
+
 /// Router, bank and capacity policy; `R&` or `B&` refers to a part that lives elsewhere. Errors are those of
 /// the parts and of stage 2, all before y is written. Rows that take no part, and spoiled ones, have no
 /// pairs: from zero their sum is 0.
@@ -78,19 +84,28 @@ class RoutedSum {
     impl::GradientsOf<Bank> experts;
   };
 
-  /// What backward needs beside the rows; reusable, allocates while it warms up.
+  /// What backward needs beside the rows; reusable, allocates while it warms up. A forward_train that is
+  /// refused, by the router or by stage 2, leaves it as it was.
   class Tape {
    public:
-    const RouteTable<Real>& routes() const noexcept { return routed_.table; }
-    const DispatchPlan<Real>& plan() const noexcept { return routed_.plan; }
+    const RouteTable<Real>& routes() const noexcept { return decided().routed->table; }
+    const DispatchPlan<Real>& plan() const noexcept { return decided().routed->plan; }
 
    private:
     friend class RoutedSum;
-    bool ready_ = false;
-    Workspace table_memory_;
-    Workspace plan_memory_;
-    Routed<Real> routed_{};
-    impl::TapeOf<RouterType> router_;
+    /// What stages 1 and 2 write.
+    struct Decided {
+      Workspace table_memory;
+      Workspace plan_memory;
+      impl::Movable<Routed<Real>> routed;
+      impl::TapeOf<RouterType> router;
+    };
+    const Decided& decided() const noexcept { return decided_[current_]; }
+    Decided& next() noexcept { return decided_[1 - current_]; }
+
+    impl::Writer writer_;
+    Decided decided_[2];  // by turns: a call that is refused has written the other one
+    int current_ = 0;
     impl::TapeOf<Bank> experts_;
   };
 
@@ -108,6 +123,17 @@ class RoutedSum {
   Bank& experts() noexcept { return experts_; }
   const Bank& experts() const noexcept { return experts_; }
   const C& capacity() const noexcept { return capacity_; }
+  const impl::Identity& identity() const noexcept { return identity_; }
+  /// What the constructor checked: a part may have been replaced since, or moved from: then it throws
+  /// state_error.
+  void require_parts() const {
+    const Index ids = router_.experts(), banked = experts_.experts();
+    impl::require_there("layer", identity_ && ids > 0 && banked > 0);
+    if (ids != banked) {
+      fail<state_error>("layer: expected as many experts in the bank as the router has ids, ", ids, ", got ",
+                        banked);
+    }
+  }
   /// D: columns of the rows and of their sum.
   Index width() const noexcept { return experts_.width(); }
 
@@ -117,9 +143,12 @@ class RoutedSum {
   }
   Index max_pairs(const CallShape& shape) const { return router_.max_pairs(shape); }
 
-  /// Takes what forward and forward_train take; of that, table and plan stay taken.
-  void measure(Arena& arena, const CallShape& shape, Index concurrency) const {
-    MeasuredForward call{*this, shape.tokens, max_pairs(shape), shape, concurrency};
+  /// Takes what forward and forward_train take; of that, table, plan and what `decided` takes stay taken.
+  /// Throws state_error if it was moved from, or if router and bank no longer fit together.
+  template <class D = NothingMore>
+  void measure(Arena& arena, const CallShape& shape, Index concurrency, const D& decided = {}) const {
+    require_parts();
+    MeasuredForward<D> call{*this, shape.tokens, max_pairs(shape), shape, concurrency, decided};
     stages(call, arena);
   }
   /// Takes what backward_experts and backward_router take.
@@ -128,6 +157,7 @@ class RoutedSum {
     measure_backward_router(arena, shape, concurrency);
   }
   void measure_backward_experts(Arena& arena, const CallShape& shape, Index concurrency) const {
+    require_parts();
     const Index pairs = max_pairs(shape);
     MeasuredBackward call{*this, pairs, pairs, concurrency};
     backward_stages(call, arena);
@@ -136,33 +166,45 @@ class RoutedSum {
     scoped(arena, [&] { router_.measure_backward(arena, shape, concurrency); });
   }
 
-  template <Executor X>
-  Routed<Real> forward(const RouterInput<Real>& in, const SumRows<Real>& rows, Arena& arena,
-                       X& executor) const {
-    return run<void>(in, rows, nullptr, arena, executor);
+  /// `decided(arena)`: what is to happen between stages 2 and 3, when nothing can be refused any more. It may
+  /// set x and y of `rows`, and what it takes stays taken.
+  template <Executor X, class D = NothingMore>
+  Routed<Real> forward(const RouterInput<Real>& in, const SumRows<Real>& rows, Arena& arena, X& executor,
+                       const D& decided = {}) const {
+    return run<void>(in, rows, nullptr, arena, executor, decided);
   }
   /// The same bits, and writes the tape.
-  template <Executor X>
+  template <Executor X, class D = NothingMore>
   Routed<Real> forward_train(const RouterInput<Real>& in, const SumRows<Real>& rows, Tape& tape, Arena& arena,
-                             X& executor) const requires kTrainable {
-    tape.ready_ = false;
-    tape.routed_ = run<Tape>(in, rows, &tape, arena, executor);
-    tape.ready_ = true;
-    return tape.routed_;
+                             X& executor, const D& decided = {}) const requires kTrainable {
+    const Routed<Real> routed = run<Tape>(in, rows, &tape, arena, executor, decided);
+    tape.writer_.set(identity_);
+    return routed;
+  }
+
+  /// Throws state_error for a tape that this sum did not write, or of a call of other than `tokens` rows,
+  /// shape_error for gradients of other parts (null: frozen).
+  void check(const Tape& tape, Index tokens, impl::GradientsOf<RouterType>* router,
+             impl::GradientsOf<Bank>* experts) const {
+    require_parts();
+    tape.writer_.require("tape", identity_);
+    if (tape.routes().tokens != tokens) {
+      fail<state_error>("tape: expected the tape of a call with ", tokens, " rows, got one of ",
+                        tape.routes().tokens);
+    }
+    impl::check_gradients_of(router_, router);
+    impl::check_gradients_of(experts_, experts);
   }
 
   /// Stages 5 to 3: dx, and the experts' gradients added to (null: frozen). `x` are the rows of the call on
   /// the tape. Returns d weight by pair [pairs of the table], taken from the arena, for backward_router.
-  /// Throws state_error for a tape without a call or of another batch.
+  /// Throws what check() throws.
   template <Executor X>
   const Real* backward_experts(const Tape& tape, const ConstMatrixView<Real>& x,
                                const SumGradients<Real>& out, impl::GradientsOf<Bank>* gradients,
                                Arena& arena, X& executor) const requires kTrainable {
-    if (!tape.ready_ || tape.routed_.table.tokens != x.rows) {
-      fail<state_error>("tape: expected the tape of a call with ", x.rows, " rows, got ",
-                        tape.ready_ ? "one of " : "an empty one, ", tape.routed_.table.tokens);
-    }
-    const Routed<Real>& routed = tape.routed_;
+    check(tape, x.rows, nullptr, gradients);
+    const Routed<Real>& routed = tape.decided().routed;
     Backward<X> call{*this, routed.table.pairs(), routed.plan.slots(), tape, x, out, gradients, executor};
     return backward_stages(call, arena);
   }
@@ -172,8 +214,9 @@ class RoutedSum {
   void backward_router(const Tape& tape, const RouterInput<Real>& in, const RouteGradients<Real>& out,
                        impl::GradientsOf<RouterType>* gradients, Arena& arena,
                        X& executor) const requires kTrainable {
-    scoped(arena,
-           [&] { router_.backward(in, tape.routed_.table, tape.router_, out, gradients, arena, executor); });
+    scoped(arena, [&] {
+      router_.backward(in, tape.routes(), tape.decided().router, out, gradients, arena, executor);
+    });
   }
 
   /// Zero gradients of both parts.
@@ -227,6 +270,7 @@ class RoutedSum {
       return DispatchPlan<Real>::carve(from, call.tokens, router_.experts(), pairs);
     });
     scoped(arena, [&] { call.plan(routed, arena); });
+    call.decided(routed, arena);
     scoped(arena, [&] {
       const Scratch scratch(arena, call.slots(routed.plan), width(), weighs_input());
       scoped(arena, [&] { call.run_experts(routed.plan, scratch, arena); });
@@ -246,11 +290,13 @@ class RoutedSum {
     return dweight;
   }
 
+  template <class D>
   struct MeasuredForward {
     const RoutedSum& sum;
     Index tokens, max_pairs;
     const CallShape& shape;
     Index concurrency;
+    const D& more;
 
     template <class Carve>
     auto keep_table(Arena& arena, const Carve& carve) const {
@@ -267,6 +313,7 @@ class RoutedSum {
     void plan(const Routed<Real>&, Arena& arena) const {
       measure_plan(arena, sum.capacity_, max_pairs, sum.router_.experts());
     }
+    void decided(const Routed<Real>&, Arena& arena) const { more(arena); }
     Index slots(const DispatchPlan<Real>&) const noexcept { return max_pairs; }
     void run_experts(const DispatchPlan<Real>&, const Scratch&, Arena& arena) const {
       sum.experts_.measure(arena, max_pairs, concurrency);
@@ -285,7 +332,7 @@ class RoutedSum {
   };
 
   /// TapeType is void or Tape.
-  template <class TapeType, class X>
+  template <class TapeType, class X, class D>
   struct Forward {
     static constexpr bool kTaped = !std::is_void_v<TapeType>;
     const RoutedSum& sum;
@@ -294,12 +341,13 @@ class RoutedSum {
     const SumRows<Real>& rows;
     TapeType* tape;
     X& executor;
+    const D& more;
     RouteView<Real> seen{};
 
     template <class Carve>
     auto keep_table(Arena& arena, const Carve& carve) {
       if constexpr (kTaped) {
-        return keep(tape->table_memory_, carve);
+        return keep(tape->next().table_memory, carve);
       } else {
         return carve(arena);
       }
@@ -307,7 +355,7 @@ class RoutedSum {
     template <class Carve>
     auto keep_plan(Arena& arena, const Carve& carve) {
       if constexpr (kTaped) {
-        return keep(tape->plan_memory_, carve);
+        return keep(tape->next().plan_memory, carve);
       } else {
         return carve(arena);
       }
@@ -324,10 +372,10 @@ class RoutedSum {
       if constexpr (ObservableRouter<RouterType>) {
         if (rows.observer != nullptr) show(rows.observer->memory);
         impl::TapeOf<RouterType>* router_tape = nullptr;
-        if constexpr (kTaped) router_tape = &tape->router_;
+        if constexpr (kTaped) router_tape = &tape->next().router;
         sum.router_.route_observed(in, table, router_tape, seen, arena, executor);
       } else if constexpr (kTaped) {
-        sum.router_.route_train(in, table, tape->router_, arena, executor);
+        sum.router_.route_train(in, table, tape->next().router, arena, executor);
       } else {
         sum.router_.route(in, table, arena, executor);
       }
@@ -347,6 +395,14 @@ class RoutedSum {
     Index pairs(const RouteTable<Real>& table) const noexcept { return table.pairs(); }
     void plan(Routed<Real>& routed, Arena& arena) const {
       build_plan(routed.table, sum.capacity_, in.segments, routed.plan, arena);
+    }
+    void decided(const Routed<Real>& routed, Arena& arena) {
+      if constexpr (kTaped) {
+        tape->writer_.clear();  // until the experts have written theirs
+        tape->next().routed = routed;
+        tape->current_ = 1 - tape->current_;
+      }
+      more(arena);
     }
     Index slots(const DispatchPlan<Real>& plan) const noexcept { return plan.slots(); }
     void run_experts(const DispatchPlan<Real>& plan, const Scratch& scratch, Arena& arena) const {
@@ -379,7 +435,7 @@ class RoutedSum {
 
     /// Stages 4 and 3: the experts' input gradients are summed like results.
     void run_experts(const BackwardScratch& scratch, Arena& arena) const {
-      const DispatchPlan<Real>& plan = tape.routed_.plan;
+      const DispatchPlan<Real>& plan = tape.plan();
       const bool on_input = sum.weighs_input();
       gather_row_pointers(plan, out.dy, scratch.dy_row);
       for (Index s = 0; on_input && s < slots; ++s) scratch.one[s] = 1;
@@ -395,7 +451,7 @@ class RoutedSum {
       }
     }
     void combine(const BackwardScratch& scratch, Real* dweight) const {
-      const DispatchPlan<Real>& plan = tape.routed_.plan;
+      const DispatchPlan<Real>& plan = tape.plan();
       if (out.dx) {
         combine_row_pointers(plan, scratch.dx_row, sum.weighs_input() ? plan.weight : nullptr, out.dx,
                              executor, out.from);
@@ -405,12 +461,13 @@ class RoutedSum {
     }
   };
 
-  template <class TapeType, Executor X>
+  template <class TapeType, Executor X, class D>
   Routed<Real> run(const RouterInput<Real>& in, const SumRows<Real>& rows, TapeType* tape, Arena& arena,
-                   X& executor) const {
-    const Index tokens = rows.x.rows;
+                   X& executor, const D& decided) const {
+    require_parts();
+    const Index tokens = in.tokens();
     const CallShape shape{tokens, in.segments.count(tokens), in.options};
-    Forward<TapeType, X> call{*this, tokens, max_pairs(shape), in, rows, tape, executor};
+    Forward<TapeType, X, D> call{*this, tokens, max_pairs(shape), in, rows, tape, executor, decided};
     return stages(call, arena);
   }
 
@@ -434,6 +491,7 @@ class RoutedSum {
     return sink;
   }
 
+  impl::Identity identity_;
   R router_;
   B experts_;
   C capacity_;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "moe/core/check.hpp"
+#include "moe/core/moved.hpp"
 #include "moe/executor/any.hpp"
 #include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/output.hpp"
@@ -182,7 +183,8 @@ class ErasedModel final : public ErasedLayer {
   }
   static Gradients& own(ErasedGradients& gradients) {
     if (auto* const mine = dynamic_cast<Gradients*>(&gradients)) return *mine;
-    fail<state_error>("gradients: expected those of this layer's make_gradients(), got another layer's");
+    fail<shape_error>(
+        "gradients: expected those of this layer's make_gradients(), got those of another kind of layer");
   }
 
   Layer layer_;
@@ -194,26 +196,34 @@ class ErasedModel final : public ErasedLayer {
 class AnyLayer : public moe::impl::RefusedCalls<AnyLayer> {
   using Refused = moe::impl::RefusedCalls<AnyLayer>;
 
+  template <class T>
+  static T& there(const char* what, const std::unique_ptr<T>& held) {
+    moe::impl::require_there(what, held != nullptr);
+    return *held;
+  }
+
  public:
   using Real = float;
   /// What a backward needs of a forward_train; reusable.
   class Tape {
    public:
     /// Rows of the call on the tape, 0 when there is none; then routes and plan must not be asked for.
-    Index tokens() const noexcept { return tape_->tokens(); }
+    Index tokens() const noexcept { return tape_ ? tape_->tokens() : 0; }
     /// The chosen experts and weights of every token, first choice first.
-    const RouteTable<float>& routes() const noexcept { return tape_->routes(); }
-    const DispatchPlan<float>& plan() const noexcept { return tape_->plan(); }
+    const RouteTable<float>& routes() const { return erased().routes(); }
+    const DispatchPlan<float>& plan() const { return erased().plan(); }
 
    private:
     friend class AnyLayer;
     explicit Tape(std::unique_ptr<impl::ErasedTape> tape) : tape_(std::move(tape)) {}
+    impl::ErasedTape& erased() const { return there("tape", tape_); }
     std::unique_ptr<impl::ErasedTape> tape_;
   };
   /// Of all parameters, same layout.
   class Gradients {
     friend class AnyLayer;
     explicit Gradients(std::unique_ptr<impl::ErasedGradients> g) : gradients_(std::move(g)) {}
+    impl::ErasedGradients& erased() const { return there("gradients", gradients_); }
     std::unique_ptr<impl::ErasedGradients> gradients_;
   };
   /// In: dy, which parts are trained, the scale of the auxiliary losses. Out: dx (overwritten, may be
@@ -238,7 +248,7 @@ class AnyLayer : public moe::impl::RefusedCalls<AnyLayer> {
   /// f(role, name) for every part: see describe().
   template <class Visitor>
   void visit_names(Visitor&& f) const {
-    layer_->visit_names(f);
+    erased().visit_names(f);
   }
   /// Which model and layer it is, its options and where its tensors came from.
   const LayerSpec& spec() const noexcept { return spec_; }
@@ -246,11 +256,11 @@ class AnyLayer : public moe::impl::RefusedCalls<AnyLayer> {
   /// Ids in route tables are below; experts that compute nothing are among them.
   Index experts() const noexcept { return spec_.outputs(); }
   /// Of the routed experts' weights as they are stored.
-  Index bytes() const noexcept { return layer_->bytes(); }
-  Coupling coupling(bool training) const noexcept { return layer_->coupling(training); }
+  Index bytes() const { return erased().bytes(); }
+  Coupling coupling(bool training) const { return erased().coupling(training); }
 
   Index workspace_bytes(const CallShape& shape, Mode mode = Mode::inference, Index concurrency = 1) const {
-    return layer_->workspace_bytes(shape, mode, concurrency);
+    return erased().workspace_bytes(shape, mode, concurrency);
   }
   Index workspace_bytes(Index tokens, Mode mode = Mode::inference, Index concurrency = 1) const {
     return workspace_bytes(CallShape{tokens, tokens}, mode, concurrency);
@@ -262,75 +272,77 @@ class AnyLayer : public moe::impl::RefusedCalls<AnyLayer> {
   template <Executor X = SerialExecutor>
   void forward(const LayerInput<float>& in, LayerOutput<float>& out, Workspace& workspace,
                X&& executor = X{}) const {
-    layer_->forward(in, out, workspace, AnyExecutor(executor));
+    erased().forward(in, out, workspace, AnyExecutor(executor));
   }
-  Tape make_tape() const { return Tape(layer_->make_tape()); }
+  Tape make_tape() const { return Tape(erased().make_tape()); }
   template <Executor X = SerialExecutor>
   void forward_train(const LayerInput<float>& in, LayerOutput<float>& out, Tape& tape, Workspace& workspace,
                      X&& executor = X{}) const {
-    layer_->forward_train(in, out, *tape.tape_, workspace, AnyExecutor(executor));
+    erased().forward_train(in, out, tape.erased(), workspace, AnyExecutor(executor));
   }
   template <Executor X = SerialExecutor>
   void backward(const Tape& tape, const Backward& call, Workspace& workspace, X&& executor = X{}) const {
-    layer_->backward(*tape.tape_, call.dy, call.dx, call.router_dx, call.auxiliary_scale,
-                     call.gradients == nullptr ? nullptr : call.gradients->gradients_.get(), call.trained,
-                     workspace, AnyExecutor(executor));
+    erased().backward(tape.erased(), call.dy, call.dx, call.router_dx, call.auxiliary_scale,
+                      call.gradients == nullptr ? nullptr : &call.gradients->erased(), call.trained,
+                      workspace, AnyExecutor(executor));
   }
 
-  Gradients make_gradients() const { return Gradients(layer_->make_gradients()); }
+  Gradients make_gradients() const { return Gradients(erased().make_gradients()); }
   void zero_gradients(Gradients& gradients) const {
     const auto zero = [](const char*, float*, float* g, Index n) {
       for (Index i = 0; i < n; ++i) g[i] = 0;
     };
-    layer_->visit_storage(*gradients.gradients_, zero);
+    erased().visit_storage(gradients.erased(), zero);
   }
   /// f(const Parameter<float>&), values only. Weights in block storages are not among them.
   template <class Visitor>
   void visit_parameters(Visitor&& f) {
-    layer_->visit_parameters(nullptr, f);
+    erased().visit_parameters(nullptr, f);
   }
   template <class Visitor>
   void visit_parameters(Gradients& gradients, Visitor&& f) {
-    layer_->visit_parameters(gradients.gradients_.get(), f);
+    erased().visit_parameters(&gradients.erased(), f);
   }
   /// f(name, float* values, float* gradients, n).
   template <class Visitor>
   void visit_storage(Gradients& gradients, Visitor&& f) {
-    layer_->visit_storage(*gradients.gradients_, f);
+    erased().visit_storage(gradients.erased(), f);
   }
   /// f(name, std::byte* data, bytes): weights of a block storage as they lie in memory.
   template <class Visitor>
   void visit_packed(Visitor&& f) {
-    layer_->visit_packed(f);
+    erased().visit_packed(f);
   }
   /// f(name, double* values, n): selection biases, factors of experts.
   template <class Visitor>
   void visit_state(Visitor&& f) {
-    layer_->visit_state(impl::ErasedLayer::VisitState(f));
+    erased().visit_state(impl::ErasedLayer::VisitState(f));
   }
   /// The same of a const layer, as MoeLayer's.
   template <class Visitor>
   void visit_parameters(Visitor&& f) const {
     const moe::impl::ReadingVisitor reading(f);
-    layer_->visit_parameters(nullptr, reading);
+    erased().visit_parameters(nullptr, reading);
   }
   template <class Visitor>
   void visit_storage(Gradients& gradients, Visitor&& f) const {
     const moe::impl::ReadingVisitor reading(f);
-    layer_->visit_storage(*gradients.gradients_, reading);
+    erased().visit_storage(gradients.erased(), reading);
   }
   template <class Visitor>
   void visit_packed(Visitor&& f) const {
     const moe::impl::ReadingVisitor reading(f);
-    layer_->visit_packed(reading);
+    erased().visit_packed(reading);
   }
   template <class Visitor>
   void visit_state(Visitor&& f) const {
-    std::as_const(*layer_).visit_state(impl::ErasedLayer::ReadState(f));
+    std::as_const(erased()).visit_state(impl::ErasedLayer::ReadState(f));
   }
-  void on_step_end(const RouteStats& stats) { layer_->on_step_end(stats); }
+  void on_step_end(const RouteStats& stats) { erased().on_step_end(stats); }
 
  private:
+  impl::ErasedLayer& erased() const { return there("layer", layer_); }
+
   LayerSpec spec_;
   std::unique_ptr<impl::ErasedLayer> layer_;
 };

@@ -5,6 +5,7 @@
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
+#include "moe/core/moved.hpp"
 #include "moe/router/balance/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -24,12 +25,14 @@ class LoadBalance {
   /// Throws config_error for a coefficient that is not finite.
   explicit LoadBalance(Options options) : LoadBalance(options, {}) {}
   /// With a factor eta_e per output.
-  LoadBalance(Options options, Buffer<double> eta) : options_(options), eta_(std::move(eta)) {
+  LoadBalance(Options options, Buffer<double> eta)
+      : options_(options), factors_(eta.size()), eta_(std::move(eta)) {
     impl::checked_coefficient(kName, options.coefficient);
   }
 
   double coefficient() const noexcept { return options_.coefficient; }
   void check(Index outputs) const {
+    impl::require_there("load balance factors", eta_.size() == factors_);
     require_range("null experts", options_.nulls, 0, outputs - 1);
     if (!eta_.empty()) require_extent("load balance factors", "entries", outputs, eta_.size());
   }
@@ -84,6 +87,7 @@ class LoadBalance {
   }
 
   Options options_{};
+  Index factors_ = 0;   // what eta_ has until it is moved from
   Buffer<double> eta_;  // [N] or empty: 1
 };
 

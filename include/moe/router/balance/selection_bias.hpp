@@ -7,6 +7,7 @@
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
+#include "moe/core/moved.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/router/balance/concept.hpp"
 
@@ -61,7 +62,10 @@ class SelectionBias {
     options_.speed = speed;
   }
 
-  void check(Index outputs) const { require_extent("selection bias", "outputs", bias_.size(), outputs); }
+  void check(Index outputs) const {
+    impl::require_there("selection bias", !bias_.empty());
+    require_extent("selection bias", "outputs", bias_.size(), outputs);
+  }
 
   /// A step without choices changes nothing. Throws shape_error for counts of another number of experts.
   void on_step_end(const RouteStats& stats) {

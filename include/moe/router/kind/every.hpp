@@ -5,6 +5,8 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
+#include "moe/core/moved.hpp"
+#include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
 #include "moe/kernel/activation.hpp"
 #include "moe/kernel/finite.hpp"
@@ -47,9 +49,10 @@ class EveryExpert {
   /// Throws config_error for a mask or an option of the call.
   template <Executor X>
   void route(const RouterInput<Real>& in, RouteTable<Real>& table, Arena& arena, X& executor) const {
+    impl::require_there("router", experts() > 0);
     if (in.logit_mask) fail<config_error>("logit_mask: expected none for every expert, got one");
-    if (in.options.experts_per_token != 0 && in.options.experts_per_token != experts_) {
-      fail<config_error>("experts per token: expected ", experts_, " (every expert), got ",
+    if (in.options.experts_per_token != 0 && in.options.experts_per_token != experts()) {
+      fail<config_error>("experts per token: expected ", experts(), " (every expert), got ",
                          in.options.experts_per_token);
     }
     impl::refuse_score_options(in.options, "every expert");
@@ -76,10 +79,11 @@ class EveryExpert {
   }
 
   /// The experts of a token share its weight g: dg is the sum of their dweight, and sigmoid' = g (1 - g).
-  /// Tokens in ascending order.
+  /// Tokens in ascending order. Throws shape_error for another router's gradients.
   template <Executor X>
   void backward(const RouterInput<Real>& in, const RouteTable<Real>& table, const Tape&,
-                const RouteGradients<Real>& out, Gradients* gradients, Arena&, X&) const noexcept {
+                const RouteGradients<Real>& out, Gradients* gradients, Arena&, X&) const {
+    impl::check_gradients_of(*this, gradients);
     for (Index t = 0; gated() && t < table.tokens; ++t) {
       if (table.count(t) == 0) continue;
       Real dgate = 0;
@@ -105,9 +109,7 @@ class EveryExpert {
   }
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor&& f) {
-    if (!gated()) return;
-    f("expert_gate.weight", gate_.data(), gradients == nullptr ? nullptr : gradients->gate.data(),
-      gate_.size());
+    visit_buffer(f, "expert_gate.weight", gate_, gradients, &Gradients::gate);
   }
   template <class Visitor>
   void visit_state(Visitor&) const noexcept {}
@@ -115,7 +117,7 @@ class EveryExpert {
  private:
   Real* take_gates(Arena& arena, Index tokens) const { return arena.take<Real>(gated() ? tokens : 0); }
 
-  Index experts_;
+  impl::Movable<Index> experts_;
   Buffer<Real> gate_;  // [D] or empty
 };
 

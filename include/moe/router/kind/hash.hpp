@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "moe/core/check.hpp"
+#include "moe/core/moved.hpp"
 #include "moe/router/call_options.hpp"
 #include "moe/router/concept.hpp"
 #include "moe/router/hash_table.hpp"
@@ -66,6 +67,7 @@ class HashRouter {
 
  private:
   void check(const RouterInput<Real>& in) const {
+    impl::require_there("router", experts() > 0);
     if (in.logit_mask) fail<config_error>("logit_mask: expected none for a hash router, got one");
     if (in.options.experts_per_token != 0 && in.options.experts_per_token != table_.hashes()) {
       fail<config_error>("experts per token: expected ", table_.hashes(), " (one per hash), got ",

@@ -9,6 +9,7 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
+#include "moe/core/moved.hpp"
 #include "moe/core/part_hooks.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/kernel/finite.hpp"
@@ -124,6 +125,7 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
     impl::GradientsOf<Balance> balance;
   };
   struct Tape {
+    impl::Writer writer;
     typename S::Tape scorer;
     Workspace memory;
     impl::TokenChoiceArrays<Real> arrays{};
@@ -145,7 +147,7 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
         weighting_(std::move(weighting)),
         balance_(std::move(balance)),
         non_finite_(non_finite) {
-    each_part([&](const auto& part) { impl::check_outputs_of(part, outputs()); });
+    check_parts();
     if (experts() < 1) fail<config_error>("experts: expected E >= 1, got ", experts());
     static_cast<void>(max_pairs({}));
   }
@@ -155,6 +157,7 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   Index outputs() const noexcept { return scorer_.outputs(); }
   Index width() const noexcept { return scorer_.width(); }
   Index max_pairs(const CallShape& shape) const {
+    check_parts();
     if constexpr (kSet) {
       return selection_.max_pairs(shape, outputs());
     } else {
@@ -198,7 +201,8 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
 
   /// Throws numeric_error naming token and expert for NaN, +inf or an all-masked row (unless isolated),
   /// config_error for a K beyond N or another option that a part cannot obey, or outside counts beside null
-  /// experts, shape_error for a mask of another width, and what the parts throw for columns that they need.
+  /// experts, shape_error for a mask of another width, state_error if it was moved from, and what the parts
+  /// throw for columns that they need.
   template <Executor X>
   void route(const RouterInput<Real>& in, RouteTable<Real>& table, Arena& arena, X& executor) const {
     route_observed(in, table, nullptr, {}, arena, executor);
@@ -218,6 +222,7 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
     check(in);
     impl::TokenChoiceArrays<Real> a;
     if (tape != nullptr) {
+      tape->writer.clear();
       Arena measuring;
       carve(measuring, in.tokens(), in.options, in.training);
       Arena kept = tape->memory.arena(measuring.bytes());
@@ -226,6 +231,7 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
       a = carve(arena, in.tokens(), in.options, in.training);
     }
     run(in, table, a, tape == nullptr ? nullptr : &tape->scorer, arena, executor);
+    if (tape != nullptr) tape->writer.set(identity_);
     for (Index t = 0; view.logit && t < in.tokens(); ++t) {
       if (!a.active[t]) continue;
       copy_row(a.logits.value.row(t), view.logit.row(t), outputs());
@@ -233,10 +239,14 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
     }
   }
 
+  /// Throws state_error for a tape that this router did not write, or of another batch, shape_error for
+  /// another router's gradients, before anything is written.
   template <Executor X>
   void backward(const RouterInput<Real>& in, const RouteTable<Real>& table, const Tape& tape,
                 const RouteGradients<Real>& out, Gradients* gradients, Arena& arena, X& executor) const {
     const auto& a = tape.arrays;
+    check_backward(in, table, tape);
+    impl::check_gradients_of(*this, gradients);
     const bool losses = in.training && has_loss() && out.auxiliary_scale != 0;
     const BackwardScratch d(arena, in.tokens(), outputs(), a.most, impl::is_noisy(scorer_), has_loss());
     d.zero();
@@ -300,6 +310,7 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   }
 
   void on_step_end(const RouteStats& stats) {
+    check_parts();
     each_part([&](auto& part) { impl::on_step_end_of(part, stats); });
   }
   Gradients make_gradients() const {
@@ -308,6 +319,7 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   }
   template <class Visitor>
   void visit_parameters(Gradients* gradients, Visitor& f) {
+    impl::check_gradients_of(*this, gradients);
     each_learning_part(gradients, [&](auto& part, auto* own) { impl::visit_parameters_of(part, own, f); });
   }
   template <class Visitor>
@@ -388,7 +400,15 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
     balance_.measure(arena, tokens, outputs());
   }
 
+  void require_parts() const { impl::require_there("router", identity_ && outputs() > 0); }
+  /// What the constructor checked: a part may have been replaced, or moved from.
+  void check_parts() const {
+    require_parts();
+    each_part([&](const auto& part) { impl::check_outputs_of(part, outputs()); });
+  }
+
   void check(const RouterInput<Real>& in) const {
+    check_parts();
     if (in.options.temperature != 0 && !(inverse_temperature(in) > 0 && is_finite(inverse_temperature(in)))) {
       fail<config_error>("temperature: expected a value whose inverse is a finite number > 0, got ",
                          in.options.temperature);
@@ -398,6 +418,17 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
     if (!in.outside_counts.empty() && experts() != outputs()) {
       fail<config_error>("outside_counts: expected none for a router with null experts, whose choices are ",
                          "not counted one by one");
+    }
+  }
+
+  void check_backward(const RouterInput<Real>& in, const RouteTable<Real>& table, const Tape& tape) const {
+    require_parts();
+    tape.writer.require("router tape", identity_);
+    const MatrixView<Real>& logits = tape.arrays.logits.value;
+    if (logits.rows != in.tokens() || table.tokens != in.tokens() || logits.cols != outputs()) {
+      fail<state_error>("router tape: expected that of a call with ", in.tokens(), " rows and ", outputs(),
+                        " outputs, got ", logits.rows, " and ", logits.cols, ", and a table of ",
+                        table.tokens, " rows");
     }
   }
 
@@ -535,6 +566,7 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
     visit(balance_, g == nullptr ? nullptr : &g->balance);
   }
 
+  impl::Identity identity_;
   S scorer_;
   F score_;
   Select selection_;

@@ -6,6 +6,8 @@
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
+#include "moe/core/moved.hpp"
+#include "moe/core/part_traits.hpp"
 #include "moe/core/random.hpp"
 #include "moe/kernel/math.hpp"
 #include "moe/kernel/row.hpp"
@@ -64,7 +66,7 @@ class CosineScorer {
     for (Index i = 0; i < direction_.size(); ++i) {
       direction_[i] = static_cast<Real>(draw.normal(static_cast<std::uint64_t>(i), 0));
     }
-    temperature_[0] = static_cast<Real>(0.69314718055994531);
+    temperature_.fill(static_cast<Real>(0.69314718055994531));
   }
 
   void measure(Arena& arena, Index tokens, Index) const {
@@ -100,8 +102,10 @@ class CosineScorer {
   template <Executor X>
   void backward(const RouterInput<Real>& in, const Tape& tape, const Logits<Real>& dlogits,
                 const MatrixView<Real>& dx, Gradients* gradients, Arena& arena, X& executor) const {
+    impl::check_gradients_of(*this, gradients);
     const Index tokens = in.tokens(), p = projected();
     const Index count = dlogits.rows == nullptr ? tokens : dlogits.row_count;
+    const Real* const projected_rows = impl::taped(kName, tape.projected, tokens * p);
     const MatrixView<Real> dz(take_rows(arena, tokens), tokens, p);
     const Real* const unit = unit_directions(arena);
     Real* const dunit = take_units(arena);
@@ -112,7 +116,7 @@ class CosineScorer {
     const Real f = factor();
     for (Index a = 0; a < count; ++a) {  // ascending: sums over rows have one order
       const Index t = dlogits.rows == nullptr ? a : Index{dlogits.rows[a]};
-      const Real* const z = tape.projected.data() + t * p;
+      const Real* const z = projected_rows + t * p;
       const Real size = length(z);
       scale_row(1 / size, z, u, p);
       for (Index e = 0; e < outputs_; ++e) {
@@ -150,10 +154,9 @@ class CosineScorer {
   }
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor& f) {
-    const bool with = gradients != nullptr;
-    projection_.visit_storage("cosine_projector", with ? &gradients->projection : nullptr, f);
-    f("sim_matrix", direction_.data(), with ? gradients->direction.data() : nullptr, direction_.size());
-    f("temperature", temperature_.data(), with ? gradients->temperature.data() : nullptr, Index{1});
+    projection_.visit_storage("cosine_projector", gradients == nullptr ? nullptr : &gradients->projection, f);
+    visit_buffer(f, "sim_matrix", direction_, gradients, &Gradients::direction);
+    visit_buffer(f, "temperature", temperature_, gradients, &Gradients::temperature);
   }
 
  private:
@@ -191,7 +194,7 @@ class CosineScorer {
   }
 
   Projection<Real> projection_;  // D to Dp
-  Index outputs_;
+  impl::Movable<Index> outputs_;
   double largest_log_;
   Buffer<Real> direction_;    // [N, Dp]
   Buffer<Real> temperature_;  // [1] log of the factor

@@ -3,6 +3,8 @@
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
+#include "moe/core/moved.hpp"
+#include "moe/core/part_traits.hpp"
 #include "moe/core/random.hpp"
 #include "moe/product/projection.hpp"
 #include "moe/router/scorer/concept.hpp"
@@ -64,19 +66,21 @@ class LinearScorer {
   template <Executor X>
   void backward(const RouterInput<Real>& in, const Tape& tape, const Logits<Real>& dlogits,
                 const MatrixView<Real>& dx, Gradients* gradients, Arena& arena, X& executor) const {
+    impl::check_gradients_of(*this, gradients);
     const Index count = dlogits.rows == nullptr ? in.tokens() : dlogits.row_count;
     if (!jittered(in)) {
       projection_.backward_rows(dlogits.rows, count, in.x, dlogits.value, dx, gradients, arena, executor);
       return;
     }
+    const ConstMatrixView<Real> read(impl::taped(kName, tape.jittered, in.x.rows * in.x.cols), in.x.rows,
+                                     in.x.cols);
     MatrixView<Real> djittered{};
     if (dx) {
       djittered = MatrixView<Real>(arena.take<Real>(in.x.rows * in.x.cols), in.x.rows, in.x.cols);
       fill_row(Real{0}, djittered.data, in.x.rows * in.x.cols);
     }
-    projection_.backward_rows(dlogits.rows, count,
-                              ConstMatrixView<Real>(tape.jittered.data(), in.x.rows, in.x.cols),
-                              dlogits.value, djittered, gradients, arena, executor);
+    projection_.backward_rows(dlogits.rows, count, read, dlogits.value, djittered, gradients, arena,
+                              executor);
     if (dx) jitter_rows(in, djittered, dx, true, executor);
   }
 

@@ -5,6 +5,7 @@
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
+#include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/router/scorer/concept.hpp"
@@ -66,9 +67,10 @@ class MappedScorer : public impl::InnerHooks<MappedScorer<Inner, Map>, Inner> {
   void backward(const RouterInput<Real>& in, const Tape& tape, const Logits<Real>& dlogits,
                 const MatrixView<Real>& dx, Gradients* gradients, Arena& arena, X& executor) const {
     const Index count = dlogits.rows == nullptr ? in.tokens() : dlogits.row_count;
+    const Real* const raw = impl::taped("mapped scorer", tape.raw, in.tokens() * outputs());
     executor.parallel_for(count, [&](Index a, Index) noexcept {
       const Index t = dlogits.rows == nullptr ? a : Index{dlogits.rows[a]};
-      map_.backward(tape.raw.data() + t * outputs(), dlogits.value.row(t), outputs());
+      map_.backward(raw + t * outputs(), dlogits.value.row(t), outputs());
     });
     inner_.backward(in, tape.inner, dlogits, dx, gradients, arena, executor);
   }

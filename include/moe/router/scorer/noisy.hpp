@@ -3,6 +3,8 @@
 #pragma once
 
 #include "moe/core/buffer.hpp"
+#include "moe/core/moved.hpp"
+#include "moe/core/part_traits.hpp"
 #include "moe/core/random.hpp"
 #include "moe/kernel/activation.hpp"
 #include "moe/product/projection.hpp"
@@ -80,6 +82,7 @@ class NoisyScorer {
   template <Executor X>
   void backward(const RouterInput<Real>& in, const Tape& tape, const Logits<Real>& dlogits,
                 const MatrixView<Real>& dx, Gradients* gradients, Arena& arena, X& executor) const {
+    impl::check_gradients_of(*this, gradients);
     auto* const dgate = gradients == nullptr ? nullptr : &gradients->gate;
     auto* const dnoise = gradients == nullptr ? nullptr : &gradients->noise;
     const Index count = dlogits.rows == nullptr ? in.tokens() : dlogits.row_count;
@@ -88,10 +91,11 @@ class NoisyScorer {
       return;
     }
     const Index n = outputs();
+    const Real* const scales = impl::taped(kName, tape.noise_scale, in.tokens() * n);
     const KeyedRandom draw = noise_of(in);
     executor.parallel_for(count, [&](Index a, Index) noexcept {
       const Index t = dlogits.rows == nullptr ? a : Index{dlogits.rows[a]};
-      const Real* const scale = tape.noise_scale.data() + t * n;
+      const Real* const scale = scales + t * n;
       Real* const dscale = dlogits.noise_scale.row(t);
       add_row(dlogits.value.row(t), dlogits.clean.row(t), n);
       for (Index e = 0; e < n; ++e) {

@@ -5,6 +5,7 @@
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
+#include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/rms_norm.hpp"
@@ -87,16 +88,17 @@ class NormedScorer : public impl::InnerHooks<NormedScorer<Inner>, Inner> {
   template <Executor X>
   void backward(const RouterInput<Real>& in, const Tape& tape, const Logits<Real>& dlogits,
                 const MatrixView<Real>& dx, Gradients* gradients, Arena& arena, X& executor) const {
+    impl::check_gradients_of(*this, gradients);
     auto* const inner_gradients = gradients == nullptr ? nullptr : &gradients->inner;
     if (!norm_.enabled) {
       inner_.backward(in, tape.inner, dlogits, dx, inner_gradients, arena, executor);
       return;
     }
     const Index tokens = in.tokens();
+    const Real* const normed = impl::taped("normed scorer", tape.normed, tokens * width());
     const MatrixView<Real> dnormed(take_rows(arena, tokens), tokens, width());
     fill_row(Real{0}, dnormed.data, tokens * width());
-    inner_.backward(inner_input(in, tape.normed.data()), tape.inner, dlogits, dnormed, inner_gradients, arena,
-                    executor);
+    inner_.backward(inner_input(in, normed), tape.inner, dlogits, dnormed, inner_gradients, arena, executor);
     const Index count = dlogits.rows == nullptr ? tokens : dlogits.row_count;
     for (Index a = 0; a < count; ++a) {  // ascending: the sum's bits depend on the rows alone
       const Index t = dlogits.rows == nullptr ? a : Index{dlogits.rows[a]};
@@ -119,9 +121,7 @@ class NormedScorer : public impl::InnerHooks<NormedScorer<Inner>, Inner> {
   }
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor& f) {
-    if (norm_.enabled) {
-      f("norm.scale", scale_.data(), gradients == nullptr ? nullptr : gradients->scale.data(), scale_.size());
-    }
+    visit_buffer(f, "norm.scale", scale_, gradients, &Gradients::scale);
     inner_.visit_storage(gradients == nullptr ? nullptr : &gradients->inner, f);
   }
 

@@ -3,6 +3,8 @@
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
+#include "moe/core/moved.hpp"
+#include "moe/core/part_traits.hpp"
 #include "moe/kernel/activation.hpp"
 #include "moe/product/projection.hpp"
 #include "moe/router/scorer/concept.hpp"
@@ -71,16 +73,18 @@ class TwoLayerScorer {
   template <Executor X>
   void backward(const RouterInput<Real>& in, const Tape& tape, const Logits<Real>& dlogits,
                 const MatrixView<Real>& dx, Gradients* gradients, Arena& arena, X& executor) const {
+    impl::check_gradients_of(*this, gradients);
     const Index tokens = in.tokens();
     const Index count = dlogits.rows == nullptr ? tokens : dlogits.row_count;
     const MatrixView<Real> dh(take(arena, tokens), tokens, hidden());
     fill_row(Real{0}, dh.data, tokens * hidden());
-    const ConstMatrixView<Real> h(tape.hidden.data(), tokens, hidden());
+    const ConstMatrixView<Real> h(impl::taped(kName, tape.hidden, tokens * hidden()), tokens, hidden());
+    const Real* const pre = impl::taped(kName, tape.pre, tokens * hidden());
     second_.backward_rows(dlogits.rows, count, h, dlogits.value, dh,
                           gradients == nullptr ? nullptr : &gradients->second, arena, executor);
     executor.parallel_for(count, [&](Index a, Index) noexcept {
       const Index t = dlogits.rows == nullptr ? a : Index{dlogits.rows[a]};
-      activate_backward_row(Tanh{}, tape.pre.data() + t * hidden(), dh.row(t), dh.row(t), hidden());
+      activate_backward_row(Tanh{}, pre + t * hidden(), dh.row(t), dh.row(t), hidden());
     });
     first_.backward_rows(dlogits.rows, count, in.x, dh, dx,
                          gradients == nullptr ? nullptr : &gradients->first, arena, executor);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "moe/core/check.hpp"
+#include "moe/core/moved.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/router/hash_table.hpp"
 #include "moe/router/selection/concept.hpp"
@@ -19,6 +20,7 @@ class TableSelection {
   explicit TableSelection(HashTable table) : table_(std::move(table)) {}
 
   const HashTable& table() const noexcept { return table_; }
+  void check(Index) const { impl::require_there("hash table", table_.experts() > 0); }
 
   Index most(const CallOptions& options, Index n) const {
     impl::refuse_option("threshold", options.threshold, "the selection ", kName);

@@ -5,6 +5,7 @@
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
+#include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/router/weighting/concept.hpp"
 #include "moe/storage/parameter.hpp"
@@ -23,7 +24,7 @@ class ExpertScale : public impl::InnerHooks<ExpertScale<RealType, Inner>, Inner>
   };
 
   /// Factors for a router of `outputs` outputs; 0: none.
-  explicit ExpertScale(Inner inner, Index outputs = 0) : inner_(std::move(inner)) {
+  explicit ExpertScale(Inner inner, Index outputs = 0) : inner_(std::move(inner)), factors_(outputs) {
     factor_.assign(outputs, Real{1});
   }
 
@@ -37,6 +38,7 @@ class ExpertScale : public impl::InnerHooks<ExpertScale<RealType, Inner>, Inner>
   Index experts(Index outputs) const noexcept { return impl::experts_of(inner_, outputs); }
   /// Throws config_error if there are factors for another number of outputs.
   void check(Index outputs) const {
+    impl::require_there("per-expert scale", factor_.size() == factors_);
     if (!factor_.empty() && factor_.size() != outputs) {
       fail<config_error>("per-expert scale: expected a factor for each of ", outputs, " outputs, got ",
                          factor_.size());
@@ -83,10 +85,7 @@ class ExpertScale : public impl::InnerHooks<ExpertScale<RealType, Inner>, Inner>
   }
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor& f) {
-    if (!factor_.empty()) {
-      f("per_expert_scale", factor_.data(), gradients == nullptr ? nullptr : gradients->factor.data(),
-        factor_.size());
-    }
+    visit_buffer(f, "per_expert_scale", factor_, gradients, &Gradients::factor);
     impl::visit_storage_of(inner_, gradients == nullptr ? nullptr : &gradients->inner, f);
   }
 
@@ -94,6 +93,7 @@ class ExpertScale : public impl::InnerHooks<ExpertScale<RealType, Inner>, Inner>
   static ParameterView<Real> view(Buffer<Real>& values) noexcept { return {values.data(), values.size(), 1}; }
 
   Inner inner_;
+  Index factors_;        // what factor_ has until it is moved from
   Buffer<Real> factor_;  // [N] or empty
 };
 
