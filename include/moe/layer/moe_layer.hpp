@@ -11,6 +11,7 @@
 #include "moe/core/input.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/expert/concept.hpp"
+#include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/checks.hpp"
 #include "moe/layer/call/output.hpp"
@@ -174,7 +175,8 @@ class MoeLayer {
   }
 
   /// Gradients of sum(dy * y) + auxiliary_scale * losses at the call on the tape. Throws state_error for a
-  /// tape without a call or of another batch, shape_error, workspace_error, before anything is written.
+  /// tape without a call or of another batch, config_error for a scale that is not finite, shape_error,
+  /// workspace_error, before anything is written.
   template <Executor X = SerialExecutor>
   void backward(const Tape& tape, LayerGradients& gradients, Workspace& workspace,
                 X&& executor = X{}) const requires kTrainable {
@@ -319,6 +321,7 @@ class MoeLayer {
         fill_row(std::numeric_limits<Real>::quiet_NaN(), out.y.row(t), out.y.cols);
       }
     }
+    if (input.draws != nullptr) input.draws->advance();
     out.losses = routed.table.losses;
     if (out.stats != nullptr) out.stats->add(routed.table, routed.plan, in.valid.data());
   }
@@ -342,6 +345,10 @@ class MoeLayer {
     if (gradients.dy.rows != tokens) {
       fail<state_error>("tape: expected the tape of a call with ", gradients.dy.rows,
                         " rows (as dy has), got one of ", tokens);
+    }
+    if (!is_finite(gradients.auxiliary_scale)) {
+      fail<config_error>("auxiliary_scale: expected a finite factor of the losses, got ",
+                         gradients.auxiliary_scale);
     }
     require_shape("dy", gradients.dy, tokens, width());
     if (gradients.dx) {
