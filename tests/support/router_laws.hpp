@@ -36,7 +36,7 @@ using MakeCall = std::function<RouterCall<Real>(Index tokens, std::uint64_t seed
 struct RouterLaws {
   bool masks = true;       // honours logit_mask
   bool isolation = true;   // reads rows, has set_non_finite()
-  bool parameters = true;  // logits come from all of them (false: what else has some is checked elsewhere)
+  bool parameters = true;  // all are the scorer's: one that is not finite shows in the logits
   bool padding = true;  // the losses skip rows that take no part (false: only the route is checked elsewhere)
 };
 
