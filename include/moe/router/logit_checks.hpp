@@ -12,12 +12,13 @@ MOE_NAMESPACE_BEGIN
 
 namespace impl {
 
-/// For scorers: whether what a row's logits are, or come from, is finite. If not, -inf becomes NaN, for a sum
-/// masks nobody: check_logit_rows then finds the row. A bounded map hides what it is given, so ask before.
+/// For scorers: whether what a row's logits are, or come from, is finite. If not, some of it is NaN or +inf
+/// afterwards, so that check_logit_rows finds the row: a -inf alone becomes NaN, for a sum masks nobody. A
+/// bounded map hides what it is given, so ask before.
 template <class Real>
 bool finite_or_spoiled(Real* row, Index n) noexcept {
   if (all_finite(row, n)) return true;
-  for (Index j = 0; j < n; ++j) {
+  for (Index j = 0; j < n && first_bad_logit(row, n) < 0; ++j) {
     if (is_neg_inf(row[j])) row[j] = std::numeric_limits<Real>::quiet_NaN();
   }
   return false;
