@@ -6,7 +6,6 @@
 
 #include "moe/catalogue.hpp"
 #include "moe/core/type_list.hpp"
-#include "moe/layer/frame/list.hpp"
 #include "moe/plan/capacity/list.hpp"
 #include "moe/router/balance/list.hpp"
 #include "support/catch.hpp"
