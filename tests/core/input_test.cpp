@@ -125,7 +125,7 @@ TEST_CASE("LayerInput from a matrix: rows, nothing else", "[core]") {
   CHECK((in.valid.empty() && in.row_key.empty() && in.token_id.empty() && in.outside_counts.empty()));
   CHECK(in.logit_mask.empty());
   CHECK(in.mode == moe::Mode::by_call);
-  CHECK((in.seed == 0 && in.step == 0));
+  CHECK(in.draws == nullptr);
   CHECK((in.options.experts_per_token == 0 && in.options.capacity_factor == 0));
 
   LayerInput<float> copy = in;  // not taken for a matrix

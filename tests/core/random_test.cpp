@@ -40,6 +40,23 @@ TEST_CASE("a draw is a function of its key", "[core]") {
   CHECK(b.normal(5, 2) == a.normal(5, 2));
 }
 
+TEST_CASE("a counter gives every call a key of its own; a copy gives the same again", "[core]") {
+  moe::DrawCounter draws(7);
+  std::vector<std::uint64_t> first;
+  for (int call = 0; call < 100; ++call) {
+    const moe::DrawCounter copy = draws;
+    first.push_back(KeyedRandom(draws.key(), DrawStream::jitter).bits(0, 0));
+    draws.advance();
+    CHECK(KeyedRandom(copy.key(), DrawStream::jitter).bits(0, 0) == first.back());
+    CHECK(first.back() == KeyedRandom(7, copy.calls(), DrawStream::jitter).bits(0, 0));
+  }
+  CHECK((draws.seed() == 7 && draws.calls() == 100));
+  const moe::DrawCounter resumed(draws.seed(), 40);
+  CHECK(KeyedRandom(resumed.key(), DrawStream::jitter).bits(0, 0) == first[40]);
+  std::sort(first.begin(), first.end());
+  CHECK(std::adjacent_find(first.begin(), first.end()) == first.end());
+}
+
 TEST_CASE("every part of the key changes the draw", "[core]") {
   // 64-bit draws over a grid of keys, high halves of seed, step and row included: none may be equal. By
   // chance two of n would be with probability n^2 / 2^65, here 3e-13.

@@ -1,12 +1,19 @@
 // Banks of every storage format: rounding, forward within the format's step, backward, and the laws of banks.
 #include <algorithm>
+#include <cmath>
+#include <initializer_list>
+#include <limits>
 #include <tuple>
+#include <utility>
 
 #include "expert/naive_two_layer.hpp"
 #include "moe/expert/bank/glu.hpp"
 #include "moe/expert/bank/mlp.hpp"
 #include "moe/kernel/activation.hpp"
+#include "moe/kernel/finite.hpp"
 #include "moe/storage/list.hpp"
+#include "moe/storage/packed_blocks.hpp"
+#include "support/close.hpp"
 
 using moe::Index;
 using test::Bounded;
@@ -211,6 +218,70 @@ TEMPLATE_TEST_CASE("banks of odd and of large sizes, at any address, with 0, 1 a
     forward_is_within_the_formats_step<Plain<TestType>>(width, hidden, hidden % 2 != 0, {1, 0, 35});
   }
   forward_is_within_the_formats_step<Plain<TestType>>(2880, 100, true, {1, 0, 19});
+}
+
+TEMPLATE_TEST_CASE("rows and weights at the ends of the range", "[expert]", moe::BFloat16, moe::Int8Groups<>,
+                   moe::Int8Groups<moe::Float16>, moe::Int4Groups<>, moe::Int4Groups<moe::Float16>) {
+  // Rows of one size, or of two by turns within a group; weights that bring them back to where float can hold
+  // results.
+  constexpr Index kWidth = 40, kHidden = 40;
+  constexpr float kLargest = std::numeric_limits<float>::max();
+  constexpr test::Format format = kFormat<TestType>;
+  test::unit_roundoff = 0x1p-24;
+  for (const auto& [even, odd] : std::initializer_list<std::pair<float, float>>{{0.0f, 0.0f},
+                                                                                {1e-45f, 1e-39f},
+                                                                                {1e-35f, 1e-35f},
+                                                                                {1e35f, 1e35f},
+                                                                                {1e35f, 1e-35f},
+                                                                                {kLargest, -kLargest},
+                                                                                {kLargest, 1e-45f},
+                                                                                {1e35f, kLargest},
+                                                                                {1e34f, 0.0f},
+                                                                                {1.0f, 1e35f},
+                                                                                {-kLargest, 1e38f},
+                                                                                {0x1.fep127f, -1e-30f}}) {
+    for (const float weight : {1e-3f, 1e-6f, 1e-30f}) {
+      INFO("rows of " << even << " and " << odd << ", weights of " << weight);
+      auto bank = random_bank<Plain<TestType>>(1, kWidth, kHidden, false, 21);
+      Matrices m = unpack(bank, 0);
+      for (float& w : m.part[0]) w *= weight;
+      for (float& w : m.second) w *= 0x1p-6f;
+      load(bank, 0, m);
+      auto batch = test::random_batch<float>(kWidth, {3}, 4);
+      for (std::size_t i = 0; i < batch.x.size(); ++i) batch.x[i] = i % 2 == 0 ? even : odd;
+      const std::vector<float> z = test::run_forward(bank, batch);
+      const test::NamedParameters parameter = parameters_with_weights(bank);
+      const test::NaiveTwoLayer naive{parameter, "experts.0.", false, test::Act::relu, format};
+      for (Index s = 0; s < 3; ++s) {
+        Row x;
+        for (Index j = 0; j < kWidth; ++j)
+          x.emplace_back(static_cast<double>(batch.x[static_cast<std::size_t>(s * kWidth + j)]));
+        const Row h = test::rounded_row(naive.first_layer(x).hidden, format);
+        for (Index j = 0; j < kWidth; ++j) {
+          const Bounded want = naive.affine_at("fc2", h, static_cast<std::size_t>(j));
+          REQUIRE(std::abs(want.v) + want.e < static_cast<double>(kLargest));
+          CHECK(test::within(z[static_cast<std::size_t>(s * kWidth + j)], want.v, want.e));
+        }
+      }
+    }
+  }
+}
+
+TEMPLATE_TEST_CASE("weights beyond what a storage can multiply with are refused", "[expert]", moe::BFloat16,
+                   moe::Int8Groups<>, moe::Int8Groups<moe::Float16>, moe::Int4Groups<>,
+                   moe::Int4Groups<moe::Float16>) {
+  Plain<TestType> bank({1, 3, 2, false});
+  Matrices m(3, 2);
+  const auto largest = static_cast<float>(moe::kLargestWeight<TestType>);
+  std::fill(m.part[0].begin(), m.part[0].end(), 1e-30f);
+  m.second[4] = -largest;
+  CHECK_NOTHROW(load(bank, 0, m));
+  const std::vector<float> z = test::run_forward(bank, test::random_batch<float>(3, {2}, 4));
+  for (const float value : z) CHECK(moe::is_finite(value));
+  for (const float bad : {std::nextafter(largest, INFINITY), INFINITY, NAN}) {
+    m.second[4] = bad;
+    CHECK_THROWS_AS(load(bank, 0, m), moe::numeric_error);
+  }
 }
 
 /// The storages of the list that round.

@@ -99,3 +99,16 @@ TEMPLATE_TEST_CASE("numbers beyond the range become infinite, NaN stays NaN", "[
     CHECK((nan.bits >> 15) == static_cast<int>(bits >> 31));
   }
 }
+
+TEST_CASE("bf16 within its range: the nearest finite number", "[kernel]") {
+  const float largest = BFloat16{0x7F7F}.to_float(), inf = std::numeric_limits<float>::infinity();
+  for (const float sign : {1.0f, -1.0f}) {
+    for (const float x : {0.0f, 1.0f, 1e-40f, 3e38f, largest, std::bit_cast<float>(0x7F7F7FFFu), inf}) {
+      CHECK(BFloat16::from_float_within(sign * x) == BFloat16::from_float(sign * x));
+    }
+    for (const float x : {std::bit_cast<float>(0x7F7F8000u), std::numeric_limits<float>::max()}) {
+      CHECK(BFloat16::from_float_within(sign * x).to_float() == sign * largest);
+    }
+  }
+  CHECK(moe::is_nan(BFloat16::from_float_within(std::bit_cast<float>(0x7F800001u)).to_float()));
+}

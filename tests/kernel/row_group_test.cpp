@@ -88,7 +88,7 @@ void check_bf16() {
         bool right = last_intact(groups);
         for (Index j = 0; j < moe::round_up(count, kBlockRows); ++j) {
           const float got = number_of(groups[static_cast<std::size_t>(j / kBlockRows)], j % kBlockRows);
-          const float want = j < count ? BFloat16::from_float(x[j]).to_float() : 0.0f;
+          const float want = j < count ? BFloat16::from_float_within(x[j]).to_float() : 0.0f;
           right = right && same_bits(&got, &want, 1);
         }
         INFO("size " << size << ", count " << count << ", shift " << shift);

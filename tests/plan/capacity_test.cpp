@@ -195,6 +195,13 @@ TEST_CASE("FixedCapacity with choices: C = K floor(factor ceil(T / E)), as in Tu
   }
 }
 
+TEST_CASE("FixedCapacity with choices refuses a call with more", "[plan]") {
+  std::mt19937 random(1);
+  const test::OwnedTable<float> owner(test::random_choices<float>(random, 20, 4, 4), 4);
+  CHECK_NOTHROW(kept(FixedCapacity(Options{.factor = 1, .choices = 4}), owner.table));
+  CHECK_THROWS_AS(kept(FixedCapacity(Options{.factor = 1, .choices = 2}), owner.table), moe::config_error);
+}
+
 TEST_CASE("FixedCapacity: C = ceil(factor * P / E), at least the minimum", "[plan]") {
   for (Index eighths = 1; eighths < 40; eighths += 3) {
     for (Index pairs = 0; pairs < 60; ++pairs) {

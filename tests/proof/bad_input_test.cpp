@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <string>
 #include <unsupported/Eigen/CXX11/Tensor>
 #include <vector>
 
@@ -17,6 +18,10 @@
 #include "moe/router/hash_table.hpp"
 #include "moe/router/kind/hash.hpp"
 #include "moe/router/named/expert_choice.hpp"
+#include "moe/router/named/gshard.hpp"
+#include "moe/router/named/noisy_top_k.hpp"
+#include "moe/router/named/relu.hpp"
+#include "moe/router/named/switch.hpp"
 #include "moe/router/named/top_k.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
@@ -264,6 +269,64 @@ TEST_CASE("bad input: routes handed in", "[proof][smoke]") {
   CHECK_NOTHROW(moe::forward_experts(bank, call.x, ids, weights, call.y, call.workspace));
 }
 
+TEST_CASE("bad input: counts of other micro-batches that are none", "[proof][smoke]") {
+  Call call;
+  const Layer layer(router(), experts());
+  std::vector<double> counts(4, 3);
+  for (const double bad : {std::nan(""), -1.0, 1e300, 1e300 * 1e300}) {
+    counts[2] = bad;
+    const std::string message =
+        call.rejects_input<moe::numeric_error>(layer, [&](auto& in) { in.outside_counts = counts; });
+    CHECK(message.starts_with("moe: outside_counts: expected counts in [0, 2^53], got "));
+    CHECK(message.ends_with(" for expert 2"));
+  }
+}
+
+TEST_CASE("bad input: options of a call that nobody obeys", "[proof][smoke]") {
+  Call call;
+  const auto relu = moe::relu_router<float>({.width = 6, .experts = 4});
+  CHECK(call.rejects_input<moe::config_error>(moe::MoeLayer(relu, experts()), [](auto& in) {
+    in.options.experts_per_token = 1000;
+  }) == "moe: experts per token: expected none for the selection positive, which cannot obey it, got 1000");
+  const moe::MoeLayer limited(router(), experts(), moe::FixedCapacity({.factor = 1}));
+  CHECK(call.rejects_input<moe::config_error>(limited, [](auto& in) {
+    in.options.capacity_factor = 2;
+    in.segments = moe::Segments::uniform(5);
+  }) == "moe: capacity factor: expected none for the selection top_k, which cannot obey it, got 2");
+}
+
+TEST_CASE("bad input: training that draws without a DrawCounter", "[proof][smoke]") {
+  Call call;
+  const auto check = [&](const auto& drawing, const std::string& what) {
+    const moe::MoeLayer layer(drawing, experts());
+    const std::string message =
+        call.rejects_input<moe::config_error>(layer, [](auto& in) { in.mode = moe::Mode::training; });
+    CHECK(message == "moe: draws: expected a DrawCounter for the training of " + what +
+                         ", which draws, got none; write in.draws = &draws, with one moe::DrawCounter "
+                         "draws(seed) for all layers and steps");
+    Rows y(5, 6);
+    moe::LayerOutput<float> out(y);
+    layer.forward(call.x, out, call.workspace);  // inference draws nothing
+    moe::DrawCounter draws(1);
+    moe::LayerInput<float> in(call.x);
+    in.mode = moe::Mode::training;
+    in.draws = &draws;
+    layer.forward(in, out, call.workspace);
+    CHECK(draws.calls() == 1);
+    in.options.experts_per_token = 9;
+    CHECK_THROWS_AS(layer.forward(in, out, call.workspace), moe::config_error);
+    CHECK(draws.calls() == 1);  // a call that failed drew nothing
+  };
+  check(moe::switch_router<float>({.width = 6, .experts = 4}), "a router with jitter");
+  check(moe::noisy_top_k<float>({.width = 6, .experts = 4, .k = 2}), "a noisy router");
+  check(moe::gshard_router<float>({.width = 6, .experts = 4}), "a router with random second experts");
+  // One that does not draw needs none.
+  Rows y(5, 6);
+  moe::LayerOutput<float> out(y);
+  Layer layer(router(), experts());
+  CHECK_NOTHROW(layer.forward_train(call.x, out, call.tape, call.workspace));
+}
+
 TEST_CASE("bad input: logits that are not numbers", "[proof][smoke]") {
   Call call;
   const Layer layer(router(), experts());
@@ -402,6 +465,14 @@ TEST_CASE("bad input: tapes and gradients", "[proof][smoke]") {
   CHECK(backward(moe::shape_error(""), narrow, call.dx) == "moe: dy: expected a matrix of 5 x 6, got 5 x 5");
   CHECK(backward(moe::shape_error(""), call.dy, four_dx) == "moe: dx: expected a matrix of 5 x 6, got 4 x 6");
   CHECK((four_dx.array() == 8).all());
+  for (const double bad : {std::nan(""), static_cast<double>(kInf), -static_cast<double>(kInf)}) {
+    CHECK(call.rejects<moe::config_error>([&] {
+                Layer::LayerGradients back(call.dy, call.dx, gradients);
+                back.auxiliary_scale = bad;
+                layer.backward(call.tape, back, call.workspace);
+              })
+              .starts_with("moe: auxiliary_scale: expected a finite factor of the losses, got "));
+  }
   const Rows dy = call.dy;
   CHECK(test::message_of<moe::shape_error>([&] {
           Layer::LayerGradients back(call.dy, call.dy, gradients);
@@ -570,8 +641,8 @@ TEST_CASE("bad input: weights that a block storage cannot round", "[proof][smoke
   for (const auto& [bad, shown] :
        {std::pair(kNan, "nan"), std::pair(kInf, "inf"), std::pair(-kInf, "-inf")}) {
     check_refused_weights<moe::BFloat16>(bad, "3.38953e+38", shown);
-    check_refused_weights<moe::Int8Groups<>>(bad, "3.38953e+38", shown);
-    check_refused_weights<moe::Int4Groups<>>(bad, "3.38953e+38", shown);
+    check_refused_weights<moe::Int8Groups<>>(bad, "4.15384e+34", shown);
+    check_refused_weights<moe::Int4Groups<>>(bad, "4.15384e+34", shown);
   }
   check_refused_weights<moe::Int8Groups<moe::Float16>>(1e7f, "8.31901e+06", "1e+07");
   check_refused_weights<moe::Int4Groups<moe::Float16>>(-1e6f, "458528", "-1e+06");

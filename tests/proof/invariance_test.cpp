@@ -96,7 +96,6 @@ Result<Real> run(TestLayer<Real>& layer, Batch<Real>& batch, const std::vector<R
   moe::Workspace workspace;
   moe::LayerOutput<Real> out(batch.y_view());
   moe::LayerInput<Real> in = batch.input();
-  in.seed = 3;
   layer.forward_train(in, out, workspace, executor);
   result.losses = out.losses.total();
   result.y = batch.y;

@@ -289,18 +289,25 @@ auto noisy_router() {
 }
 
 // Trained slopes choose among rows of zeros only where scores tie; they do, at 1/2.
+/// Parameters that are not the scorer's spoil no logits.
+constexpr test::RouterLaws kLaws{.parameters = false};
 const test::RouterCases kCases{
     {"a score with parameters",
-     [] { return router_of(SlopedScore(), moe::TopKSelection(2), moe::GatherWeighting(), PriorLoss(0.3)); }},
+     [] { return router_of(SlopedScore(), moe::TopKSelection(2), moe::GatherWeighting(), PriorLoss(0.3)); },
+     {.laws = kLaws}},
     {"a weighting with parameters",
-     [] { return router_of(moe::Softmax(), moe::TopKSelection(3), GainedShares(), PriorLoss(0.3)); }},
-    {"every part with parameters, a loss that reads the scorer", everything_learns, {.smoke = true}},
-    {"two losses of one type with parameters", two_priors},
+     [] { return router_of(moe::Softmax(), moe::TopKSelection(3), GainedShares(), PriorLoss(0.3)); },
+     {.laws = kLaws}},
+    {"every part with parameters, a loss that reads the scorer",
+     everything_learns,
+     {.laws = kLaws, .smoke = true}},
+    {"two losses of one type with parameters", two_priors, {.laws = kLaws}},
     {"a per-expert scale around a weighting with parameters",
      [] {
        return router_of(moe::Softmax(), moe::TopKSelection(3),
                         moe::ExpertScale<double, GainedShares>(GainedShares(), kOutputs), PriorLoss(0.3));
-     }},
+     },
+     {.laws = kLaws}},
     {"parts with parameters chosen at run time",
      [] {
        using Score = moe::OneScore<moe::Softmax, SlopedScore>;
@@ -309,14 +316,15 @@ const test::RouterCases kCases{
        return router_of(Score(SlopedScore()), moe::TopKSelection(3), Weighting(GainedShares()),
                         Maybe(PriorLoss(0.3)), moe::MaybePart<Orthogonality>(Orthogonality(0.2)),
                         moe::MaybePart<moe::ZLoss>());
-     }},
-    {"a loss with parameters that reads the scorer", noisy_router, {.ties = false}},
+     },
+     {.laws = kLaws}},
+    {"a loss with parameters that reads the scorer", noisy_router, {.laws = kLaws, .ties = false}},
     {"a set selection among parts with parameters",
      [] {
        return router_of(SlopedScore(), moe::ColumnTopK({.capacity_factor = 2}), GainedShares(),
                         PriorLoss(0.3));
      },
-     {.ties = false, .segments = true}}};
+     {.laws = kLaws, .ties = false, .segments = true}}};
 
 /// Names with their shapes, in order.
 template <class R>

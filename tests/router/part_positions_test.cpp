@@ -84,7 +84,7 @@ struct Stateful : Base {
   void check(Index n) const { told = n; }
   template <class Call>
   void check_call(const Call& call) const {
-    if (call.step == 13) moe::fail<moe::config_error>("step 13: refused by ", state_name);
+    if (call.draws->call == 13) moe::fail<moe::config_error>("call 13: refused by ", state_name);
   }
   void on_step_end(const moe::RouteStats& stats) { state[0] += static_cast<double>(stats.tokens); }
   template <class Visitor>
@@ -204,7 +204,7 @@ TEST_CASE("every part is told the outputs and may refuse a call", "[router]") {
   call.step = 13;
   const auto check_refused = [&](const auto& one, const char* by) {
     CHECK(test::message_of<moe::config_error>([&] { test::route(one, call); }) ==
-          std::string("moe: step 13: refused by ") + by);
+          std::string("moe: call 13: refused by ") + by);
   };
   const Linear::Options options{.width = kWidth, .outputs = kOutputs};
   const moe::Softmax softmax;

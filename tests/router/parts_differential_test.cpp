@@ -265,4 +265,11 @@ TEST_CASE("the options of listed parts agree with plain loops", "[router]") {
           {"scorer linear", "score softmax", "balance selection_bias", "selection group_limited",
            "weighting gather"},
           {.top_two = true});
+  for (const auto counts : {moe::SequenceCounts::best_scores, moe::SequenceCounts::chosen}) {
+    options.balance.set(moe::SequenceBalance({.counts = counts}));
+    compare(moe::token_choice_router<double>(options),
+            {"scorer linear", "score softmax", "balance selection_bias", "selection group_limited",
+             "weighting gather", "balance sequence_balance"},
+            {.top_two = true, .of_chosen = counts == moe::SequenceCounts::chosen});
+  }
 }

@@ -14,8 +14,7 @@ TEST_CASE("a row sees its own entries of what the call gives", "[router]") {
   call.features = moe::ConstMatrixView<double>(features, 3, 2);
   call.options.experts_per_token = 3;
   call.training = true;
-  call.seed = 11;
-  call.step = 2;
+  call.draws = moe::DrawKey{11, 2};
   const moe::RowContext<double> row{call, 1, 4};
   CHECK(row.k() == 3);
   CHECK(row.training());

@@ -30,6 +30,16 @@ double over_groups(const Batch& b, const Vector& f) {
   return sum;
 }
 
+/// What DeepSeek-V3's loss counts of row t: its choices, or as many of its highest scores.
+std::vector<ExpertId> counted(const Batch& b, std::size_t t) {
+  if (b.options.of_chosen) return b.chosen[t];
+  Vector open = b.score[t];
+  for (std::size_t e = 0; e < open.size(); ++e) {
+    if (b.logit[t][e] == -kInfinity) open[e] = -kInfinity;
+  }
+  return best(open, static_cast<Index>(b.chosen[t].size()));
+}
+
 }  // namespace
 
 std::map<std::string, PlainStep> plain_balance_parts() {
@@ -62,7 +72,7 @@ std::map<std::string, PlainStep> plain_balance_parts() {
                                           for (const auto& [first, last] : b.segments()) {
                                             Vector count(kOutputs, 0);
                                             for (std::size_t t = first; t < last; ++t) {
-                                              for (const ExpertId e : b.chosen[t])
+                                              for (const ExpertId e : counted(b, t))
                                                 count[static_cast<std::size_t>(e)] += 1;
                                             }
                                             if (total(count) == 0) continue;

@@ -25,6 +25,7 @@ struct PlainOptions {
   std::string weights = "probability";     // moe_plus_plus
   std::size_t first_zero = 1, nulls = 0;   // moe_plus_plus; load_balance
   bool elide = false, first_only = false;  // leading; load_balance
+  bool of_chosen = false;                  // sequence_balance
 };
 
 /// A call on its way through the parts: each is a step that fills what the next ones read.

@@ -59,8 +59,7 @@ struct RouterCall {
     columns.show(in, tokens);
     in.options = options;
     in.training = training;
-    in.seed = seed;
-    in.step = step;
+    in.draws = moe::DrawKey{seed, step};
     return in;
   }
 

@@ -268,32 +268,72 @@ void check_masks(ErasedRouter<Real>& router, RouterCall<Real> call) {
 }
 
 template <class Real>
+constexpr Real kNotFinite[] = {std::numeric_limits<Real>::quiet_NaN(), std::numeric_limits<Real>::infinity(),
+                               -std::numeric_limits<Real>::infinity()};
+
+/// What a call throws for logits that are not numbers; empty if it does not.
+template <class Real>
+std::string refused(const ErasedRouter<Real>& router, const RouterCall<Real>& call) {
+  try {
+    route(router, call);
+  } catch (const moe::numeric_error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+/// A row that is not finite is refused by its number or, isolated, as if it were not there.
+template <class Real>
 void check_isolation(ErasedRouter<Real>& router, RouterCall<Real> call) {
   const Index spoiled = call.tokens / 2;
   RouterCall<Real> without = call;
   without.valid.assign(call.tokens, true);
   without.valid[spoiled] = false;
   const Routed<Real> expected = route(router, without);
-  call.row(spoiled)[call.width - 1] = std::numeric_limits<Real>::quiet_NaN();
-  try {
-    route(router, call);
-    FAIL("expected numeric_error for NaN logits");
-  } catch (const moe::numeric_error& error) {
-    INFO(error.what());
-    CHECK(std::strstr(error.what(), ("token " + std::to_string(spoiled)).c_str()) != nullptr);
+  std::vector<Real> gradients;
+  if (router.trainable()) gradients = all_gradients(router, without);
+  for (const Real bad : kNotFinite<Real>) {
+    INFO("x is " << bad);
+    call.row(spoiled)[call.width - 1] = bad;
+    const std::string message = refused(router, call);
+    INFO(message);
+    CHECK(message.find("token " + std::to_string(spoiled)) != std::string::npos);
+    router.set_non_finite(moe::NonFinite::isolate_row);
+    const Routed<Real> isolated = route(router, call);
+    if (router.trainable()) CHECK(same_bits(all_gradients(router, call), gradients));
+    router.set_non_finite(moe::NonFinite::throw_);
+    for (Index t = 0; t < call.tokens; ++t)
+      CHECK(isolated.spoiled[static_cast<std::size_t>(t)] == (t == spoiled));
+    CHECK(isolated.offsets == expected.offsets);
+    CHECK(isolated.expert == expected.expert);
+    CHECK(same_bits(isolated.weight, expected.weight));
+    CHECK(same_bits(isolated.losses, expected.losses));
   }
-  router.set_non_finite(moe::NonFinite::isolate_row);
-  const Routed<Real> isolated = route(router, call);
-  if (router.trainable()) {
-    CHECK(same_bits(all_gradients(router, call), all_gradients(router, without)));
+}
+
+/// A parameter that is not finite spoils all rows, or the call does not read it: in inference.
+template <class Real>
+void check_spoiled_parameters(ErasedRouter<Real>& router, const RouterCall<Real>& call) {
+  const Routed<Real> clean = route(router, call);
+  for (const Element<Real>& element : elements(router, nullptr)) {
+    if (!element.name.ends_with("(0,0)")) continue;
+    const Real good = *element.value;
+    for (const Real bad : kNotFinite<Real>) {
+      INFO(element.name << " is " << bad);
+      *element.value = bad;
+      const bool read = !refused(router, call).empty();
+      CHECK((read || !call.training));
+      router.set_non_finite(moe::NonFinite::isolate_row);
+      const Routed<Real> isolated = route(router, call);
+      if (read) CHECK(isolated.spoiled == std::vector<bool>(isolated.spoiled.size(), true));
+      if (!read) CHECK(same_route(isolated, clean));
+      if (router.trainable() && call.training) {
+        for (const Real g : all_gradients(router, call)) CHECK(g == 0);
+      }
+      router.set_non_finite(moe::NonFinite::throw_);
+    }
+    *element.value = good;
   }
-  router.set_non_finite(moe::NonFinite::throw_);
-  for (Index t = 0; t < call.tokens; ++t)
-    CHECK(isolated.spoiled[static_cast<std::size_t>(t)] == (t == spoiled));
-  CHECK(isolated.offsets == expected.offsets);
-  CHECK(isolated.expert == expected.expert);
-  CHECK(same_bits(isolated.weight, expected.weight));
-  CHECK(same_bits(isolated.losses, expected.losses));
 }
 
 /// Training: the same table with a tape (a used one too), any executor, frozen parameters, gradients added
@@ -373,7 +413,10 @@ void check_laws(ErasedRouter<Real>& router, const MakeCall<Real>& make, RouterLa
     call.training = training;
     if (laws.padding) check_padding(router, call);
     if (laws.masks) check_masks(router, call);
-    if (laws.isolation && router.set_non_finite(moe::NonFinite::throw_)) check_isolation(router, call);
+    if (laws.isolation && router.set_non_finite(moe::NonFinite::throw_)) {
+      check_isolation(router, call);
+      if (router.trainable() && laws.parameters) check_spoiled_parameters(router, call);
+    }
   }
   if (router.trainable()) {
     for (const Index tokens : {0, 1, 40}) {

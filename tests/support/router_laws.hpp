@@ -34,8 +34,9 @@ using MakeCall = std::function<RouterCall<Real>(Index tokens, std::uint64_t seed
 
 /// Which laws apply.
 struct RouterLaws {
-  bool masks = true;      // honours logit_mask
-  bool isolation = true;  // reads rows, has set_non_finite()
+  bool masks = true;       // honours logit_mask
+  bool isolation = true;   // reads rows, has set_non_finite()
+  bool parameters = true;  // all are the scorer's: one that is not finite shows in the logits
   bool padding = true;  // the losses skip rows that take no part (false: only the route is checked elsewhere)
 };
 

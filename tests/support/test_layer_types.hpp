@@ -83,11 +83,13 @@ class LayerHolder final : public TestLayer<Real> {
   }
   void forward(const moe::LayerInput<Real>& in, moe::LayerOutput<Real>& out, moe::Workspace& ws,
                AnyExecutor executor) const override {
-    layer_.forward(in, out, ws, executor);
+    moe::DrawCounter draws(kSeed);
+    layer_.forward(drawing(in, draws), out, ws, executor);
   }
   void forward_train(const moe::LayerInput<Real>& in, moe::LayerOutput<Real>& out, moe::Workspace& ws,
                      AnyExecutor executor) override {
-    layer_.forward_train(in, out, tape_, ws, executor);
+    moe::DrawCounter draws(kSeed);
+    layer_.forward_train(drawing(in, draws), out, tape_, ws, executor);
   }
   void backward(ConstMatrixView<Real> dy, MatrixView<Real> dx, double auxiliary_scale, moe::Workspace& ws,
                 AnyExecutor executor) override {
@@ -132,6 +134,13 @@ class LayerHolder final : public TestLayer<Real> {
   const moe::DispatchPlan<Real>& plan() const override { return tape_.plan(); }
 
  private:
+  static constexpr std::uint64_t kSeed = 3;
+  /// Every call draws the same.
+  static moe::LayerInput<Real> drawing(moe::LayerInput<Real> in, moe::DrawCounter& draws) {
+    in.draws = &draws;
+    return in;
+  }
+
   Layer layer_;
   typename Layer::Gradients gradients_;
   typename Layer::Tape tape_;

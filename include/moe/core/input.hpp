@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
 #include "moe/core/check.hpp"
 #include "moe/core/column.hpp"
+#include "moe/core/random.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
 
@@ -148,8 +150,7 @@ struct LayerInput : InputColumns<Real> {
   Segments segments{};               // one per request
   CallOptions options{};
   Mode mode = Mode::by_call;
-  std::uint64_t seed = 0;
-  std::uint64_t step = 0;
+  DrawCounter* draws = nullptr;  // what a router that draws is trained with; every call advances it
 
   LayerInput() = default;
   /// From anything a row-major view takes; a tensor [batch, sequence, D] makes every sequence a segment.
@@ -176,8 +177,7 @@ struct RouterInput : InputColumns<Real> {
   Segments segments{};
   CallOptions options{};
   bool training = false;
-  std::uint64_t seed = 0;
-  std::uint64_t step = 0;
+  std::optional<DrawKey> draws{};
 
   Index tokens() const noexcept { return x.rows; }
   bool takes_part(Index t) const noexcept { return this->valid.empty() || this->valid.data()[t]; }
@@ -187,6 +187,18 @@ struct RouterInput : InputColumns<Real> {
   const Real* mask_row(Index t) const noexcept {
     const ConstMatrixView<Real>& mask = this->logit_mask;
     return mask ? mask.row(mask.rows == 1 ? 0 : t) : nullptr;
+  }
+
+  /// For the check_call of a part that draws: throws config_error if the call has no key.
+  void require_draws(const char* part) const {
+    if (draws) return;
+    fail<config_error>("draws: expected a DrawCounter for the training of ", part,
+                       ", which draws, got none; write in.draws = &draws, with one moe::DrawCounter "
+                       "draws(seed) for all layers and steps");
+  }
+  KeyedRandom random(DrawStream stream) const noexcept {
+    MOE_ASSERT(draws.has_value());
+    return {draws.value_or(DrawKey{}), stream};
   }
 };
 

@@ -1,4 +1,4 @@
-// Random numbers with a key and no state. What a token draws depends on (seed, step, row key, lane, stream)
+// Random numbers with a key and no state. What a token draws depends on (seed, call, row key, lane, stream)
 // and on nothing else: not on the batch, the order or the thread (contracts C1, C3). Philox 4x32-10: Salmon,
 // Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 #pragma once
@@ -33,13 +33,39 @@ constexpr PhiloxCounter philox(PhiloxCounter counter, std::uint32_t key0, std::u
 /// Which use a draw is for, so that two parts of one layer never see the same numbers.
 enum class DrawStream : std::uint32_t { initialise, jitter, logit_noise, second_expert, user };
 
-/// Draws of one (seed, step, stream).
+/// What all draws of a call have in common.
+struct DrawKey {
+  std::uint64_t seed = 0;
+  std::uint64_t call = 0;
+};
+
+/// Gives every call a key of its own: one counter for all layers of a model and all steps of its training, so
+/// that neither two layers nor two steps draw the same. Seed and calls() are its whole state: saved with the
+/// model, a training goes on with the draws it would have had; a copy made before a call draws what the call
+/// drew, to compute it again. Calls that run at the same time need counters of different seeds.
+class DrawCounter {
+ public:
+  explicit DrawCounter(std::uint64_t seed, std::uint64_t calls = 0) noexcept : key_{seed, calls} {}
+
+  std::uint64_t seed() const noexcept { return key_.seed; }
+  /// Calls that have drawn.
+  std::uint64_t calls() const noexcept { return key_.call; }
+  /// Of the call to come.
+  DrawKey key() const noexcept { return key_; }
+  void advance() noexcept { ++key_.call; }
+
+ private:
+  DrawKey key_;
+};
+
+/// Draws of one (seed, call, stream).
 class KeyedRandom {
  public:
-  KeyedRandom(std::uint64_t seed, std::uint64_t step, DrawStream stream) noexcept
+  KeyedRandom(const DrawKey& key, DrawStream stream) noexcept : KeyedRandom(key.seed, key.call, stream) {}
+  KeyedRandom(std::uint64_t seed, std::uint64_t call, DrawStream stream) noexcept
       : stream_(static_cast<std::uint32_t>(stream)) {
-    // The step enters through one Philox call, so that (seed, step) and (seed + 1, step - 1) share nothing.
-    const PhiloxCounter key = philox({{low(step), high(step), 0, 0}}, low(seed), high(seed));
+    // The call enters through one Philox call, so that (seed, call) and (seed + 1, call - 1) share nothing.
+    const PhiloxCounter key = philox({{low(call), high(call), 0, 0}}, low(seed), high(seed));
     key0_ = key.word[0];
     key1_ = key.word[1];
   }

@@ -14,10 +14,12 @@ inline constexpr Index kBlockTileRows = impl::BlockShape<impl::BlockPath<Arch, S
 ///
 /// Shapes: rows [m] pointers to `groups` groups each; panel [groups]; tile [m][kPanel<float>] aligned to 64
 /// bytes; 1 <= m <= kBlockTileRows<Arch, Storage>. BFloat16: one chain of float, k ascending, two k a step
-/// where the target has the instruction. Int8Groups, Int4Groups: per group the exact integer sum of code
-/// times code, then sum = fma(float(that) * row's scale, weight's scale, sum), groups ascending from +0. The
-/// bits of an element depend on its row and its column alone, never on m or on fetch: part `part` of `parts`
-/// of the panel at fetch.at, which has as many blocks (fetch.pitch is not used).
+/// where the target has the instruction; numbers below 2^-126 may count as 0. Int8Groups, Int4Groups: per
+/// group the exact integer sum of code times code, then sum = fma(float(that) * weight's scale, row's scale,
+/// sum), groups ascending from +0. In this order nothing on the way overflows or vanishes where the sum does
+/// not, whatever the row, for weights up to kLargestWeight (storage/packed_blocks.hpp). The bits of an
+/// element depend on its row and its column alone, never on m or on fetch: part `part` of `parts` of the
+/// panel at fetch.at, which has as many blocks (fetch.pitch is not used).
 template <class Arch, class Storage>
 inline void block_tile(const RowGroup<Arch, Storage>* const* rows, Index m, Index groups,
                        const StorageBlock<Storage>* panel, float* tile,

@@ -19,6 +19,14 @@ struct BFloat16 {
     const std::uint32_t rounded = u + 0x7FFFu + ((u >> 16) & 1u);
     return {static_cast<std::uint16_t>((nan ? u | 0x400000u : rounded) >> 16)};
   }
+  /// The nearest finite number: what is beyond the largest by less than a step becomes that; infinities stay.
+  static constexpr BFloat16 from_float_within(float x) noexcept {
+    constexpr std::uint32_t kBeyond = 0x7F7F8000u, kInf = 0x7F800000u;  // from here on it rounds to inf
+    const auto u = std::bit_cast<std::uint32_t>(x);
+    const std::uint32_t magnitude = u & 0x7FFFFFFFu;
+    if (magnitude < kBeyond || magnitude >= kInf) return from_float(x);
+    return {static_cast<std::uint16_t>((u - 0x8000u) >> 16)};
+  }
   constexpr float to_float() const noexcept { return std::bit_cast<float>(std::uint32_t{bits} << 16); }
 
   friend constexpr bool operator==(BFloat16 a, BFloat16 b) noexcept { return a.bits == b.bits; }

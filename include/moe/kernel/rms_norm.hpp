@@ -5,18 +5,24 @@
 // Errors: none (noexcept); n is asserted.
 #pragma once
 
+#include <math.h>
+#include <limits>
 #include <type_traits>
 
+#include "moe/kernel/finite.hpp"
 #include "moe/kernel/math.hpp"
 #include "moe/kernel/row.hpp"
 
 MOE_NAMESPACE_BEGIN
 
-/// 1 / sqrt(mean(x^2) + eps).
+/// 1 / sqrt(mean(x^2) + eps); NaN, not 0, where x is not finite or a double's mean overflows.
 template <class T>
 [[nodiscard]] T inverse_rms(const T* x, std::type_identity_t<T> eps, Index n) noexcept {
   MOE_ASSERT(n >= 1);
-  return 1 / math::square_root(T(squared_norm(x, n) / static_cast<T>(n) + eps));
+  const T mean = squared_norm(x, n) / static_cast<T>(n) + eps;
+  if (is_finite(mean)) return 1 / math::square_root(mean);
+  const double wide = wide_squared_norm(x, n) / static_cast<double>(n) + static_cast<double>(eps);
+  return is_finite(wide) ? static_cast<T>(1 / ::sqrt(wide)) : std::numeric_limits<T>::quiet_NaN();
 }
 
 /// `scale` [n].

@@ -14,10 +14,10 @@ using RowGroup = typename impl::BlockShape<impl::BlockPath<Arch, Storage>, Stora
 
 /// groups [ceil(count / kBlockRows)] = x [count], padded with zeros; x of any alignment.
 ///
-/// BFloat16: each number to the nearest bf16; NaN and infinities stay. Int8Groups, Int4Groups: each group by
-/// itself to codes -127 .. 127, the largest magnitude of the group becoming 127 and each number within half a
-/// step of largest / 127. A group below 2^-118 counts as zeros; one that holds a NaN or an infinity gets the
-/// scale NaN, which makes every result of the row NaN.
+/// BFloat16: each number to the nearest finite bf16; NaN and infinities stay. Int8Groups, Int4Groups: each
+/// group by itself to codes -127 .. 127, the largest magnitude of the group becoming 127 and each number
+/// within half a step of largest / 127. A group below 2^-118 counts as zeros; one that holds a NaN or an
+/// infinity gets the scale NaN, which makes every result of the row NaN.
 template <class Arch, class Storage>
 void prepare_row(const float* x, Index count, RowGroup<Arch, Storage>* groups) noexcept {
   MOE_ASSERT(count >= 0);

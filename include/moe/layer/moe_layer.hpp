@@ -12,6 +12,7 @@
 #include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/expert/concept.hpp"
+#include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/checks.hpp"
@@ -179,8 +180,8 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
   }
 
   /// Gradients of sum(dy * y) + auxiliary_scale * losses at the call on the tape. Throws state_error for a
-  /// tape without a call, of another layer or of another batch, shape_error (also for another layer's
-  /// gradients), workspace_error, before anything is written.
+  /// tape without a call, of another layer or of another batch, config_error for a scale that is not finite,
+  /// shape_error (also for another layer's gradients), workspace_error, before anything is written.
   template <Executor X = SerialExecutor>
   void backward(const Tape& tape, const LayerGradients& gradients, Workspace& workspace,
                 X&& executor = X{}) const requires kTrainable {
@@ -352,6 +353,7 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
         fill_row(std::numeric_limits<Real>::quiet_NaN(), out.y.row(t), out.y.cols);
       }
     }
+    if (input.draws != nullptr) input.draws->advance();
     out.losses = routed.table.losses;
     if (out.stats != nullptr) out.stats->add(routed.table, routed.plan, in.valid.data());
   }
@@ -392,6 +394,10 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     if (gradients.dy.rows != tokens) {
       fail<state_error>("tape: expected the tape of a call with ", gradients.dy.rows,
                         " rows (as dy has), got one of ", tokens);
+    }
+    if (!is_finite(gradients.auxiliary_scale)) {
+      fail<config_error>("auxiliary_scale: expected a finite factor of the losses, got ",
+                         gradients.auxiliary_scale);
     }
     require_shape("dy", gradients.dy, tokens, width());
     if (gradients.dx) {

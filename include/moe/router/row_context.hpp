@@ -35,12 +35,13 @@ struct RowContext {
   const T* entries(const ConstMatrixView<T>& column) const noexcept {
     return column.empty() ? nullptr : column.row(column.rows == 1 ? 0 : token);
   }
-  /// In (0, 1), keyed by (seed, step, stream, row key, lane).
+  /// In (0, 1), keyed by (seed, call, stream, row key, lane). A part that draws says so in its check_call:
+  /// call.require_draws(kName).
   double uniform(DrawStream stream, std::uint32_t lane = 0) const noexcept {
-    return KeyedRandom(call.seed, call.step, stream).uniform(call.key(token), lane);
+    return call.random(stream).uniform(call.key(token), lane);
   }
   double normal(DrawStream stream, std::uint32_t lane = 0) const noexcept {
-    return KeyedRandom(call.seed, call.step, stream).normal(call.key(token), lane);
+    return call.random(stream).normal(call.key(token), lane);
   }
 };
 

@@ -14,9 +14,14 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// The largest magnitude that a storage can hold: beyond it a number or a scale would round to infinity.
+/// The largest magnitude that a storage takes: beyond it a number or a scale would round to infinity, or a
+/// group's dot product times a scale of bf16 might overflow (kernel/block_tile.hpp).
 template <BlockStorage Storage>
 inline constexpr double kLargestWeight = 0x1.fep127;
+template <>
+inline constexpr double kLargestWeight<Int8Groups<BFloat16>> = 0x1p115;
+template <>
+inline constexpr double kLargestWeight<Int4Groups<BFloat16>> = 0x1p115;
 template <>
 inline constexpr double kLargestWeight<Int8Groups<Float16>> = 127.0 * 65504;
 template <>

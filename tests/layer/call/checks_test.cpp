@@ -100,11 +100,13 @@ TEST_CASE("what is given arrives", "[layer]") {
   moe::LayerInput<float> in(moe::ConstMatrixView<float>(x.data(), kTokens, kWidth));
   in.task = task;
   in.options.threshold = 0.25;
-  in.step = 7;
+  moe::DrawCounter draws(5, 7);
+  in.draws = &draws;
   const auto resolved = resolve(in);
   CHECK(resolved.task.data() == task);
   CHECK(resolved.language.empty());
   CHECK(resolved.options == in.options);
-  CHECK(resolved.step == 7);
+  CHECK((resolved.draws->seed == 5 && resolved.draws->call == 7));
+  CHECK(draws.calls() == 7);  // only a call that succeeds counts
   CHECK(resolved.x.data == x.data());
 }

@@ -112,7 +112,6 @@ void check_sees_its_router(Select selection) {
   moe::LayerInput<double> in(ConstView(x.data(), kTokens, kWidth));
   in.segments = moe::Segments(offsets);
   in.valid = valid;
-  in.seed = 3;
   in.options.temperature = 0.5;
   moe::Workspace workspace;
   typename decltype(layer)::Tape tape, plain_tape;
@@ -123,9 +122,14 @@ void check_sees_its_router(Select selection) {
         unseen(View(plain.data(), kTokens, kWidth));
     RouteWitness seen;
     out.observer = &seen;
+    const moe::DrawCounter first(3);
+    moe::DrawCounter draws = first;
+    in.draws = &draws;
     if (training) {
       layer.forward_train(in, out, tape, workspace);
+      draws = first;  // every call draws the same
       layer.forward_train(in, unseen, plain_tape, workspace);
+      draws = first;
     } else {
       layer.forward(in, out, workspace);
       layer.forward(in, unseen, workspace);

@@ -47,7 +47,7 @@ TEST_CASE("a stored input has every column's numbers in memory of its own", "[la
   in.replay = {replay.data(), kTokens, 2};
   in.segments = moe::Segments(std::span<const Index>(offsets));
   in.options.temperature = 2;
-  in.seed = 5;
+  in.draws = moe::DrawKey{5, 6};
 
   moe::impl::StoredInput<float> stored;
   for (int again = 0; again < 2; ++again) {  // its memory is used again
@@ -55,7 +55,7 @@ TEST_CASE("a stored input has every column's numbers in memory of its own", "[la
     const moe::RouterInput<float>& kept = stored.router_input();
     CHECK(!stored.separate_router());
     CHECK(numbers(kept.x) == numbers(in.x));
-    CHECK((kept.options.temperature == 2 && kept.seed == 5));
+    CHECK((kept.options.temperature == 2 && kept.draws->call == 6));
     CHECK(kept.segments.count(kTokens) == 3);
     CHECK(kept.segments.begin(2) == 3);
     int given = 0;

@@ -107,6 +107,16 @@ TEST_CASE("the L1 loss of a batch without tokens or experts is 0", "[router]") {
   for (const double g : none.gradients(part).score) CHECK(g == 0);
 }
 
+TEST_CASE("a saved coefficient of the L1 loss that is none is refused", "[router]") {
+  AdaptiveL1 part({.k = 2, .coefficient = 0.5});
+  for (const double bad :
+       {-1.0, std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+    auto load = [bad](const char*, double* value, Index) { *value = bad; };
+    CHECK_THROWS_AS(part.visit_state(load), moe::numeric_error);
+    CHECK(part.coefficient() == 0.5);
+  }
+}
+
 TEST_CASE("options of the L1 loss are checked", "[router]") {
   const double nan = std::numeric_limits<double>::quiet_NaN(),
                infinity = std::numeric_limits<double>::infinity();

@@ -40,7 +40,17 @@ double naive(const BalanceCase& c, double coefficient, bool first_only, const st
 
 }  // namespace
 
-TEST_CASE("load balance: uniform is the minimum, one expert is N times that", "[load_balance]") {
+TEST_CASE("load balance is below its balanced value where who is chosen is not who is probable",
+          "[load_balance]") {
+  // Half of the tokens choose expert 0 by a hair, half expert 1: the third has a third of the probability.
+  BalanceCase c(2, 3, 1);
+  c.choice(0, 0) = 0;
+  c.choice(1, 0) = 1;
+  c.probability = {0.34, 0.33, 0.33, 0, 0.501, 0.499};
+  CHECK(close(c.loss(LoadBalance({.coefficient = 1})), 3 * (0.5 * 0.17 + 0.5 * 0.4155)));  // 0.878
+}
+
+TEST_CASE("load balance: c where all is uniform, N times that with one expert", "[load_balance]") {
   BalanceCase c(4, 4, 1);
   for (Index t = 0; t < 4; ++t) {
     c.choice(t, 0) = static_cast<moe::ExpertId>(t);

@@ -1,6 +1,7 @@
 #include "moe/router/balance/sequence_balance.hpp"
 
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "moe/router/balance/load_balance.hpp"
@@ -11,6 +12,13 @@ namespace {
 using moe::Index;
 using moe::SequenceBalance;
 using test::BalanceCase;
+
+constexpr auto kChosen = moe::SequenceCounts::chosen;
+
+/// Of what was chosen, whatever scores highest.
+SequenceBalance of_chosen(double coefficient) {
+  return SequenceBalance({.coefficient = coefficient, .counts = kChosen});
+}
 
 bool close(double a, double b) {
   return std::abs(a - b) <= 1e-12 * (1 + std::abs(b));
@@ -39,11 +47,30 @@ TEST_CASE("sequence balance: two sequences that only balance each other", "[sequ
     c.choice(t, 0) = e;
     c.p(t, e) = 1;
   }
+  c.score = c.probability;
   const std::vector<Index> offsets{0, 1, 4};
   c.call.segments = moe::Segments(offsets);
-  CHECK(close(c.loss(SequenceBalance(0.5)), 0.5 * 2));
-  c.call.segments = {};
-  CHECK(close(c.loss(SequenceBalance(0.5)), 0.5 * 2 * (1.0 / 16 + 9.0 / 16)));
+  for (const SequenceBalance& part : {SequenceBalance(0.5), of_chosen(0.5)}) {
+    c.call.segments = moe::Segments(offsets);
+    CHECK(close(c.loss(part), 0.5 * 2));
+    c.call.segments = {};
+    CHECK(close(c.loss(part), 0.5 * 2 * (1.0 / 16 + 9.0 / 16)));
+  }
+}
+
+TEST_CASE("sequence balance counts the best scores, or what a bias made of them", "[sequence_balance]") {
+  // Two of four experts each: the scores say 0 and 1, a bias chose 2 and 3 for the second token. A masked
+  // output is not among the best, whatever its score.
+  BalanceCase c(2, 4, 2);
+  c.score = {0.9, 0.8, 0.2, 0.1, 0.7, 0.6, 0.4, 0.3};
+  for (std::size_t i = 0; i < 8; ++i) c.probability[i] = c.score[i] / 2;
+  c.chosen = {0, 1, 2, 3};
+  const double p[] = {(0.45 + 0.35) / 2, (0.4 + 0.3) / 2, (0.1 + 0.2) / 2, (0.05 + 0.15) / 2};
+  // f_e = N / (K T) * count: 4 / (2 * 2) = 1 for each.
+  CHECK(close(c.loss(SequenceBalance(1)), 2 * p[0] + 2 * p[1]));
+  CHECK(close(c.loss(of_chosen(1)), p[0] + p[1] + p[2] + p[3]));
+  c.logit[5] = -std::numeric_limits<double>::infinity();  // expert 1 of the second token
+  CHECK(close(c.loss(SequenceBalance(1)), 2 * p[0] + p[1] + p[2]));
 }
 
 TEST_CASE("sequence balance is the mean of the segments' load-balance losses", "[sequence_balance]") {
@@ -56,10 +83,11 @@ TEST_CASE("sequence balance is the mean of the segments' load-balance losses", "
     double sum = 0;
     for (const std::size_t s : {0u, 2u, 4u})
       sum += slice(c, offsets[s], offsets[s + 1]).loss(moe::LoadBalance({.coefficient = 0.3}));
-    CHECK(close(c.loss(SequenceBalance(0.3)), sum / 3));
+    CHECK(close(c.loss(of_chosen(0.3)), sum / 3));
     test::check_probability_gradient(SequenceBalance(0.3), c, -1.5);
+    test::check_probability_gradient(of_chosen(0.3), c, -1.5);
     c.call.segments = {};
-    CHECK(close(c.loss(SequenceBalance(0.3)), c.loss(moe::LoadBalance({.coefficient = 0.3}))));
+    CHECK(close(c.loss(of_chosen(0.3)), c.loss(moe::LoadBalance({.coefficient = 0.3}))));
     test::check_probability_gradient(SequenceBalance(0.3), c, 1);
   }
 }

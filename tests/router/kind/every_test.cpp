@@ -60,6 +60,21 @@ TEST_CASE("with a gate all of a token's weights are sigmoid(<x, w>); a NaN gate 
   CHECK(routed.weight_of(0, 1) == routed.weight_of(0, 0));
 }
 
+TEST_CASE("a gate does not hide a row that is not finite", "[every]") {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  EveryExpert<double> router = gated(2, 3);
+  for (const double bad : {kInfinity, -kInfinity, std::numeric_limits<double>::quiet_NaN()}) {
+    INFO(bad);
+    auto call = test::random_call<double>(4, 3, 1);
+    auto without = call;
+    without.valid.assign(4, true);
+    without.valid[2] = false;
+    call.row(2)[1] = bad;
+    CHECK(test::route(router, call).spoiled == std::vector<bool>{false, false, true, false});
+    CHECK(test::same_bits(test::all_gradients(router, call), test::all_gradients(router, without)));
+  }
+}
+
 TEST_CASE("the laws and gradients of routers hold for every expert", "[every]") {
   EveryExpert<double> plain(3), router = gated(3, 4);
   test::check_router_laws(plain, {.masks = false});

@@ -81,6 +81,7 @@ void check_weighting(Part part) {
   bool keep_a[3] = {}, keep_b[3] = {};
   moe::RouterInput<float> call;
   call.training = true;
+  call.draws = moe::DrawKey{1, 2};
   const auto context = one_row<float>(call, nullptr, score.data(), kN);
   part.forward(context, chosen, a.data(), keep_a);
   any.forward(context, chosen, b.data(), keep_b);

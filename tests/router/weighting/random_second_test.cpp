@@ -14,7 +14,7 @@ TEST_CASE("a random second choice is kept with twice its share", "[router]") {
   for (std::uint64_t key = 0; key < 200; ++key) {
     moe::RouterInput<double> call;
     call.row_key = {&key, 1};
-    call.seed = 5;
+    call.draws = moe::DrawKey{5, 0};
     for (const bool training : {true, false}) {
       call.training = training;
       const auto row = test::one_row<double>(call, nullptr, score, 2);

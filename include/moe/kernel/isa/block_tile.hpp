@@ -251,11 +251,11 @@ MOE_NOINLINE void block_pass(const CodeGroup* const* rows, Index groups, const S
     two_quads<Arch, kVectors>(row, g, 3, *panel, column, dot, vectors, all);
     const B scale[] = {
         std::bit_cast<B>(widen_scales<Words>(panel->scales + column + static_cast<Index>(V * B::size)))...};
-    const auto product = [](const Words& d, float row_scale) noexcept -> B {
+    const auto product = [](const Words& d, const B& weight_scale) noexcept -> B {
       const auto exact = __builtin_convertvector(std::bit_cast<typename L::Ints>(d), typename L::Floats);
-      return std::bit_cast<B>(exact) * B(row_scale);
+      return std::bit_cast<B>(exact) * weight_scale;
     };
-    ((sum[I] = fma(product(dot[I], row[I / kVectors][g].scale), scale[I % kVectors], sum[I])), ...);
+    ((sum[I] = fma(product(dot[I], scale[I % kVectors]), B(row[I / kVectors][g].scale), sum[I])), ...);
   }
   (sum[I].store_aligned(tile + Index{I / kVectors} * kPanel<float> + column + I % kVectors * B::size), ...);
 }

@@ -64,7 +64,9 @@ struct BlockShape<reference_arch, BFloat16> {
 };
 
 inline void prepare_group(const float* x, Index count, FloatGroup& group, BFloat16, reference_arch) noexcept {
-  for (Index k = 0; k < kBlockRows; ++k) group.x[k] = k < count ? BFloat16::from_float(x[k]).to_float() : 0;
+  for (Index k = 0; k < kBlockRows; ++k) {
+    group.x[k] = k < count ? BFloat16::from_float_within(x[k]).to_float() : 0;
+  }
 }
 
 template <class Storage>
@@ -121,7 +123,7 @@ void block_tile(const CodeGroup* const* rows, Index m, Index groups, const Stora
       for (Index g = 0; g < groups; ++g) {
         std::int32_t dot = 0;
         for (Index k = 0; k < kBlockRows; ++k) dot += rows[i][g].codes[k] * panel[g].code(k, c);
-        sum = fma(static_cast<float>(dot) * rows[i][g].scale, panel[g].scale(c).to_float(), sum);
+        sum = fma(static_cast<float>(dot) * panel[g].scale(c).to_float(), rows[i][g].scale, sum);
       }
       sums[c] = sum;
     }

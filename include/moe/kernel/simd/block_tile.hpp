@@ -167,7 +167,7 @@ MOE_NOINLINE void block_pass(const FloatCodeGroup* const* rows, Index groups,
     }
     const B scale[] = {std::bit_cast<B>(widen_scales<Words>(panel->scales + column + Index{V} * kLanes))...};
     const auto add = [&](B d, float row_scale, const B& weight_scale, float* sum) noexcept {
-      fma(B(d * B(row_scale)), weight_scale, B::load_aligned(sum)).store_aligned(sum);
+      fma(B(d * weight_scale), B(row_scale), B::load_aligned(sum)).store_aligned(sum);
     };
     (add(dot[I], row[I / kVectors][g].scale, scale[I % kVectors],
          sums + Index{I / kVectors} * kPanel<float> + Index{I % kVectors} * kLanes),

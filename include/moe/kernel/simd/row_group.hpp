@@ -98,11 +98,13 @@ MOE_ALWAYS_INLINE void prepare_whole_group(const float* x, Group& group, Storage
       static_cast<decltype(group.start)>(-StorageBlock<Storage>::kOffset * sum_of_lanes<kLanes>(sum));
 }
 
-/// The bits of floats rounded to bf16, in the upper halves of the words.
+/// The bits of BFloat16::from_float_within, in the upper halves of the words.
 template <class Words>
 MOE_ALWAYS_INLINE Words round_to_bf16(const Words& u) noexcept {
+  const Words magnitude = u & 0x7FFFFFFF;
   const Words rounded = u + 0x7FFF + ((u >> 16) & 1);
-  return ((u & 0x7FFFFFFF) > kInfBits ? u | 0x400000 : rounded) & 0xFFFF0000;
+  const Words finite = magnitude - 0x7F7F8000 < 0x8000 ? u - 0x8000 : rounded;
+  return (magnitude > kInfBits ? u | 0x400000 : finite) & 0xFFFF0000;
 }
 
 template <class Arch>

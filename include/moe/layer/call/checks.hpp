@@ -71,8 +71,7 @@ RouterInput<Real> resolve_input(const LayerInput<Real>& in, Index width, Index r
   resolved.segments = in.segments.borrow();
   resolved.options = in.options;
   resolved.training = training;
-  resolved.seed = in.seed;
-  resolved.step = in.step;
+  if (in.draws != nullptr) resolved.draws = in.draws->key();
   return resolved;
 }
 

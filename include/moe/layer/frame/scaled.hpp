@@ -25,10 +25,10 @@ class ScaledFrame {
   };
   struct Gradients {};
 
-  /// Throws config_error for a width below 1 or a factor that is not finite.
+  /// Throws config_error for a width below 1 or a factor that is not finite in Real.
   ScaledFrame(Index width, double factor) : width_(width), factor_(static_cast<Real>(factor)) {
     require_range("width", width, 1, INT32_MAX);
-    if (!is_finite(factor)) fail<config_error>("row factor: expected a finite value, got ", factor);
+    if (!is_finite(factor_)) fail<config_error>("row factor: expected a finite value, got ", factor);
   }
 
   Index inner_width(Index) const noexcept { return width_; }

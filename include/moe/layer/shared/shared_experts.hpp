@@ -49,7 +49,8 @@ class SharedExperts {
     if constexpr (Sum::kTrainable) sum_.measure_backward(arena, {tokens, 1}, concurrency);
   }
 
-  /// y[t] += ... for every t with active[t]; other rows stay. Where a gate is NaN, the row becomes NaN.
+  /// y[t] += ... for every t with active[t]; other rows stay. Where a gate's <x, w> is not finite, the
+  /// row becomes NaN.
   template <Executor X>
   void forward(const ConstMatrixView<Real>& x, const bool* active, const MatrixView<Real>& y, Tape* tape,
                Arena& arena, X& executor) const {

@@ -24,7 +24,8 @@ class FixedCapacity {
     Index choices = 0;
   };
 
-  /// Throws config_error unless exactly one of tokens_per_expert and factor is given and positive.
+  /// Throws config_error unless exactly one of tokens_per_expert and factor is given and positive; a call,
+  /// if a token has more pairs than `choices`.
   explicit FixedCapacity(Options options) : options_(options) {
     if (options.tokens_per_expert < 0 || (options.tokens_per_expert == 0 && options.factor == 0)) {
       fail<config_error>("capacity: expected tokens_per_expert >= 1 or a factor > 0, got tokens_per_expert ",
@@ -59,6 +60,12 @@ class FixedCapacity {
 
   template <class Real>
   void limit(const RouteTable<Real>& table, const Segments& segments, bool* keep, Arena& arena) const {
+    for (Index t = 0; options_.choices > 0 && t < table.tokens; ++t) {
+      if (table.count(t) > options_.choices) {
+        fail<config_error>("choices of a capacity: expected the K of the call, got ", options_.choices,
+                           " for a token of ", table.count(t));
+      }
+    }
     impl::PlaceLimit(arena, table.pairs(), table.experts)
         .limit(
             table, segments, options_.order,

@@ -67,9 +67,15 @@ class AdaptiveL1 {
     // At 0 or infinity it would stay for good.
     lambda_ = lambda_ < DBL_MIN ? DBL_MIN : (lambda_ > DBL_MAX ? DBL_MAX : lambda_);
   }
+  /// f(name, values, n) with a copy, taken over if it is finite and >= 0 afterwards; otherwise numeric_error.
   template <class Visitor>
   void visit_state(Visitor& f) {
-    f("adaptive_l1.coefficient", &lambda_, Index{1});
+    double copy = lambda_;
+    f("adaptive_l1.coefficient", &copy, Index{1});
+    if (!(copy >= 0 && copy <= DBL_MAX)) {
+      fail<numeric_error>("adaptive L1 coefficient: expected a finite value >= 0, got ", copy);
+    }
+    lambda_ = copy;
   }
   template <class Visitor>
   void visit_state(Visitor& f) const {

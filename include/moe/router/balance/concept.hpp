@@ -55,7 +55,7 @@ struct BalanceGradients {
 
 namespace impl {
 
-/// Throws config_error for a coefficient that is no number.
+/// Throws config_error for a coefficient that is not finite.
 inline double checked_coefficient(const char* loss, double coefficient) {
   if (!is_finite(coefficient)) fail<config_error>(loss, ": expected a finite coefficient, got ", coefficient);
   return coefficient;

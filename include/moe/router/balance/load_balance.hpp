@@ -1,6 +1,7 @@
 // Load-balance loss: c * N * sum over outputs of f_e * P_e, with f_e the fraction of choices that fell on e
-// (sum 1) and P_e the mean probability. Minimum c, when both are uniform. Switch Transformer 2101.03961 eq.
-// 4; f over all micro-batches: 2501.11873; heterogeneous weights per expert: MoE++ 2410.07348 eq. 7.
+// (sum 1) and P_e the mean probability. c when either is uniform, which is no minimum: an expert that nobody
+// chooses may have a high P. Switch Transformer 2101.03961 eq. 4; f over all micro-batches: 2501.11873;
+// heterogeneous weights per expert: MoE++ 2410.07348 eq. 7.
 #pragma once
 
 #include "moe/core/buffer.hpp"
@@ -24,10 +25,11 @@ class LoadBalance {
   LoadBalance() = default;
   /// Throws config_error for a coefficient that is not finite.
   explicit LoadBalance(Options options) : LoadBalance(options, {}) {}
-  /// With a factor eta_e per output.
+  /// With a factor eta_e per output, finite too.
   LoadBalance(Options options, Buffer<double> eta)
       : options_(options), factors_(eta.size()), eta_(std::move(eta)) {
     impl::checked_coefficient(kName, options.coefficient);
+    for (const double factor : eta_) impl::checked_coefficient("load balance factors", factor);
   }
 
   double coefficient() const noexcept { return options_.coefficient; }

@@ -2,6 +2,8 @@
 // sigmoid(<x, w>) (Qwen2-MoE's shared expert gate). What shared experts are routed by.
 #pragma once
 
+#include <limits>
+
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
@@ -17,7 +19,8 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// Parameter, when gated: "expert_gate.weight" [1, D], 0 at first. A row whose gate is NaN is spoiled.
+/// Parameter, when gated: "expert_gate.weight" [1, D], 0 at first. A row whose <x, w> is not finite is
+/// spoiled.
 template <class RealType>
 class EveryExpert {
  public:
@@ -59,7 +62,9 @@ class EveryExpert {
     Real* const gate = take_gates(arena, in.tokens());
     if (gated()) {
       executor.parallel_for(in.tokens(), [&](Index t, Index) noexcept {
-        if (in.takes_part(t)) gate[t] = Sigmoid{}.value(dot(in.x.row(t), gate_.data(), width()));
+        if (!in.takes_part(t)) return;
+        const Real logit = dot(in.x.row(t), gate_.data(), width());
+        gate[t] = is_finite(logit) ? Sigmoid{}.value(logit) : std::numeric_limits<Real>::quiet_NaN();
       });
     }
     for (Index t = 0; t < in.tokens(); ++t) {

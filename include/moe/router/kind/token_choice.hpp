@@ -201,8 +201,8 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
 
   /// Throws numeric_error naming token and expert for NaN, +inf or an all-masked row (unless isolated),
   /// config_error for a K beyond N or another option that a part cannot obey, or outside counts beside null
-  /// experts, shape_error for a mask of another width, state_error if it was moved from, and what the parts
-  /// throw for columns that they need.
+  /// experts, numeric_error for one that is no count, shape_error for a mask of another width, state_error if
+  /// it was moved from, and what the parts throw for columns that they need, and for draws.
   template <Executor X>
   void route(const RouterInput<Real>& in, RouteTable<Real>& table, Arena& arena, X& executor) const {
     route_observed(in, table, nullptr, {}, arena, executor);
@@ -418,6 +418,12 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
     if (!in.outside_counts.empty() && experts() != outputs()) {
       fail<config_error>("outside_counts: expected none for a router with null experts, whose choices are ",
                          "not counted one by one");
+    }
+    for (std::size_t e = 0; e < in.outside_counts.size(); ++e) {
+      if (!(in.outside_counts[e] >= 0 && in.outside_counts[e] <= 0x1p53)) {
+        fail<numeric_error>("outside_counts: expected counts in [0, 2^53], got ", in.outside_counts[e],
+                            " for expert ", e);
+      }
     }
   }
 

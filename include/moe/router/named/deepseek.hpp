@@ -94,7 +94,8 @@ struct DeepSeekV3Options {
   Index groups = 8;
   Index kept_groups = 4;
   double sequence_balance = 1e-4;  // alpha
-  double bias_speed = 1e-3;        // u
+  SequenceCounts sequence_counts = SequenceCounts::best_scores;
+  double bias_speed = 1e-3;  // u
   GatherWeighting::Options weights{.normalise = Normalise::sum_plus_eps, .eps = 1e-20, .scale = 2.5};
   NonFinite non_finite = NonFinite::throw_;
 };
@@ -115,7 +116,7 @@ DeepSeekV3<Real> deepseek_v3(const DeepSeekV3Options& options) {
           GatherWeighting(options.weights),
           Balancing<SelectionBias, SequenceBalance>(
               SelectionBias({.outputs = options.experts, .speed = options.bias_speed}),
-              SequenceBalance(options.sequence_balance)),
+              SequenceBalance({.coefficient = options.sequence_balance, .counts = options.sequence_counts})),
           options.non_finite};
 }
 

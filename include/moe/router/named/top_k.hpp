@@ -2,6 +2,7 @@
 // over the kept (Shazeer 2017 without noise), sigmoid scores (DeepSeek-V3 without bias).
 #pragma once
 
+#include "moe/core/check.hpp"
 #include "moe/router/balance/load_balance.hpp"
 #include "moe/router/balance/z.hpp"
 #include "moe/router/kind/token_choice.hpp"
@@ -51,9 +52,13 @@ template <class Real>
 using TopKSoftmax = TokenChoice<LinearScorer<Real>, IdentityScore, TopKSelection, SoftmaxWeighting,
                                 Balancing<LoadBalance, ZLoss>>;
 
-/// Throws config_error for sizes or a k that do not fit.
+/// Throws config_error for sizes or a k that do not fit, or options of weights that are gathered: these are
+/// not.
 template <class Real>
 TopKSoftmax<Real> top_k_softmax(const TopKOptions& options) {
+  if (options.weights != GatherWeighting::Options{}) {
+    fail<config_error>("weights: expected no options for a softmax over the chosen, got some");
+  }
   return {LinearScorer<Real>(options.scorer()),
           IdentityScore{},
           TopKSelection(options.k),

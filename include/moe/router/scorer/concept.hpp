@@ -23,6 +23,10 @@ struct Logits {
   Index row_count = 0;
 };
 
+/// Where a row's logits come from something that is not finite, some logit must be NaN or +inf
+/// (impl::finite_or_spoiled), even if a bounded function made them finite again: the row would pass for a
+/// good one, and its gradient be NaN for everybody. -inf masks an output.
+///
 /// A scorer with `bool noisy()` may say that it fills all three. May have: kName, check(outputs),
 /// check_call(call), coupling(training), state.
 ///

@@ -3,12 +3,14 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/core/random.hpp"
+#include "moe/kernel/finite.hpp"
 #include "moe/kernel/math.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/product/projection.hpp"
@@ -106,6 +108,7 @@ class CosineScorer {
     const Index tokens = in.tokens(), p = projected();
     const Index count = dlogits.rows == nullptr ? tokens : dlogits.row_count;
     const Real* const projected_rows = impl::taped(kName, tape.projected, tokens * p);
+    if (count == 0) return;  // what is not finite spoiled them all
     const MatrixView<Real> dz(take_rows(arena, tokens), tokens, p);
     const Real* const unit = unit_directions(arena);
     Real* const dunit = take_units(arena);
@@ -171,12 +174,18 @@ class CosineScorer {
     return {values.data(), projected(), outputs_, projected(), 0, projected()};
   }
 
+  /// NaN of a vector that is not finite, or too long.
   Real length(const Real* v) const noexcept {
-    const Real size = math::square_root(squared_norm(v, projected()));
+    const Real squares = squared_norm(v, projected());
+    const Real size = is_finite(squares) ? math::square_root(squares)
+                                         : static_cast<Real>(::sqrt(wide_squared_norm(v, projected())));
+    if (!is_finite(size)) return std::numeric_limits<Real>::quiet_NaN();
     return size > static_cast<Real>(kShortest) ? size : static_cast<Real>(kShortest);
   }
+  /// NaN for a temperature that is not finite: the largest factor would hide it.
   Real factor() const noexcept {
     const double t = static_cast<double>(temperature_[0]);
+    if (!is_finite(t)) return std::numeric_limits<Real>::quiet_NaN();
     return static_cast<Real>(::exp(t < largest_log_ ? t : largest_log_));
   }
   Real* unit_directions(Arena& arena) const {

@@ -7,6 +7,7 @@
 #include "moe/core/part_traits.hpp"
 #include "moe/core/random.hpp"
 #include "moe/product/projection.hpp"
+#include "moe/router/logit_checks.hpp"
 #include "moe/router/scorer/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -37,6 +38,11 @@ class LinearScorer {
   Index width() const noexcept { return projection_.in(); }
   Index outputs() const noexcept { return projection_.out(); }
 
+  /// A training call with jitter draws.
+  void check_call(const RouterInput<Real>& in) const {
+    if (jittered(in)) in.require_draws("a router with jitter");
+  }
+
   void initialise(std::uint64_t seed, double scale = 1) { projection_.initialise(seed, 0, scale); }
   Projection<Real>& projection() noexcept { return projection_; }
   const Projection<Real>& projection() const noexcept { return projection_; }
@@ -61,6 +67,7 @@ class LinearScorer {
       x = MatrixView<Real>(rows, x.rows, x.cols);
     }
     projection_.forward(x, out.value, arena, executor);
+    for (Index t = 0; t < in.tokens(); ++t) impl::finite_or_spoiled(out.value.row(t), outputs());
   }
 
   template <Executor X>
@@ -107,7 +114,7 @@ class LinearScorer {
   template <Executor X>
   void jitter_rows(const RouterInput<Real>& in, const ConstMatrixView<Real>& from, const MatrixView<Real>& to,
                    bool add, X& executor) const {
-    const KeyedRandom draw(in.seed, in.step, DrawStream::jitter);
+    const KeyedRandom draw = in.random(DrawStream::jitter);
     executor.parallel_for(from.rows, [&](Index t, Index) noexcept {
       for (Index j = 0; j < from.cols; ++j) {
         const double u = draw.uniform(in.key(t), static_cast<std::uint32_t>(j));

@@ -8,12 +8,14 @@
 #include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/kernel/row.hpp"
+#include "moe/router/logit_checks.hpp"
 #include "moe/router/scorer/concept.hpp"
 #include "moe/router/scorer/map/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
 
-/// Inner's logits through the map. Parameters are Inner's.
+/// Inner's logits through the map; a row that is not finite, which a map might hide, stays so. Parameters are
+/// Inner's.
 template <Scorer Inner, LogitMap Map>
 class MappedScorer : public impl::InnerHooks<MappedScorer<Inner, Map>, Inner> {
  public:
@@ -59,7 +61,8 @@ class MappedScorer : public impl::InnerHooks<MappedScorer<Inner, Map>, Inner> {
     Real* const raw = tape == nullptr ? nullptr : tape->raw.resize(checked_product("tape", in.tokens(), n));
     executor.parallel_for(in.tokens(), [&](Index t, Index) noexcept {
       if (raw != nullptr) copy_row(out.value.row(t), raw + t * n, n);
-      if (in.takes_part(t)) map_.forward(out.value.row(t), n);
+      if (!in.takes_part(t) || impl::is_identity(map_)) return;
+      if (impl::finite_or_spoiled(out.value.row(t), n)) map_.forward(out.value.row(t), n);
     });
   }
 

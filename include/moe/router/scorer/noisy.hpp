@@ -2,12 +2,16 @@
 // 1701.06538 eq. 4; in training only.
 #pragma once
 
+#include <limits>
+
 #include "moe/core/buffer.hpp"
 #include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/core/random.hpp"
 #include "moe/kernel/activation.hpp"
+#include "moe/kernel/finite.hpp"
 #include "moe/product/projection.hpp"
+#include "moe/router/logit_checks.hpp"
 #include "moe/router/scorer/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -18,7 +22,7 @@ struct NoisyScorerOptions {
 };
 
 /// Parameters "gate.weight" and "noise_gate.weight" [N, D], both zero at first as in the paper: the noise,
-/// then of standard deviation ln 2, spreads the load. Draws are keyed by (seed, step, row key, output).
+/// then of standard deviation ln 2, spreads the load. Draws are keyed by (seed, call, row key, output).
 template <class RealType>
 class NoisyScorer {
  public:
@@ -40,6 +44,9 @@ class NoisyScorer {
   bool noisy() const noexcept { return true; }
   Index width() const noexcept { return gate_.in(); }
   Index outputs() const noexcept { return gate_.out(); }
+  void check_call(const RouterInput<Real>& in) const {
+    if (in.training) in.require_draws("a noisy router");
+  }
   /// Both matrices as a linear scorer's.
   void initialise(std::uint64_t seed, double scale = 1) {
     gate_.initialise(seed, 0, scale);
@@ -57,20 +64,24 @@ class NoisyScorer {
   template <Executor X>
   void logits(const RouterInput<Real>& in, const Logits<Real>& out, Tape* tape, Arena& arena,
               X& executor) const {
+    const Index n = outputs();
     if (!in.training) {
       gate_.forward(in.x, out.value, arena, executor);
+      for (Index t = 0; t < in.tokens(); ++t) impl::finite_or_spoiled(out.value.row(t), n);
       return;
     }
     const Index mark = arena.mark();
     gate_.forward(in.x, out.clean, arena, executor);
     arena.rewind(mark);
     noise_.forward(in.x, out.noise_scale, arena, executor);
-    const Index n = outputs();
     const KeyedRandom draw = noise_of(in);
     executor.parallel_for(in.tokens(), [&](Index t, Index) noexcept {
       Real* const scale = out.noise_scale.row(t);
+      const bool finite = impl::finite_or_spoiled(out.clean.row(t), n) && all_finite(scale, n);
       activate_row(Softplus{}, scale, scale, n);
       for (Index e = 0; e < n; ++e) out.value(t, e) = fma(eps(draw, in, t, e), scale[e], out.clean(t, e));
+      if (!finite) fill_row(std::numeric_limits<Real>::quiet_NaN(), out.value.row(t), n);
+      impl::finite_or_spoiled(out.value.row(t), n);
     });
     if (tape == nullptr) return;
     tape->noise_scale.resize(in.tokens() * n);
@@ -123,7 +134,7 @@ class NoisyScorer {
 
  private:
   static KeyedRandom noise_of(const RouterInput<Real>& in) noexcept {
-    return KeyedRandom(in.seed, in.step, DrawStream::logit_noise);
+    return in.random(DrawStream::logit_noise);
   }
   static Real eps(const KeyedRandom& draw, const RouterInput<Real>& in, Index t, Index e) noexcept {
     return static_cast<Real>(draw.normal(in.key(t), static_cast<std::uint32_t>(e)));

@@ -7,6 +7,7 @@
 #include "moe/core/part_traits.hpp"
 #include "moe/kernel/activation.hpp"
 #include "moe/product/projection.hpp"
+#include "moe/router/logit_checks.hpp"
 #include "moe/router/scorer/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -65,9 +66,11 @@ class TwoLayerScorer {
     const MatrixView<Real> h(rows, tokens, hidden());
     first_.forward(in.x, h, arena, executor);
     if (tape != nullptr) tape->pre.copy_from(rows, size);
-    executor.parallel_for(
-        tokens, [&](Index t, Index) noexcept { activate_row(Tanh{}, h.row(t), h.row(t), hidden()); });
+    executor.parallel_for(tokens, [&](Index t, Index) noexcept {
+      if (impl::finite_or_spoiled(h.row(t), hidden())) activate_row(Tanh{}, h.row(t), h.row(t), hidden());
+    });
     second_.forward(h, out.value, arena, executor);
+    for (Index t = 0; t < tokens; ++t) impl::finite_or_spoiled(out.value.row(t), outputs());
   }
 
   template <Executor X>

@@ -30,6 +30,8 @@ class GatherWeighting {
     bool only_if_many = false;     // a single choice is not normalised (k > 1 in several releases)
     double p = 1;                  // of p_norm, >= 1
     bool scale_normalised = true;  // false: what was normalised is not scaled (DeepSeek-V2's own code)
+
+    friend bool operator==(const Options&, const Options&) = default;
   };
 
   GatherWeighting() = default;

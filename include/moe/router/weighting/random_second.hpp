@@ -18,6 +18,10 @@ class RandomSecondWeighting {
 
   explicit RandomSecondWeighting(Options options) : options_(options) {}
   const Options& options() const noexcept { return options_; }
+  template <class Real>
+  void check_call(const RouterInput<Real>& in) const {
+    if (options_.random && in.training) in.require_draws("a router with random second experts");
+  }
 
   template <class Real>
   void forward(const RowContext<Real>& row, const Chosen& chosen, Real* weight, bool* keep) const noexcept {
