@@ -25,6 +25,17 @@ struct ParameterView {
   Index size() const noexcept { return rows * cols; }
   explicit operator bool() const noexcept { return data != nullptr; }
 
+  /// The elements as one flat range [size()]. Throws shape_error naming the parameter if they do not lie side
+  /// by side.
+  T* range(const char* name) const {
+    const Index places = size() == 0 ? 0 : &(*this)(rows - 1, cols - 1) - data + 1;
+    if (places != size()) {
+      fail<shape_error>(name, ": expected ", size(), " elements side by side, got ", places,
+                        " places; give the part a visit_storage()");
+    }
+    return data;
+  }
+
   /// Row-major [out, in].
   void copy_to(const MatrixView<std::remove_const_t<T>>& to) const {
     require_shape("parameter copy", to, rows, cols);
@@ -47,6 +58,15 @@ struct Parameter {
   ParameterView<Real> value{};
   ParameterView<Real> gradient{};
 };
+
+/// The parameter of a row-major matrix, whatever a MatrixView can look at; `gradient` may be null.
+template <class Real, class Matrix>
+Parameter<Real> parameter_of(const char* name, Matrix& value, Matrix* gradient) {
+  const auto view = [](const MatrixView<Real>& m) {
+    return ParameterView<Real>{m.data, m.rows, m.cols, 1, m.stride, 1};
+  };
+  return {name, view(value), gradient == nullptr ? ParameterView<Real>{} : view(*gradient)};
+}
 
 /// Joins a prefix, a number and a suffix into a parameter's name.
 class ParameterName {

@@ -3,6 +3,7 @@
 #include "expert/bank_fixture.hpp"
 #include "moe/expert/bank/glu.hpp"
 #include "moe/expert/bank/zero_computation.hpp"
+#include "moe/expert/parameter_names.hpp"
 
 using moe::Index;
 
@@ -21,7 +22,6 @@ struct DoublingBank {
   static constexpr moe::Coupling coupling = moe::Coupling::per_batch;
   Index experts() const { return 1; }
   Index width() const { return 3; }
-  void measure(moe::Arena&, Index, Index) const {}
   template <moe::Executor X>
   void forward(const moe::RowBatch<double>& batch, const moe::RowSink<double>& sink, moe::Arena&, X&) const {
     for (Index s = 0; s < batch.slots(); ++s) {

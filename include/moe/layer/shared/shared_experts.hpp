@@ -3,6 +3,7 @@
 #pragma once
 
 #include <limits>
+#include <type_traits>
 #include <utility>
 
 #include "moe/core/executor.hpp"
@@ -31,7 +32,8 @@ class SharedExperts {
   using Gradients = typename Sum::Gradients;
 
   explicit SharedExperts(B bank, bool gated = false)
-      : sum_(EveryExpert<Real>(bank.experts(), gated ? Index{bank.width()} : Index{0}), std::move(bank)) {}
+      : SharedExperts(EveryExpert<Real>(bank.experts(), gated ? Index{bank.width()} : Index{0}),
+                      std::move(bank)) {}
 
   template <class Visitor>
   void visit_names(const char* role, Visitor& f) const {
@@ -41,6 +43,11 @@ class SharedExperts {
   Index width() const noexcept { return sum_.width(); }
   bool gated() const noexcept { return sum_.router().gated(); }
   B& bank() noexcept { return sum_.experts(); }
+  const B& bank() const noexcept { return sum_.experts(); }
+  /// Behind the same gate.
+  template <ExpertBank Other>
+  requires std::is_same_v<typename Other::Real, Real> SharedExperts<Other> with_bank(Other bank)
+  const { return SharedExperts<Other>(sum_.router(), std::move(bank)); }
 
   void measure(Arena& arena, Index tokens, Index concurrency) const {
     sum_.measure(arena, {tokens, 1}, concurrency);
@@ -95,7 +102,7 @@ class SharedExperts {
       p.name = name.c_str();
       f(p);
     };
-    bank().visit_parameters(gradients == nullptr ? nullptr : &gradients->experts, renamed);
+    impl::visit_parameters_of(bank(), gradients == nullptr ? nullptr : &gradients->experts, renamed);
     sum_.router().visit_parameters(gradients == nullptr ? nullptr : &gradients->router, renamed);
   }
   template <class Visitor>
@@ -111,11 +118,17 @@ class SharedExperts {
     auto renamed = [&](const char* name, Real* values, Real* g, Index n) {
       f(ParameterName("shared_", name).c_str(), values, g, n);
     };
-    bank().visit_storage(gradients == nullptr ? nullptr : &gradients->experts, renamed);
-    sum_.router().visit_storage(gradients == nullptr ? nullptr : &gradients->router, renamed);
+    impl::visit_storage_of(bank(), gradients == nullptr ? nullptr : &gradients->experts, renamed);
+    impl::visit_storage_of(sum_.router(), gradients == nullptr ? nullptr : &gradients->router, renamed);
   }
 
  private:
+  template <ExpertBank>
+  friend class SharedExperts;
+
+  /// `bank` by reference: the gate may be made of it in the same call.
+  SharedExperts(EveryExpert<Real> gate, B&& bank) : sum_(std::move(gate), std::move(bank)) {}
+
   static RouterInput<Real> input(const ConstMatrixView<Real>& x, const bool* active) noexcept {
     RouterInput<Real> in;
     in.x = x;

@@ -10,6 +10,7 @@
 #include "moe/combine/weighted_sum.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/core/input.hpp"
+#include "moe/core/part_hooks.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/dispatch/row_pointers.hpp"
 #include "moe/expert/concept.hpp"
@@ -55,14 +56,15 @@ template <class R, class B, class C = Dropless>
 class RoutedSum {
   using RouterType = std::remove_reference_t<R>;
   using Bank = std::remove_reference_t<B>;
+  static_assert(Router<RouterType>,
+                "moe: R is not a Router; it needs Real, coupling(bool), experts(), width() and "
+                "route(in, table, arena, executor): docs/add_a_router.md");
+  static_assert(ExpertBank<Bank>,
+                "moe: B is not an ExpertBank; it needs Real, coupling, experts(), width() and "
+                "forward(batch, sink, arena, executor): docs/add_an_expert.md");
   static_assert(
-      Router<RouterType>,
-      "moe: R is not a Router; it needs Real, coupling(bool), experts(), width(), max_pairs(shape), "
-      "measure(arena, shape, concurrency) and route(in, table, arena, executor): docs/add_a_router.md");
-  static_assert(
-      ExpertBank<Bank>,
-      "moe: B is not an ExpertBank; it needs Real, coupling, experts(), width(), "
-      "measure(arena, pairs, concurrency) and forward(batch, sink, arena, executor): docs/add_an_expert.md");
+      impl::refuse_wrong_default_hooks<std::remove_const_t<RouterType>, Arena, CallShape, Index>() &&
+      impl::refuse_wrong_default_hooks<std::remove_const_t<Bank>, Arena, Index, Index>());
   static_assert(CapacityPolicy<C>,
                 "moe: C is not a CapacityPolicy; it needs coupling, measure(arena, pairs, experts) and "
                 "limit(table, segments, keep, arena): moe/plan/capacity/fixed.hpp");
@@ -115,7 +117,7 @@ class RoutedSum {
   static constexpr Coupling coupling(bool training) noexcept {
     return weakest(weakest(RouterType::coupling(training), C::coupling), Bank::coupling);
   }
-  Index max_pairs(const CallShape& shape) const { return router_.max_pairs(shape); }
+  Index max_pairs(const CallShape& shape) const { return impl::max_pairs_of(router_, shape); }
 
   /// Takes what forward and forward_train take; of that, table and plan stay taken.
   void measure(Arena& arena, const CallShape& shape, Index concurrency) const {
@@ -133,7 +135,7 @@ class RoutedSum {
     backward_stages(call, arena);
   }
   void measure_backward_router(Arena& arena, const CallShape& shape, Index concurrency) const {
-    scoped(arena, [&] { router_.measure_backward(arena, shape, concurrency); });
+    scoped(arena, [&] { impl::measure_backward_of(router_, arena, shape, concurrency); });
   }
 
   template <Executor X>
@@ -178,7 +180,7 @@ class RoutedSum {
 
   /// Zero gradients of both parts.
   Gradients make_gradients() const requires kTrainable {
-    return {router_.make_gradients(), experts_.make_gradients()};
+    return {impl::make_gradients_of(router_), impl::make_gradients_of(experts_)};
   }
 
  private:
@@ -261,7 +263,7 @@ class RoutedSum {
       return carve(arena);
     }
     void route(const RouteTable<Real>&, Arena& arena) const {
-      sum.router_.measure(arena, shape, concurrency);
+      impl::measure_of(sum.router_, arena, shape, concurrency);
     }
     Index pairs(const RouteTable<Real>&) const noexcept { return max_pairs; }
     void plan(const Routed<Real>&, Arena& arena) const {
@@ -269,7 +271,7 @@ class RoutedSum {
     }
     Index slots(const DispatchPlan<Real>&) const noexcept { return max_pairs; }
     void run_experts(const DispatchPlan<Real>&, const Scratch&, Arena& arena) const {
-      sum.experts_.measure(arena, max_pairs, concurrency);
+      impl::measure_of(sum.experts_, arena, max_pairs, concurrency);
     }
     void combine(const Routed<Real>&, const Scratch&) const noexcept {}
   };
@@ -279,7 +281,7 @@ class RoutedSum {
     Index pairs, slots, concurrency;
 
     void run_experts(const BackwardScratch&, Arena& arena) const {
-      sum.experts_.measure_backward(arena, slots, concurrency);
+      impl::measure_backward_of(sum.experts_, arena, slots, concurrency);
     }
     void combine(const BackwardScratch&, Real*) const noexcept {}
   };
@@ -327,7 +329,7 @@ class RoutedSum {
         if constexpr (kTaped) router_tape = &tape->router_;
         sum.router_.route_observed(in, table, router_tape, seen, arena, executor);
       } else if constexpr (kTaped) {
-        sum.router_.route_train(in, table, tape->router_, arena, executor);
+        impl::route_train_of(sum.router_, in, table, tape->router_, arena, executor);
       } else {
         sum.router_.route(in, table, arena, executor);
       }
@@ -353,7 +355,7 @@ class RoutedSum {
       const RowBatch<Real> batch = make_batch(plan, rows.x, scratch.x_row, scratch.scaled, executor);
       const RowSink<Real> sink = sum.make_sink(scratch.z, scratch.z_row, plan.slots());
       if constexpr (kTaped) {
-        sum.experts_.forward_train(batch, sink, tape->experts_, arena, executor);
+        impl::forward_train_of(sum.experts_, batch, sink, tape->experts_, arena, executor);
       } else {
         sum.experts_.forward(batch, sink, arena, executor);
       }

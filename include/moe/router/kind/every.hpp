@@ -38,11 +38,7 @@ class EveryExpert {
   bool gated() const noexcept { return !gate_.empty(); }
   Index experts() const noexcept { return experts_; }
   Index width() const noexcept { return gate_.size(); }
-  Index max_pairs(const CallShape& shape) const {
-    return checked_product("routed pairs", shape.tokens, experts_);
-  }
   void measure(Arena& arena, const CallShape& shape, Index) const { take_gates(arena, shape.tokens); }
-  void measure_backward(Arena&, const CallShape&, Index) const noexcept {}
 
   /// Throws config_error for a mask or an option of the call.
   template <Executor X>
@@ -69,11 +65,6 @@ class EveryExpert {
       }
     }
   }
-  template <Executor X>
-  void route_train(const RouterInput<Real>& in, RouteTable<Real>& table, Tape&, Arena& arena,
-                   X& executor) const {
-    route(in, table, arena, executor);
-  }
 
   /// The experts of a token share its weight g: dg is the sum of their dweight, and sigmoid' = g (1 - g).
   /// Tokens in ascending order.
@@ -91,7 +82,6 @@ class EveryExpert {
     }
   }
 
-  void on_step_end(const RouteStats&) noexcept {}
   Gradients make_gradients() const { return {Buffer<Real>(gate_.size())}; }
   template <class Visitor>
   void visit_parameters(Gradients* gradients, Visitor&& f) {
@@ -103,14 +93,6 @@ class EveryExpert {
     f(Parameter<Real>{"expert_gate.weight", view(gate_.data()),
                       view(gradients == nullptr ? nullptr : gradients->gate.data())});
   }
-  template <class Visitor>
-  void visit_storage(Gradients* gradients, Visitor&& f) {
-    if (!gated()) return;
-    f("expert_gate.weight", gate_.data(), gradients == nullptr ? nullptr : gradients->gate.data(),
-      gate_.size());
-  }
-  template <class Visitor>
-  void visit_state(Visitor&) noexcept {}
 
  private:
   Real* take_gates(Arena& arena, Index tokens) const { return arena.take<Real>(gated() ? tokens : 0); }

@@ -9,6 +9,7 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
+#include "moe/core/near_miss.hpp"
 #include "moe/core/part_hooks.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/kernel/finite.hpp"
@@ -539,5 +540,10 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   NonFinite non_finite_;
   WeightPlace weight_place_ = WeightPlace::result;
 };
+
+namespace impl {
+template <class S, class F, class Select, class W, class Balance>
+inline constexpr bool kOwnPart<TokenChoice<S, F, Select, W, Balance>> = true;
+}  // namespace impl
 
 MOE_NAMESPACE_END
