@@ -1,0 +1,1 @@
+#include "moe/core/types.hpp"
