@@ -89,10 +89,8 @@ consteval bool refuse_wrong_default_hooks() {
       absent_or<Whole, Hook::measure>(requires {
         std::declval<const Whole&>().measure(std::declval<Arena&>(), std::declval<const Shape&>()...);
       }),
-      "moe: a router or bank has a measure() that cannot be called: void measure(Arena& arena, const "
-      "CallShape& "
-      "shape, Index concurrency) const of a router, measure(Arena& arena, Index pairs, Index concurrency) "
-      "const of a bank");
+      "moe: a router or bank has a measure() that cannot be called: void measure(Arena& arena, shape..., "
+      "Index concurrency) const, where shape is a router's const CallShape&, a bank's Index pairs");
   return refuse_near_misses<Whole, Hook::measure, Hook::make_gradients, Hook::visit_parameters,
                             Hook::visit_storage, Hook::visit_state, Hook::on_step_end>() &&
          refuse_wrong_parameter_hooks<Whole>();
