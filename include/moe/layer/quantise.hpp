@@ -35,7 +35,7 @@ template <class To, class R, class B, class C, class S, class F>
 auto quantise(const MoeLayer<R, B, C, S, F>& layer) {
   auto experts = quantise<To>(layer.experts());
   auto shared = quantise<To>(layer.shared());
-  return MoeLayer<std::remove_reference_t<R>, decltype(experts), C, decltype(shared), F>(
+  return MoeLayer<std::remove_cvref_t<R>, decltype(experts), C, decltype(shared), F>(
       layer.router(), std::move(experts), layer.capacity(), std::move(shared), layer.frame());
 }
 template <class To, class L>

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <limits>
-#include <type_traits>
 #include <utility>
 
 #include "moe/core/executor.hpp"
@@ -46,8 +45,9 @@ class SharedExperts {
   const B& bank() const noexcept { return sum_.experts(); }
   /// Behind the same gate.
   template <ExpertBank Other>
-  requires std::is_same_v<typename Other::Real, Real> SharedExperts<Other> with_bank(Other bank)
-  const { return SharedExperts<Other>(sum_.router(), std::move(bank)); }
+  SharedExperts<Other> with_bank(Other bank) const {
+    return SharedExperts<Other>(sum_.router(), std::move(bank));
+  }
 
   void measure(Arena& arena, Index tokens, Index concurrency) const {
     sum_.measure(arena, {tokens, 1}, concurrency);
