@@ -29,6 +29,16 @@ TEST_CASE("an erased layer says what it is", "[models]") {
   out << layer;
   CHECK(out.str() == R"(layer of width 32, 10 experts, row_independent
   model longcat_flash
+  scorer linear
+  score softmax
+  selection top_k
+  weighting gather
+  balance selection_bias
+  capacity dropless
+  experts glu
+  weights float
+  experts zero_computation
+  frame identity
 )");
 }
 
