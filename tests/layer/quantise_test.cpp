@@ -11,7 +11,6 @@
 #include "moe/layer/describe.hpp"
 #include "moe/layer/frame/output_bias.hpp"
 #include "moe/plan/capacity/fixed.hpp"
-#include "moe/router/named/deepseek.hpp"
 #include "moe/router/named/top_k.hpp"
 #include "moe/storage/list.hpp"
 #include "support/catch.hpp"

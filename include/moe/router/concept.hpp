@@ -12,7 +12,6 @@
 #include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/plan/route_table.hpp"
-#include "moe/plan/statistics.hpp"
 
 MOE_NAMESPACE_BEGIN
 

@@ -3,7 +3,6 @@
 #include "expert/bank_fixture.hpp"
 #include "moe/expert/bank/glu.hpp"
 #include "moe/expert/bank/zero_computation.hpp"
-#include "moe/expert/parameter_names.hpp"
 
 using moe::Index;
 

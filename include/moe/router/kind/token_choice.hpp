@@ -14,6 +14,7 @@
 #include "moe/core/part_traits.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
+#include "moe/plan/statistics.hpp"
 #include "moe/router/balance/concept.hpp"
 #include "moe/router/concept.hpp"
 #include "moe/router/logit_checks.hpp"
