@@ -10,89 +10,58 @@
 
 using moe::Index;
 using Rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using Numbers = Eigen::Array<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using Row = Eigen::Array<double, 1, Eigen::Dynamic>;
 
-class ScaleAndShift {
- public:
+struct ScaleAndShift {
   using Real = double;
   struct Tape {};  // what backward needs beside the rows: nothing
   struct Gradients {
-    moe::Buffer<double> scale, shift;  // [E, D]
+    Numbers scale, shift;  // [E, D]
   };
-  static constexpr moe::Coupling coupling =
-      moe::Coupling::row_independent;  // a row's result needs no other row
+  static constexpr auto coupling = moe::Coupling::row_independent;  // a row's result needs no other row
 
-  ScaleAndShift(Index experts, Index width)
-      : experts_(experts), width_(width), scale_(experts * width), shift_(experts * width) {
-    scale_.fill(1);
-  }
+  ScaleAndShift(Index experts, Index width) : scale(Numbers::Ones(experts, width)), shift(0 * scale) {}
 
-  Index experts() const noexcept { return experts_; }
-  Index width() const noexcept { return width_; }
-  void measure(moe::Arena&, Index, Index) const {}  // forward takes nothing from its arena
-  void measure_backward(moe::Arena&, Index, Index) const {}
+  Index experts() const noexcept { return scale.rows(); }
+  Index width() const noexcept { return scale.cols(); }
 
   // The rows come sorted: expert e has rows offsets[e] .. offsets[e + 1]. Results go to the sink, unweighted.
-  template <moe::Executor X>
   void forward(const moe::RowBatch<Real>& batch, const moe::RowSink<Real>& sink, moe::Arena&,
-               X& executor) const {
-    executor.parallel_for(experts_, [&](Index e, Index) noexcept {
-      for (Index s = batch.offsets[e]; s < batch.offsets[e + 1]; ++s) {
-        out(sink.row(s)) = in(batch.row[s]) * of(scale_, e) + of(shift_, e);
-      }
+               auto& executor) const {
+    moe::for_each_slot(batch, executor, [&](Index e, Index s) noexcept {
+      out(sink.row(s)) = in(batch.row[s]) * scale.row(e) + shift.row(e);
     });
-  }
-  template <moe::Executor X>
-  void forward_train(const moe::RowBatch<Real>& batch, const moe::RowSink<Real>& sink, Tape&,
-                     moe::Arena& arena, X& executor) const {
-    forward(batch, sink, arena, executor);
   }
 
   // dy is the gradient of the token's output y = ... + weight * z. So dz = weight * dy and dweight = <dy, z>;
   // parameter gradients are added to, each by one worker, in the order of the rows.
-  template <moe::Executor X>
   void backward(const moe::RowBatch<Real>& batch, const Tape&, const moe::RowGradients<Real>& rows,
-                Gradients* gradients, moe::Arena&, X& executor) const {
-    executor.parallel_for(experts_, [&](Index e, Index) noexcept {
+                Gradients* gradients, moe::Arena&, auto& executor) const {
+    executor.parallel_for(experts(), [&](Index e, Index) noexcept {
       for (Index s = batch.offsets[e]; s < batch.offsets[e + 1]; ++s) {
         const auto x = in(batch.row[s]), dy = in(rows.dy[s]);
-        rows.dweight[s] = (dy * (x * of(scale_, e) + of(shift_, e))).sum();
-        if (rows.dx.data != nullptr) out(rows.dx.row(s)) = rows.weight[s] * dy * of(scale_, e);
+        rows.dweight[s] = (dy * (x * scale.row(e) + shift.row(e))).sum();
+        if (rows.dx.data != nullptr) out(rows.dx.row(s)) = rows.weight[s] * dy * scale.row(e);
         if (gradients == nullptr) continue;  // frozen
-        out(gradients->scale.data() + e * width_) += rows.weight[s] * dy * x;
-        out(gradients->shift.data() + e * width_) += rows.weight[s] * dy;
+        gradients->scale.row(e) += rows.weight[s] * dy * x;
+        gradients->shift.row(e) += rows.weight[s] * dy;
       }
     });
   }
 
-  Gradients make_gradients() const {
-    return {moe::Buffer<double>(scale_.size()), moe::Buffer<double>(shift_.size())};
+  // For saving, and for optimisers.
+  Numbers zeros() const { return Numbers::Zero(experts(), width()); }
+  Gradients make_gradients() const { return {zeros(), zeros()}; }
+  void visit_parameters(Gradients* g, auto& f) {
+    f(moe::parameter_of<Real>("experts.scale", scale, g == nullptr ? nullptr : &g->scale));
+    f(moe::parameter_of<Real>("experts.shift", shift, g == nullptr ? nullptr : &g->shift));
   }
 
-  // For saving, and for optimisers that want flat ranges.
-  template <class Visitor>
-  void visit_parameters(Gradients* gradients, Visitor& f) {
-    visit_storage(gradients, [&](const char* name, double* values, double* g, Index) {
-      f(moe::Parameter<double>{
-          name, {values, experts_, width_, 1, width_, 1}, {g, experts_, width_, 1, width_, 1}});
-    });
-  }
-  template <class Visitor>
-  void visit_storage(Gradients* gradients, Visitor&& f) {
-    moe::visit_buffer(f, "experts.scale", scale_, gradients, &Gradients::scale);
-    moe::visit_buffer(f, "experts.shift", shift_, gradients, &Gradients::shift);
-  }
+  Eigen::Map<const Row> in(const double* row) const { return {row, width()}; }
+  Eigen::Map<Row> out(double* row) const { return {row, width()}; }
 
- private:
-  using Row = Eigen::Array<double, 1, Eigen::Dynamic>;
-  Eigen::Map<const Row> in(const double* row) const noexcept { return {row, width_}; }
-  Eigen::Map<Row> out(double* row) const noexcept { return {row, width_}; }
-  Eigen::Map<const Row> of(const moe::Buffer<double>& all, Index e) const noexcept {
-    return in(all.data() + e * width_);
-  }
-
-  Index experts_;
-  Index width_;
-  moe::Buffer<double> scale_, shift_;  // [E, D]
+  Numbers scale, shift;  // [E, D]
 };
 
 int main() {

@@ -86,8 +86,30 @@ foreach(i RANGE 1 ${chains})
   list(APPEND ${kind_${i}}_sources "${source}")
 endforeach()
 
+# And all of them behind macros called min and max, as windows.h defines them. What is not ours comes first: some of that
+# undefines them, some does not compile with them.
+set(foreign "")
+set(own "")
+foreach(header IN LISTS headers)
+  file(STRINGS "${PROJECT_SOURCE_DIR}/include/${header}" lines REGEX "^#include <")
+  list(APPEND foreign ${lines})
+endforeach()
+list(REMOVE_DUPLICATES foreign)
+list(FILTER foreign EXCLUDE REGEX "<(immintrin|omp)\\.h>")
+foreach(header IN LISTS ordered)
+  list(APPEND own "#include \"${header}\"")
+endforeach()
+list(JOIN foreign "\n" foreign)
+list(JOIN own "\n" own)
+set(macros_sources "${CMAKE_CURRENT_BINARY_DIR}/headers/macros.cpp")
+file(CONFIGURE OUTPUT "${macros_sources}" CONTENT "${foreign}
+#define min(a, b) (((a) < (b)) ? (a) : (b))
+#define max(a, b) (((a) > (b)) ? (a) : (b))
+${own}
+")
+
 add_custom_target(moe_headers)
-foreach(kind IN ITEMS plain simd)
+foreach(kind IN ITEMS plain simd macros)
   add_library(moe_headers_${kind} OBJECT EXCLUDE_FROM_ALL ${${kind}_sources})
   target_compile_options(moe_headers_${kind} PRIVATE -O0 -g0 -Werror)
   target_link_libraries(moe_headers_${kind} PRIVATE moe::moe moe_developer_flags $<TARGET_NAME_IF_EXISTS:moe::io>)

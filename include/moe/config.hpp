@@ -3,6 +3,10 @@
 
 #include <cassert>
 
+#if !defined(__cpp_exceptions)
+#error "moe: errors are reported by exceptions: compile without -fno-exceptions"
+#endif
+
 #define MOE_VERSION_MAJOR 0
 #define MOE_VERSION_MINOR 1
 #define MOE_VERSION_PATCH 0

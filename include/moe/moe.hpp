@@ -68,5 +68,6 @@
 #include "moe/layer/frame/scaled.hpp"
 #include "moe/layer/isolated_layer.hpp"
 #include "moe/layer/moe_layer.hpp"
+#include "moe/layer/quantise.hpp"
 #include "moe/layer/shared/shared_experts.hpp"
 #include "moe/layer/sum/routed_sum.hpp"

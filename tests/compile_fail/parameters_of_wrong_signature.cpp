@@ -1,4 +1,4 @@
-// expect: moe: a part with Gradients has no visit_storage\(\) that can be called
+// expect: moe: a part with Gradients has a visit_storage\(\) that cannot be called
 #include "moe/router/kind/token_choice.hpp"
 #include "moe/router/score/softmax.hpp"
 #include "moe/router/scorer/linear.hpp"

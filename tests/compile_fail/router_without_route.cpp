@@ -1,4 +1,4 @@
-// expect: moe: R is not a Router; it needs Real, coupling\(bool\), experts\(\), width\(\), max_pairs\(shape\)
+// expect: moe: R is not a Router; it needs Real, coupling\(bool\), experts\(\), width\(\) and route
 #include "moe/layer/moe_layer.hpp"
 #include "moe/router/kind/hash.hpp"
 
@@ -7,7 +7,6 @@ struct Nothing {
   static constexpr moe::Coupling coupling = moe::Coupling::row_independent;
   moe::Index experts() const { return 1; }
   moe::Index width() const { return 1; }
-  void measure(moe::Arena&, moe::Index, moe::Index) const {}
   template <moe::Executor X>
   void forward(const moe::RowBatch<float>&, const moe::RowSink<float>&, moe::Arena&, X&) const {}
 };
@@ -17,8 +16,6 @@ struct Misspelled {  // "rout" instead of "route"
   static constexpr moe::Coupling coupling(bool) { return moe::Coupling::row_independent; }
   moe::Index experts() const { return 1; }
   moe::Index width() const { return 0; }
-  moe::Index max_pairs(const moe::CallShape&) const { return 0; }
-  void measure(moe::Arena&, const moe::CallShape&, moe::Index) const {}
   template <moe::Executor X>
   void rout(const moe::RouterInput<float>&, moe::RouteTable<float>&, moe::Arena&, X&) const {}
 };

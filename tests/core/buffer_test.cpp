@@ -79,6 +79,15 @@ TEST_CASE("Buffer keeps its memory when it shrinks", "[core][smoke]") {
   b[100] = 1;  // within its memory, says the address sanitizer
 }
 
+TEST_CASE("Buffer: assign and fill take a value of the buffer itself", "[core][smoke]") {
+  Buffer<int> b = counting(3);
+  b.assign(1000, b[2]);  // grows: the old memory goes
+  CHECK((b.size() == 1000 && b[0] == 3 && b[999] == 3));
+  b[1] = 7;
+  b.fill(b[1]);
+  CHECK((b[0] == 7 && b[2] == 7 && b[999] == 7));
+}
+
 TEST_CASE("Buffer: copies are apart, moves take the memory", "[core][smoke]") {
   Buffer<int> a = counting(20);
   Buffer<int> copy(a);

@@ -27,8 +27,8 @@ struct Full {
   }
   Gradients make_gradients() const { return {0.5}; }
   template <class Visitor>
-  void visit_parameters(Gradients* g, Visitor& f, Index first = 0) {
-    f("parameter", g == nullptr ? 0.0 : g->sum + static_cast<double>(first));
+  void visit_parameters(Gradients* g, Visitor& f) {
+    f("parameter", g == nullptr ? 0.0 : g->sum);
   }
   template <class Visitor>
   void visit_state(Visitor& f) {
@@ -52,7 +52,7 @@ std::string visited(Any& any, Any::Gradients* gradients) {
   auto visit = [&](const char* name, double value) {
     seen += std::string(name) + " " + std::to_string(value);
   };
-  any.visit_parameters(gradients, visit, Index{7});
+  any.visit_parameters(gradients, visit);
   any.visit_state(visit);
   return seen;
 }
@@ -66,7 +66,7 @@ TEST_CASE("one of several parts passes on what the part has", "[core]") {
   CHECK(any.get_if<Full>()->number == 4);
   CHECK(std::string(any.name()) == "full");
   Any::Gradients gradients = any.make_gradients();
-  CHECK(visited(any, &gradients) == "parameter 7.500000state 1.000000");
+  CHECK(visited(any, &gradients) == "parameter 0.500000state 1.000000");
   CHECK(visited(any, nullptr) == "parameter 0.000000state 1.000000");
   CHECK_NOTHROW(any.check(2));
   CHECK_THROWS_AS(any.check(3), moe::config_error);

@@ -2,10 +2,16 @@
 // and no more; what is built of layers asks of a layer what TokenLayer says.
 #include "support/archetypes.hpp"
 
+#include <set>
+#include <string>
 #include <vector>
 
+#include "moe/expert/bank/any.hpp"
+#include "moe/expert/bank/composite.hpp"
+#include "moe/expert/bank/zero_computation.hpp"
 #include "moe/layer/isolated_layer.hpp"
 #include "moe/layer/moe_layer.hpp"
+#include "moe/layer/shared/shared_experts.hpp"
 #include "support/catch.hpp"
 #include "support/layer_archetypes.hpp"
 #include "support/layer_part_archetypes.hpp"
@@ -63,6 +69,41 @@ TEST_CASE("a layer of trainable archetypes with an archetype capacity trains", "
   }
   CHECK(gradients.experts.factor[0] == 0);
   CHECK(gradients.experts.factor[2] == -2 * 10 - 4 * 1000);
+}
+
+TEST_CASE("banks that have the least train in composites, run-time choices and shared experts",
+          "[layer][smoke]") {
+  using Bank = test::TrainableBankArchetype;
+  using Chosen = moe::OneBank<Bank, moe::ZeroComputation<double>>;
+  moe::MoeLayer layer(test::TrainableRouterArchetype(6),
+                      moe::Composite(Bank(factors(), 1), Chosen(Bank(factors(), 1))), moe::Dropless{},
+                      moe::SharedExperts(Bank(factors(), 1)));
+  using Layer = decltype(layer);
+  static_assert(Layer::kTrainable);
+  const double x[] = {1, -2}, dy[] = {1, 10};
+  double y[2], dx[2];
+  moe::LayerOutput<double> out(moe::MatrixView<double>(y, 2, 1));
+  moe::Workspace workspace;
+  Layer::Tape tape;
+  layer.forward_train(moe::ConstMatrixView<double>(x, 2, 1), out, tape, workspace);
+  CHECK((y[0] == 1 * (1 + 6) && y[1] == -2 * (3 + 6)));  // shared: 1 + 2 + 3
+  Layer::Gradients gradients = layer.make_gradients();
+  Layer::LayerGradients back(moe::ConstMatrixView<double>(dy, 2, 1), moe::MatrixView<double>(dx, 2, 1),
+                             gradients);
+  layer.backward(tape, back, workspace);
+  CHECK((dx[0] == 7 && dx[1] == 90));
+  std::set<std::string> parameters, ranges;
+  double sum = 0;
+  layer.visit_parameters(gradients, [&](const moe::Parameter<double>& p) { parameters.insert(p.name); });
+  layer.visit_storage(gradients, [&](const char* name, double*, double* g, Index n) {
+    ranges.insert(name);
+    for (Index i = 0; i < n; ++i) sum += g[i];
+  });
+  CHECK(parameters == std::set<std::string>{"experts.0-2.factor", "experts.3-5.factor", "shared_factor"});
+  CHECK(ranges == parameters);
+  CHECK(sum == (1 - 20) + 3 * (1 - 20));
+  layer.visit_state([](const char*, double*, Index) { FAIL("no state"); });
+  layer.on_step_end(moe::RouteStats{});
 }
 
 TEST_CASE("a layer trains with an archetype frame and an archetype shared part", "[layer][smoke]") {

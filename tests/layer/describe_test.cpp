@@ -1,5 +1,6 @@
 #include "moe/layer/describe.hpp"
 
+#include <sstream>
 #include <string>
 
 #include "moe/expert/bank/composite.hpp"
@@ -9,6 +10,7 @@
 #include "moe/layer/frame/chain.hpp"
 #include "moe/layer/frame/output_bias.hpp"
 #include "moe/layer/frame/scaled.hpp"
+#include "moe/layer/isolated_layer.hpp"
 #include "moe/layer/moe_layer.hpp"
 #include "moe/layer/shared/shared_experts.hpp"
 #include "moe/plan/capacity/fixed.hpp"
@@ -24,6 +26,13 @@ constexpr moe::Index kWidth = 4, kExperts = 3;
 
 Bank bank(moe::Index experts = kExperts) {
   return Bank({.experts = experts, .width = kWidth, .hidden = 5});
+}
+
+template <class Layer>
+std::string printed(const Layer& layer) {
+  std::ostringstream out;
+  out << layer;
+  return out.str();
 }
 
 }  // namespace
@@ -56,4 +65,30 @@ TEST_CASE("describe sees through parts chosen at run time", "[layer]") {
         "balance z_loss, "
         "capacity "
         "dropless, experts glu, weights float, shared none, frame identity");
+}
+
+TEST_CASE("a layer prints its extents and a line for each role", "[layer]") {
+  const moe::MoeLayer layer(moe::softmax_top_k<float>({.width = kWidth, .experts = kExperts, .k = 2}), bank(),
+                            moe::FixedCapacity({.tokens_per_expert = 2}), moe::SharedExperts(bank(1)));
+  const std::string text = R"(layer of width 4, 3 experts, per_segment
+  scorer linear
+  score softmax
+  selection top_k
+  weighting gather
+  balance load_balance, z_loss
+  capacity fixed
+  experts glu
+  weights float
+  shared glu
+  weights float
+  frame identity
+)";
+  CHECK(printed(layer) == text);
+}
+
+TEST_CASE("an isolated layer prints as the layer it is", "[layer]") {
+  moe::MoeLayer layer(moe::softmax_top_k<float>({.width = kWidth, .experts = kExperts, .k = 2}), bank());
+  const std::string text = printed(layer);
+  CHECK(text.find("3 experts, row_independent\n") != std::string::npos);
+  CHECK(printed(moe::IsolatedLayer<decltype(layer)>(std::move(layer))) == text);
 }

@@ -2,6 +2,7 @@
 #include <string>
 
 #include "models/fixture.hpp"
+#include "moe/models/any/quantise.hpp"
 #include "support/catch.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -15,7 +16,8 @@ template AnyLayer load_any<Int4Groups<>>(const LayerTensors*, const LayerSpec&, 
 }  // namespace models::impl
 MOE_NAMESPACE_END
 
-using moe::models::StorageKind;
+namespace models = moe::models;
+using models::StorageKind;
 using test::Golden;
 using test::Index;
 using test::Ran;
@@ -79,4 +81,23 @@ TEST_CASE("a rounded layer still gives gradients to its router", "[models]") {
   });
   CHECK(of_router > 0);
   CHECK(of_rest == 0);
+}
+
+TEST_CASE("quantise of a loaded layer gives the layer loaded into that storage, bit for bit", "[models]") {
+  for (const char* const folder : {"deepseek_v3", "nemotron_h", "longcat_flash", "moepp", "swin_moe"}) {
+    const Golden golden(folder);
+    const auto exact = golden.load();
+    for (const StorageKind storage :
+         {StorageKind::float32, StorageKind::bfloat16, StorageKind::int8, StorageKind::int4}) {
+      INFO(folder << " as storage " << static_cast<int>(storage));
+      const auto rounded = models::quantise(exact, storage);
+      const auto want = golden.load({.storage = storage});
+      CHECK(Ran(rounded, golden.input()).y == Ran(want, golden.input()).y);
+      CHECK(moe::describe(rounded) == moe::describe(want));
+      CHECK(rounded.bytes() == want.bytes());
+      CHECK(rounded.spec().model == exact.spec().model);
+    }
+  }
+  const Golden golden("mixtral");
+  CHECK_THROWS_AS(models::quantise(golden.load(), static_cast<StorageKind>(4)), moe::config_error);
 }

@@ -1,12 +1,18 @@
-// No allocation in forward() once workspace and statistics have grown: malloc itself is counted, so Eigen's
-// own allocations would show.
+// No allocation in forward() once workspace and statistics have grown, on any executor: malloc itself is
+// counted, so Eigen's own allocations and those of OpenMP's runtime would show.
+#define EIGEN_USE_THREADS
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <cstdlib>
+#include <functional>
 #include <map>
+#include <unsupported/Eigen/CXX11/ThreadPool>
 #include <vector>
 
+#include "moe/executor/any.hpp"
+#include "moe/executor/eigen.hpp"
+#include "moe/executor/openmp.hpp"
 #include "moe/executor/pool.hpp"
 #include "moe/expert/bank/function.hpp"
 #include "moe/layer/moe_layer.hpp"
@@ -29,8 +35,12 @@ std::atomic<long> allocations{0};
 #if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define MOE_TEST_COUNTS_MALLOC 1
 extern "C" {
+// NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming)
 void* __libc_malloc(std::size_t size);
+void* __libc_calloc(std::size_t count, std::size_t size);
+void* __libc_realloc(void* old, std::size_t size);
 void* __libc_memalign(std::size_t alignment, std::size_t size);
+// NOLINTEND(bugprone-reserved-identifier,readability-identifier-naming)
 void* malloc(std::size_t size) {
   count_allocation();
   return __libc_malloc(size);
@@ -38,6 +48,14 @@ void* malloc(std::size_t size) {
 void* memalign(std::size_t alignment, std::size_t size) {
   count_allocation();
   return __libc_memalign(alignment, size);
+}
+void* calloc(std::size_t count, std::size_t size) {
+  count_allocation();
+  return __libc_calloc(count, size);
+}
+void* realloc(void* old, std::size_t size) {
+  count_allocation();
+  return __libc_realloc(old, size);
 }
 void* aligned_alloc(std::size_t alignment, std::size_t size) {
   return memalign(alignment, size);
@@ -72,18 +90,56 @@ moe::LayerInput<float> converted(const Batch<float>& batch) {
   return in;
 }
 
+/// Every executor there is.
+struct Executors {
+  moe::SerialExecutor serial;
+  moe::PoolExecutor pool{3};
+  moe::OpenMpExecutor openmp{3};
+  Eigen::ThreadPool threads{2};
+  moe::EigenExecutor<Eigen::ThreadPool> eigen{threads};
+  moe::AnyExecutor any{pool};
+
+  template <class F>
+  void each(const F& f) {
+    f("serial", serial);
+    f("pool", pool);
+    f("openmp", openmp);
+    f("eigen", eigen);
+    f("any", any);
+  }
+};
+
 }  // namespace
 
 TEST_CASE("the counter counts", "[proof]") {
   if (MOE_TEST_COUNTS_MALLOC == 0) return;
   CHECK(allocations_of([] { free(std::malloc(3)); }) >= 1);
+  CHECK(allocations_of([] { free(std::calloc(3, 5)); }) >= 1);
   CHECK(allocations_of([] { moe::Buffer<float> b(1000); }) >= 1);
   CHECK(allocations_of([] {}) == 0);
 }
 
+TEST_CASE("executors allocate nothing after the first call", "[proof]") {
+  Executors executors;
+  executors.each([](const char* name, auto& executor) {
+    CAPTURE(name);
+    std::atomic<Index> sum{0};
+    const auto add = [&sum](Index i, Index) noexcept { sum += i; };
+    executor.parallel_for(100, add);
+    executor.parallel_for(100, [&](Index, Index) noexcept { executor.parallel_for(3, add); });
+    sum = 0;
+    CHECK(allocations_of([&] {
+            for (Index round = 0; round < 50; ++round) {
+              for (const Index n : {0, 1, 2, 3, 100}) executor.parallel_for(n, add);
+            }
+            executor.parallel_for(100, [&](Index, Index) noexcept { executor.parallel_for(3, add); });
+          }) == 0);
+    CHECK(sum == 50 * (1 + 3 + 4950) + 100 * 3);
+  });
+}
+
 TEST_CASE("forward allocates nothing after warm-up", "[proof]") {
-  moe::SerialExecutor serial;
-  moe::PoolExecutor pool(3);
+  Executors executors;
   std::map<Format, int> layers;
   for (std::uint64_t seed = 0; seed < 120; ++seed) {
     Draw draw(seed + 4321);
@@ -94,15 +150,16 @@ TEST_CASE("forward allocates nothing after warm-up", "[proof]") {
     moe::Workspace workspace;
     moe::LayerOutput<float> out(large.y_view(), &stats), small_out(small.y_view(), &stats);
     const moe::LayerInput<float> in = converted(large), small_in = small.input();
-    for (AnyExecutor executor : {AnyExecutor(serial), AnyExecutor(pool)}) {
+    executors.each([&](const char* name, auto& of_kind) {
+      test::AnyExecutor executor(of_kind);
       layer->forward(in, out, workspace, executor);
       const long counted = allocations_of([&] {
         layer->forward(in, out, workspace, executor);
         layer->forward(small_in, small_out, workspace, executor);
       });
-      INFO("configuration " << seed);
+      INFO("configuration " << seed << ", executor " << name);
       CHECK(counted == 0);
-    }
+    });
     ++layers[spec.naive.format];
   }
   for (const Format format : {Format::dense, Format::bf16, Format::int8, Format::int4}) {

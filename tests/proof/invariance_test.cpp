@@ -7,6 +7,7 @@
 #include "moe/executor/openmp.hpp"
 #include "moe/executor/pool.hpp"
 #include "support/catch.hpp"
+#include "support/in_child.hpp"
 #include "support/layer_cases.hpp"
 
 namespace {
@@ -241,4 +242,27 @@ TEST_CASE("results, gradients and losses do not depend on executor and threads",
   for (const LayerSpec& spec : with_coupled()) check_executors<float>(spec, 150);
   for (const LayerSpec& spec : block_specs()) check_executors<float>(spec, 90);
   check_executors<double>(with_coupled().front(), 70);
+}
+
+TEST_CASE("a child made by fork computes the same bits on the same executors", "[proof]") {
+  const LayerSpec spec = independent_specs().front();
+  std::mt19937_64 random(spec.seed);
+  const auto layer = make_layer<float>(spec);
+  Batch<float> batch(spec, 40, random);
+  moe::PoolExecutor pool(3);
+  moe::OpenMpExecutor openmp(3);
+  Eigen::ThreadPool threads(2);
+  moe::EigenExecutor eigen(threads);
+  const moe::LayerInput<float> in = batch.input();
+  const auto results = [&](AnyExecutor executor) {
+    moe::Workspace workspace;
+    moe::LayerOutput<float> out(batch.y_view());
+    layer->forward(in, out, workspace, executor);
+    return batch.y;
+  };
+  for (AnyExecutor executor : {AnyExecutor(pool), AnyExecutor(openmp), AnyExecutor(eigen)}) {
+    const std::vector<float> want = results(executor);
+    CHECK(in_child([&] { return same_bits(results(executor).data(), want.data(), want.size()); }));
+    CHECK(same_bits(results(executor).data(), want.data(), want.size()));
+  }
 }

@@ -99,3 +99,28 @@ TEST_CASE("a buffer is shown with its gradients, which have its size", "[paramet
         "moe: gradients of w: expected 0 entries (ask make_gradients()), got 3");
   CHECK(shown == 2);
 }
+
+TEST_CASE("a parameter as a flat range", "[parameter]") {
+  std::vector<float> m(24);
+  const auto range = [&](Index rows, Index cols, Index group, Index group_stride, Index in_stride) {
+    return ParameterView<float>{m.data(), rows, cols, group, group_stride, in_stride}.range("w");
+  };
+  CHECK(range(4, 6, 1, 6, 1) == m.data());   // row-major
+  CHECK(range(4, 6, 4, 4, 4) == m.data());   // column-major
+  CHECK(range(4, 6, 2, 12, 2) == m.data());  // panels that are full
+  CHECK(range(5, 1, 1, 1, 1) == m.data());
+  CHECK(range(0, 3, 1, 3, 1) == m.data());
+  CHECK_THROWS_AS(range(2, 6, 1, 8, 1), moe::shape_error);                    // a gap behind each row
+  CHECK(test::message_of<moe::shape_error>([&] { range(3, 2, 2, 4, 2); }) ==  // padding of the last panel
+        "moe: w: expected 6 elements side by side, got 7 places; give the part a visit_storage()");
+}
+
+TEST_CASE("parameter_of shows a matrix and its gradient", "[parameter]") {
+  float values[] = {1, 2, 9, 3, 4, 9}, gradients[] = {5, 6, 9, 7, 8, 9};
+  moe::MatrixView<float> value(values, 2, 2, 3), gradient(gradients, 2, 2, 3);
+  const auto both = moe::parameter_of<float>("w", value, &gradient);
+  CHECK((both.value(1, 0) == 3 && both.value(0, 1) == 2 && both.gradient(1, 1) == 8));
+  CHECK(std::string(both.name) == "w");
+  moe::MatrixView<float>* const none = nullptr;
+  CHECK(!moe::parameter_of<float>("w", value, none).gradient);
+}

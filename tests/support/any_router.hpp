@@ -29,13 +29,13 @@ struct AnyRouter : moe::OneOf<Routers...> {
     return this->visit([](const auto& r) { return Index{r.width()}; });
   }
   Index max_pairs(const moe::CallShape& s) const {
-    return this->visit([&](const auto& r) { return r.max_pairs(s); });
+    return this->visit([&](const auto& r) { return moe::impl::max_pairs_of(r, s); });
   }
   void measure(Arena& a, const moe::CallShape& s, Index c) const {
-    this->visit([&](const auto& r) { r.measure(a, s, c); });
+    this->visit([&](const auto& r) { moe::impl::measure_of(r, a, s, c); });
   }
   void measure_backward(Arena& a, const moe::CallShape& s, Index c) const {
-    this->visit([&](const auto& r) { r.measure_backward(a, s, c); });
+    this->visit([&](const auto& r) { moe::impl::measure_backward_of(r, a, s, c); });
   }
   template <moe::Executor X>
   void route(const moe::RouterInput<Real>& in, moe::RouteTable<Real>& table, Arena& a, X& x) const {
@@ -44,7 +44,7 @@ struct AnyRouter : moe::OneOf<Routers...> {
   template <moe::Executor X>
   void route_train(const moe::RouterInput<Real>& in, moe::RouteTable<Real>& table, Tape& t, Arena& a,
                    X& x) const {
-    this->visit([&](const auto& r) { r.route_train(in, table, Base::tape_of(r, t), a, x); });
+    this->visit([&](const auto& r) { moe::impl::route_train_of(r, in, table, Base::tape_of(r, t), a, x); });
   }
   template <moe::Executor X>
   void backward(const moe::RouterInput<Real>& in, const moe::RouteTable<Real>& table, const Tape& t,

@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "moe/core/part_traits.hpp"
 #include "moe/router/concept.hpp"
 #include "moe/storage/parameter.hpp"
 #include "support/any_executor.hpp"
@@ -68,21 +69,24 @@ class RouterRef final : public ErasedRouter<typename R::Real> {
     }
   }
   Index width() const override { return router_.width(); }
-  Index max_pairs(const moe::CallShape& shape) const override { return router_.max_pairs(shape); }
+  Index max_pairs(const moe::CallShape& shape) const override {
+    return moe::impl::max_pairs_of(router_, shape);
+  }
   void measure(moe::Arena& arena, const moe::CallShape& shape, Index concurrency) const override {
-    router_.measure(arena, shape, concurrency);
+    moe::impl::measure_of(router_, arena, shape, concurrency);
   }
   void route(const moe::RouterInput<Real>& in, moe::RouteTable<Real>& table, moe::Arena& arena,
              AnyExecutor& executor) const override {
     std::as_const(router_).route(in, table, arena, executor);
   }
   void measure_backward(moe::Arena& arena, const moe::CallShape& shape, Index concurrency) const override {
-    if constexpr (kTrainable) router_.measure_backward(arena, shape, concurrency);
+    if constexpr (kTrainable) moe::impl::measure_backward_of(router_, arena, shape, concurrency);
   }
   void route_train(const moe::RouterInput<Real>& in, moe::RouteTable<Real>& table, void* tape,
                    moe::Arena& arena, AnyExecutor& executor) const override {
     if constexpr (kTrainable) {
-      std::as_const(router_).route_train(in, table, *static_cast<typename R::Tape*>(tape), arena, executor);
+      moe::impl::route_train_of(std::as_const(router_), in, table, *static_cast<typename R::Tape*>(tape),
+                                arena, executor);
     }
   }
   void backward(const moe::RouterInput<Real>& in, const moe::RouteTable<Real>& table, const void* tape,
@@ -98,17 +102,18 @@ class RouterRef final : public ErasedRouter<typename R::Real> {
     return nullptr;
   }
   Held make_gradients() const override {
-    if constexpr (kTrainable) return std::make_shared<typename R::Gradients>(router_.make_gradients());
+    if constexpr (kTrainable)
+      return std::make_shared<typename R::Gradients>(moe::impl::make_gradients_of(router_));
     return nullptr;
   }
   void visit_parameters(void* gradients, const typename Base::VisitParameter& visit) override {
     if constexpr (kTrainable) {
       auto* const g = static_cast<typename R::Gradients*>(gradients);
-      if constexpr (requires { router_.visit_parameters(g, visit); }) router_.visit_parameters(g, visit);
+      moe::impl::visit_parameters_of(router_, g, visit);
     }
   }
   void visit_state(const typename Base::VisitState& visit) override {
-    if constexpr (requires { router_.visit_state(visit); }) router_.visit_state(visit);
+    moe::impl::visit_state_of(router_, visit);
   }
   bool set_non_finite(moe::NonFinite policy) override {
     if constexpr (requires { router_.set_non_finite(policy); }) {

@@ -3,52 +3,24 @@
 
 #include <utility>
 
+#include "moe/core/buffer.hpp"
 #include "moe/expert/concept.hpp"
 #include "moe/router/concept.hpp"
+#include "moe/storage/parameter.hpp"
 #include "support/router_archetype.hpp"
 
 namespace test {
 
 /// TrainableRouter: ArchetypeRouter, whose weights are constants and so have nothing to learn.
-class TrainableRouterArchetype {
+class TrainableRouterArchetype : public ArchetypeRouter<double> {
  public:
-  using Real = double;
-  struct Tape {
-    moe::Index tokens = 0;
-  };
+  struct Tape {};
   struct Gradients {};
+  using ArchetypeRouter<double>::ArchetypeRouter;
 
-  explicit TrainableRouterArchetype(moe::Index experts) : router_(experts) {}
-  TrainableRouterArchetype(TrainableRouterArchetype&&) = default;
-  TrainableRouterArchetype& operator=(TrainableRouterArchetype&&) = delete;
-
-  static constexpr moe::Coupling coupling(bool) noexcept { return moe::Coupling::row_independent; }
-  moe::Index experts() const noexcept { return router_.experts(); }
-  moe::Index width() const noexcept { return router_.width(); }
-  moe::Index max_pairs(const moe::CallShape& shape) const noexcept { return router_.max_pairs(shape); }
-  void measure(moe::Arena& arena, const moe::CallShape& shape, moe::Index concurrency) const {
-    router_.measure(arena, shape, concurrency);
-  }
-  void measure_backward(moe::Arena&, const moe::CallShape&, moe::Index) const {}
-  template <moe::Executor X>
-  void route(const moe::RouterInput<double>& in, moe::RouteTable<double>& table, moe::Arena& arena,
-             X& x) const {
-    router_.route(in, table, arena, x);
-  }
-  template <moe::Executor X>
-  void route_train(const moe::RouterInput<double>& in, moe::RouteTable<double>& table, Tape& tape,
-                   moe::Arena& arena, X& x) const {
-    tape.tokens = in.tokens();
-    router_.route(in, table, arena, x);
-  }
   template <moe::Executor X>
   void backward(const moe::RouterInput<double>&, const moe::RouteTable<double>&, const Tape&,
                 const moe::RouteGradients<double>&, Gradients*, moe::Arena&, X&) const {}
-  void on_step_end(const moe::RouteStats&) {}
-  Gradients make_gradients() const { return {}; }
-
- private:
-  ArchetypeRouter<double> router_;
 };
 static_assert(moe::TrainableRouter<TrainableRouterArchetype>);
 static_assert(moe::Router<ArchetypeRouter<double>>);
@@ -66,20 +38,17 @@ class BankArchetype {
 
   moe::Index experts() const { return factor_.size(); }
   moe::Index width() const { return width_; }
-  void measure(moe::Arena& arena, moe::Index pairs, moe::Index) const { arena.take<double>(pairs); }
   template <moe::Executor X>
-  void forward(const moe::RowBatch<double>& batch, const moe::RowSink<double>& sink, moe::Arena& arena,
+  void forward(const moe::RowBatch<double>& batch, const moe::RowSink<double>& sink, moe::Arena&,
                X& x) const {
-    double* const factor = arena.take<double>(batch.slots());
-    for (moe::Index e = 0; e < batch.experts; ++e) {
-      for (moe::Index s = batch.offsets[e]; s < batch.offsets[e + 1]; ++s) factor[s] = factor_[e];
-    }
-    x.parallel_for(batch.slots(), [&](moe::Index s, moe::Index) noexcept {
-      for (moe::Index j = 0; j < width_; ++j) sink.row(s)[j] = factor[s] * batch.row[s][j];
+    x.parallel_for(batch.experts, [&](moe::Index e, moe::Index) noexcept {
+      for (moe::Index s = batch.offsets[e]; s < batch.offsets[e + 1]; ++s) {
+        for (moe::Index j = 0; j < width_; ++j) sink.row(s)[j] = factor_[e] * batch.row[s][j];
+      }
     });
   }
 
- private:
+ protected:
   moe::Buffer<double> factor_;
   moe::Index width_;
 };
@@ -87,46 +56,21 @@ static_assert(moe::ExpertBank<BankArchetype>);
 static_assert(!moe::TrainableExpertBank<BankArchetype>);
 
 /// TrainableExpertBank: the same, the factors learned.
-class TrainableBankArchetype {
+class TrainableBankArchetype : public BankArchetype {
  public:
-  using Real = double;
-  static constexpr moe::Coupling coupling = moe::Coupling::row_independent;
-  struct Tape {
-    moe::Index slots = 0;
-  };
+  struct Tape {};
   struct Gradients {
     moe::Buffer<double> factor;
   };
+  using BankArchetype::BankArchetype;
 
-  TrainableBankArchetype(moe::Buffer<double> factor, moe::Index width)
-      : factor_(factor), bank_(factor, width) {}
-  TrainableBankArchetype(TrainableBankArchetype&&) = default;
-  TrainableBankArchetype& operator=(TrainableBankArchetype&&) = delete;
-
-  moe::Index experts() const { return bank_.experts(); }
-  moe::Index width() const { return bank_.width(); }
-  void measure(moe::Arena& arena, moe::Index pairs, moe::Index concurrency) const {
-    bank_.measure(arena, pairs, concurrency);
-  }
-  void measure_backward(moe::Arena&, moe::Index, moe::Index) const {}
-  template <moe::Executor X>
-  void forward(const moe::RowBatch<double>& batch, const moe::RowSink<double>& sink, moe::Arena& arena,
-               X& x) const {
-    bank_.forward(batch, sink, arena, x);
-  }
-  template <moe::Executor X>
-  void forward_train(const moe::RowBatch<double>& batch, const moe::RowSink<double>& sink, Tape& tape,
-                     moe::Arena& arena, X& x) const {
-    tape.slots = batch.slots();
-    bank_.forward(batch, sink, arena, x);
-  }
   template <moe::Executor X>
   void backward(const moe::RowBatch<double>& batch, const Tape&, const moe::RowGradients<double>& rows,
                 Gradients* gradients, moe::Arena&, X&) const {
     for (moe::Index e = 0; e < batch.experts; ++e) {
       for (moe::Index s = batch.offsets[e]; s < batch.offsets[e + 1]; ++s) {
         double along = 0;
-        for (moe::Index j = 0; j < width(); ++j) {
+        for (moe::Index j = 0; j < width_; ++j) {
           along += rows.dy[s][j] * batch.row[s][j];
           if (rows.dx.data != nullptr) rows.dx.row(s)[j] = rows.weight[s] * factor_[e] * rows.dy[s][j];
         }
@@ -135,11 +79,14 @@ class TrainableBankArchetype {
       }
     }
   }
+  // Asked for because there are Gradients.
   Gradients make_gradients() const { return {moe::Buffer<double>(factor_.size())}; }
-
- private:
-  moe::Buffer<double> factor_;
-  BankArchetype bank_;
+  template <class Visitor>
+  void visit_parameters(Gradients* gradients, Visitor& f) {
+    const moe::Index n = factor_.size();
+    f(moe::Parameter<double>{
+        "factor", {factor_.data(), n, 1}, {gradients == nullptr ? nullptr : gradients->factor.data(), n, 1}});
+  }
 };
 static_assert(moe::TrainableExpertBank<TrainableBankArchetype>);
 

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 
+#include "moe/plan/statistics.hpp"
 #include "moe/router/observable.hpp"
 
 namespace test {

@@ -22,20 +22,12 @@ class ArchetypeRouter {
   static constexpr moe::Coupling coupling(bool) noexcept { return moe::Coupling::row_independent; }
   moe::Index experts() const noexcept { return experts_; }
   moe::Index width() const noexcept { return 1; }
-  moe::Index max_pairs(const moe::CallShape& shape) const noexcept { return shape.tokens; }
-  void measure(moe::Arena& arena, const moe::CallShape& shape, moe::Index) const {
-    arena.take<bool>(shape.tokens);
-  }
   template <moe::Executor X>
-  void route(const moe::RouterInput<Real>& in, moe::RouteTable<Real>& table, moe::Arena& arena,
-             X& executor) const {
-    bool* const negative = arena.take<bool>(in.tokens());
-    executor.parallel_for(in.tokens(),
-                          [&](moe::Index t, moe::Index) noexcept { negative[t] = in.x(t, 0) < 0; });
+  void route(const moe::RouterInput<Real>& in, moe::RouteTable<Real>& table, moe::Arena&, X&) const {
     for (moe::Index t = 0; t < in.tokens(); ++t) {
       table.begin_token(t);
       if (in.takes_part(t))
-        table.push(t, static_cast<moe::ExpertId>(negative[t] ? experts_ - 1 : 0), Real{1});
+        table.push(t, static_cast<moe::ExpertId>(in.x(t, 0) < 0 ? experts_ - 1 : 0), Real{1});
     }
   }
 

@@ -58,9 +58,11 @@ class Buffer {
     return data_;
   }
 
+  /// `value` may lie in this buffer.
   T* assign(Index n, const T& value) {
+    const T own = value;
     resize(n);
-    fill(value);
+    fill(own);
     return data_;
   }
 
@@ -70,8 +72,9 @@ class Buffer {
     if (n > 0) std::memmove(data_, values, static_cast<std::size_t>(n) * sizeof(T));
   }
 
-  void fill(T value) noexcept {
-    for (Index i = 0; i < size_; ++i) data_[i] = value;
+  void fill(const T& value) noexcept {
+    const T own = value;  // no reference into data_
+    for (Index i = 0; i < size_; ++i) data_[i] = own;
   }
 
   T* data() noexcept { return data_; }

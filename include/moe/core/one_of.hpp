@@ -70,9 +70,9 @@ class OneOf {
     });
     return all;
   }
-  template <class Visitor, class... More>
-  void visit_parameters(Gradients* gradients, Visitor& f, More... more) {
-    visit([&](auto& part) { impl::visit_parameters_of(part, own(part, gradients), f, more...); });
+  template <class Visitor>
+  void visit_parameters(Gradients* gradients, Visitor& f) {
+    visit([&](auto& part) { impl::visit_parameters_of(part, own(part, gradients), f); });
   }
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor& f) {

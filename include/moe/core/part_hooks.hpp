@@ -5,6 +5,7 @@
 
 #include <concepts>
 #include <type_traits>
+#include <utility>
 
 #include "moe/core/near_miss.hpp"
 #include "moe/core/part_traits.hpp"
@@ -49,8 +50,8 @@ consteval bool refuse_wrong_parameter_hooks() {
       "void "
       "visit_parameters(Gradients* gradients, Visitor& f), which calls f(Parameter<Real>)");
   static_assert(
-      kOwnPart<Part> || kStores || !(kHasGradients<Part> || has_member<Part, Hook::visit_storage>()),
-      "moe: a part with Gradients has no visit_storage() that can be called: template <class Visitor> "
+      kOwnPart<Part> || kStores || !has_member<Part, Hook::visit_storage>(),
+      "moe: a part with Gradients has a visit_storage() that cannot be called: template <class Visitor> "
       "void visit_storage(Gradients* gradients, Visitor& f), which calls f(name, Real* values, Real* "
       "gradients, Index n)");
   return true;
@@ -78,6 +79,21 @@ consteval bool refuse_wrong_hooks() {
       "moe: a part has a visit_state() that cannot be called: "
       "template <class Visitor> void visit_state(Visitor& f), which calls f(name, double* values, Index n)");
   return refuse_near_part_hooks<Part>() && refuse_wrong_parameter_hooks<Part>();
+}
+
+/// The same of a router or a bank, whose hooks have defaults. `Shape`: what its measure gets behind the
+/// arena.
+template <class Whole, class Arena, class... Shape>
+consteval bool refuse_wrong_default_hooks() {
+  static_assert(
+      absent_or<Whole, Hook::measure>(requires {
+        std::declval<const Whole&>().measure(std::declval<Arena&>(), std::declval<const Shape&>()...);
+      }),
+      "moe: a router or bank has a measure() that cannot be called: void measure(Arena& arena, shape..., "
+      "Index concurrency) const, where shape is a router's const CallShape&, a bank's Index pairs");
+  return refuse_near_misses<Whole, Hook::measure, Hook::make_gradients, Hook::visit_parameters,
+                            Hook::visit_storage, Hook::visit_state, Hook::on_step_end>() &&
+         refuse_wrong_parameter_hooks<Whole>();
 }
 
 }  // namespace impl

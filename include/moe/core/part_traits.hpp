@@ -102,16 +102,28 @@ GradientsOf<Part> make_gradients_of(const Part& part) {
   }
 }
 
-/// `more`: what banks take behind, the first id in their names.
-template <class Part, class Visitor, class... More>
-void visit_parameters_of(Part& part, GradientsOf<Part>* gradients, Visitor& f, More... more) {
-  if constexpr (requires { part.visit_parameters(gradients, f, more...); }) {
-    part.visit_parameters(gradients, f, more...);
+template <class Part, class Visitor>
+void visit_parameters_of(Part& part, GradientsOf<Part>* gradients, Visitor& f) {
+  if constexpr (requires { part.visit_parameters(gradients, f); }) {
+    part.visit_parameters(gradients, f);
+  } else {
+    static_assert(std::is_empty_v<GradientsOf<Part>>,
+                  "moe: a part with Gradients has no visit_parameters(Gradients* gradients, Visitor& f)");
   }
 }
+/// Without visit_storage every parameter is a range of its own. Throws shape_error for one whose elements do
+/// not lie side by side, and for gradients of another shape.
 template <class Part, class Visitor>
 void visit_storage_of(Part& part, GradientsOf<Part>* gradients, Visitor& f) {
-  if constexpr (requires { part.visit_storage(gradients, f); }) part.visit_storage(gradients, f);
+  if constexpr (requires { part.visit_storage(gradients, f); }) {
+    part.visit_storage(gradients, f);
+  } else {
+    auto range = [&](const auto& p) {
+      if (gradients != nullptr) p.gradient.require_shape_of(p.name, p.value);
+      f(p.name, p.value.range(p.name), p.gradient.data, p.value.size());
+    };
+    visit_parameters_of(part, gradients, range);
+  }
 }
 /// Throws shape_error unless `gradients` (null: frozen) are those of a part like this: visit_storage compares
 /// them, buffer by buffer (storage/parameter.hpp), and shows them to nobody. Nothing is written.
@@ -137,6 +149,16 @@ void visit_state_of(Part& part, Visitor& f) {
 template <class Part>
 void on_step_end_of(Part& part, const RouteStats& stats) {
   if constexpr (requires { part.on_step_end(stats); }) part.on_step_end(stats);
+}
+
+/// A part that does not measure takes nothing from its arena. `shape`: what the measure of its kind gets.
+template <class Part, class Arena, class... Shape>
+void measure_of(const Part& part, Arena& arena, const Shape&... shape) {
+  if constexpr (requires { part.measure(arena, shape...); }) part.measure(arena, shape...);
+}
+template <class Part, class Arena, class... Shape>
+void measure_backward_of(const Part& part, Arena& arena, const Shape&... shape) {
+  if constexpr (requires { part.measure_backward(arena, shape...); }) part.measure_backward(arena, shape...);
 }
 
 /// How much of the batch a part looks at; a part that does not say looks at one row.

@@ -1,4 +1,4 @@
-// The two things the OpenMP adapter needs; without OpenMP, one thread.
+// What the OpenMP adapter needs; without OpenMP, one thread.
 #pragma once
 
 #include "moe/core/types.hpp"
@@ -14,6 +14,15 @@ inline Index openmp_max_threads() noexcept {
   return omp_get_max_threads();
 #else
   return 1;
+#endif
+}
+
+/// Whether a region opened here could have more than one thread.
+inline bool openmp_may_branch() noexcept {
+#if defined(_OPENMP)
+  return omp_get_active_level() < omp_get_max_active_levels();
+#else
+  return false;
 #endif
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <concepts>
+#include <type_traits>
 
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
@@ -54,7 +55,8 @@ struct RowGradients {
   RowSink<Real> dx{};            // out: gradient of the row the slot read
 };
 
-/// `measure` takes from a measuring arena what `forward` takes for `pairs` rows, `concurrency` workers.
+/// What else a bank may have: `measure(arena, pairs, concurrency)`, which takes from a measuring arena what
+/// `forward` takes for that many rows and workers (without: nothing).
 template <class B>
 concept ExpertBank = std::move_constructible<B> &&
     requires(const B& bank, const RowBatch<typename B::Real>& batch, const RowSink<typename B::Real>& sink,
@@ -63,23 +65,43 @@ concept ExpertBank = std::move_constructible<B> &&
   { B::coupling } -> std::convertible_to<Coupling>;
   { bank.experts() } -> std::convertible_to<Index>;
   { bank.width() } -> std::convertible_to<Index>;
-  { bank.measure(arena, Index{}, Index{}) } -> std::same_as<void>;
   { bank.forward(batch, sink, arena, executor) } -> std::same_as<void>;
 };
 
 /// `Tape` holds what backward needs; `Gradients` mirrors the parameters. A null gradients pointer means
-/// frozen. visit_parameters(gradients, f) calls f(Parameter<Real>) for every named parameter,
-/// visit_storage(gradients, f) calls f(name, values, gradients, n) for every flat range
-/// (storage/parameter.hpp).
+/// frozen. With a Tape that is not empty there is `forward_train(batch, sink, tape, arena, executor)`, with
+/// Gradients `make_gradients()` and `visit_parameters(gradients, f)`, which calls f(Parameter<Real>) for
+/// every named parameter (storage/parameter.hpp). What else it may have: `measure_backward`, as `measure`;
+/// `visit_storage(gradients, f)`, which calls f(name, values, gradients, n) for every flat range (without:
+/// every parameter is one).
 template <class B>
 concept TrainableExpertBank = ExpertBank<B> && std::default_initializable<typename B::Tape> &&
     requires(const B& bank, const RowBatch<typename B::Real>& batch, const RowSink<typename B::Real>& sink,
              const RowGradients<typename B::Real>& rows, typename B::Tape& tape,
              typename B::Gradients* gradients, Arena& arena, SerialExecutor& executor) {
-  { bank.make_gradients() } -> std::same_as<typename B::Gradients>;
-  { bank.measure_backward(arena, Index{}, Index{}) } -> std::same_as<void>;
-  { bank.forward_train(batch, sink, tape, arena, executor) } -> std::same_as<void>;
   { bank.backward(batch, tape, rows, gradients, arena, executor) } -> std::same_as<void>;
+  requires std::is_empty_v<typename B::Tape> || requires {
+    bank.forward_train(batch, sink, tape, arena, executor);
+  };
+  requires std::is_empty_v<typename B::Gradients> || requires {
+    { bank.make_gradients() } -> std::same_as<typename B::Gradients>;
+  };
 };
+
+namespace impl {
+
+/// A bank that keeps nothing on its tape runs in training as it does in inference.
+template <class B, class X>
+void forward_train_of(const B& bank, const RowBatch<typename B::Real>& batch,
+                      const RowSink<typename B::Real>& sink, typename B::Tape& tape, Arena& arena,
+                      X& executor) {
+  if constexpr (requires { bank.forward_train(batch, sink, tape, arena, executor); }) {
+    bank.forward_train(batch, sink, tape, arena, executor);
+  } else {
+    bank.forward(batch, sink, arena, executor);
+  }
+}
+
+}  // namespace impl
 
 MOE_NAMESPACE_END

@@ -56,7 +56,7 @@ inline WeightMap parse_index(std::string_view text, const std::string& file) {
 
 /// Length of the common beginning and end of two names.
 inline Index likeness(std::string_view a, std::string_view b) noexcept {
-  const std::size_t n = std::min(a.size(), b.size());
+  const std::size_t n = (std::min)(a.size(), b.size());
   std::size_t begin = 0, end = 0;
   while (begin < n && a[begin] == b[begin]) ++begin;
   while (end < n - begin && a[a.size() - 1 - end] == b[b.size() - 1 - end]) ++end;

@@ -292,7 +292,7 @@ void load_experts(Bank& bank, const Source& source, Progress&& progress) {
     progress(e + 1, source.experts());
   }
   if (!bank.has_bias()) return;
-  Buffer<float> bias(std::max(source.width(), source.hidden()));
+  Buffer<float> bias((std::max)(source.width(), source.hidden()));
   bank.visit_parameters(nullptr, [&](const auto& p) {
     Index e = 0;
     ExpertMatrix part{};

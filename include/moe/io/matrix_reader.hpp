@@ -160,8 +160,8 @@ class MatrixReader {
     require_shape_of(values, a, b);
     const Tensor& scales = tensor(layout_.scales, e);
     if (scales.dtype != DType::F8_E8M0) require_plain(scales);
-    const Index block_rows = layout_.scale_rows == 0 ? a : std::min(a, layout_.scale_rows);
-    const Index block_cols = layout_.scale_cols == 0 ? b : std::min(b, layout_.scale_cols);
+    const Index block_rows = layout_.scale_rows == 0 ? a : (std::min)(a, layout_.scale_rows);
+    const Index block_cols = layout_.scale_cols == 0 ? b : (std::min)(b, layout_.scale_cols);
     require_range("rows under a scale", block_rows, 1, PTRDIFF_MAX);
     require_range("columns under a scale", block_cols, 1, PTRDIFF_MAX);
     require_scales(scales, ceil_div(a, block_rows), ceil_div(b, block_cols));
@@ -237,9 +237,9 @@ class MatrixReader {
     constexpr Index kRows = 32, kOutputs = 64;
     float tile[kRows][2 * kOutputs];
     for (Index o = 0; o < out_; o += kOutputs) {
-      const Index outputs = std::min(kOutputs, out_ - o);
+      const Index outputs = (std::min)(kOutputs, out_ - o);
       for (Index i = 0; i < in_; i += kRows) {
-        const Index rows = std::min(kRows, in_ - i);
+        const Index rows = (std::min)(kRows, in_ - i);
         for (Index r = 0; r < rows; ++r) {
           stored.decode(i + r, choice_(o), choice_(o + outputs - 1) + 1, tile[r]);
         }

@@ -40,7 +40,7 @@ struct ScaledMatrix {
     decode_floats(dtype, values, o * cols + first, last - first, to);
     const Index scale_row = o / block_rows * ceil_div(cols, block_cols);
     for (Index i = first; i < last;) {
-      const Index block = i / block_cols, end = std::min(last, (block + 1) * block_cols);
+      const Index block = i / block_cols, end = (std::min)(last, (block + 1) * block_cols);
       float scale;
       decode_floats(scale_dtype, scales, scale_row + block, 1, &scale);
       for (; i < end; ++i) to[i - first] *= scale;
@@ -59,7 +59,7 @@ struct Mxfp4Matrix {
   void decode(Index o, Index first, Index last, float* to) const noexcept {
     decode_floats(DType::F4, values, o * cols + first, last - first, to);
     for (Index i = first; i < last;) {
-      const Index group = i / kGroup, end = std::min(last, (group + 1) * kGroup);
+      const Index group = i / kGroup, end = (std::min)(last, (group + 1) * kGroup);
       float scale;
       decode_floats(DType::F8_E8M0, scales, o * (cols / kGroup) + group, 1, &scale);
       for (; i < end; ++i) to[i - first] *= scale;
@@ -87,7 +87,7 @@ struct Int4Matrix {
   }
   void decode(Index o, Index first, Index last, float* to) const noexcept {
     for (Index i = first; i < last;) {
-      const Index g = i / group, end = std::min(last, (g + 1) * group);
+      const Index g = i / group, end = (std::min)(last, (g + 1) * group);
       const float s = scale(o, g);
       for (; i < end; ++i) to[i - first] = static_cast<float>(code(o, i)) * s;
     }

@@ -128,9 +128,9 @@ Scale column_scale(float top, float bottom) noexcept {
   constexpr float kFinest = ScaleRange<Scale>::kFinest;
   constexpr float kSteps = StorageBlock<Storage>::kOffset;
   constexpr bool kEight = kSteps == 128;
-  const float largest = std::max(top, bottom);
+  const float largest = (std::max)(top, bottom);
   const bool flip = !kEight && top > 1.074f * bottom;
-  const float exact = kEight ? largest / 127 : std::max(largest / 8, (flip ? bottom : top) / 7);
+  const float exact = kEight ? largest / 127 : (std::max)(largest / 8, (flip ? bottom : top) / 7);
   Scale scale = Scale::from_float(exact);
   if (!is_finite(scale.to_float())) return scale;
   if (!kEight && scale.to_float() > exact) --scale.bits;
@@ -140,7 +140,7 @@ Scale column_scale(float top, float bottom) noexcept {
     if (step > kFinest) {  // by code -8 alone
       scale = Scale::from_float(kFinest);
     } else {
-      step = std::max(step, ScaleRange<Scale>::kSmallest);
+      step = (std::max)(step, ScaleRange<Scale>::kSmallest);
       return Scale::from_float(2 * largest <= step ? 0 : step);
     }
   }
@@ -173,7 +173,7 @@ void encode_block(const float* values, StorageBlock<Storage>& block) noexcept {
   for (Index k = 0; k < kBlockRows; ++k) {
     for (Index c = 0; c < kPanel<float>; ++c) {
       const float steps = values[k * kPanel<float> + c] / scale[c];
-      const float bounded = std::min(std::max(steps, kLowest), kHighest);
+      const float bounded = (std::min)((std::max)(steps, kLowest), kHighest);
       // To the nearest, from the middle upwards.
       block.set_code(k, c, static_cast<int>(bounded + (Block::kOffset + 0.5f)) - Block::kOffset);
     }

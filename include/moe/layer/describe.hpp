@@ -1,18 +1,22 @@
-// What a layer is made of, in a line: for logs and bug reports.
+// What a layer is made of, in a line and in ten: for logs and bug reports.
 #pragma once
 
+#include <ostream>
 #include <string>
 
-#include "moe/config.hpp"
+#include "moe/core/types.hpp"
 
 MOE_NAMESPACE_BEGIN
 
-/// "scorer linear, score softmax, selection top_k, weighting gather, capacity dropless, experts glu, ...":
-/// the parts by role, as they name themselves. `Layer`: MoeLayer, models::AnyLayer.
+/// A layer that names its parts: MoeLayer, IsolatedLayer, models::AnyLayer.
 template <class Layer>
-requires requires(const Layer& layer) {
+concept NamesParts = requires(const Layer& layer) {
   layer.visit_names([](const char*, const char*) {});
-}
+};
+
+/// "scorer linear, score softmax, selection top_k, weighting gather, capacity dropless, experts glu, ...":
+/// the parts by role, as they name themselves.
+template <NamesParts Layer>
 std::string describe(const Layer& layer) {
   std::string text;
   layer.visit_names([&](const char* role, const char* name) {
@@ -20,6 +24,33 @@ std::string describe(const Layer& layer) {
     text.append(role).append(" ").append(name);
   });
   return text;
+}
+
+/// The extents and how far a row's result looks in inference, then a line for each role:
+///
+///     layer of width 64, 8 experts, row_independent
+///       scorer linear
+///       balance load_balance, z_loss
+///       ...
+template <NamesParts Layer>
+std::ostream& operator<<(std::ostream& out, const Layer& layer) {
+  constexpr const char* kCoupling[] = {"row_independent", "per_segment", "per_batch"};
+  Index experts = 0;
+  if constexpr (requires { Index{layer.experts()}; }) {
+    experts = layer.experts();
+  } else {
+    experts = layer.experts().experts();
+  }
+  std::string text = "layer of width " + std::to_string(Index{layer.width()}) + ", " +
+                     std::to_string(experts) + " experts, " +
+                     kCoupling[static_cast<int>(layer.coupling(false))];
+  std::string last;
+  layer.visit_names([&](const char* role, const char* name) {
+    text += last == role ? std::string(", ") : std::string("\n  ").append(role).append(" ");
+    text += name;
+    last = role;
+  });
+  return out << text << '\n';
 }
 
 MOE_NAMESPACE_END

@@ -220,38 +220,36 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
 
   /// Zero gradients of every part.
   Gradients make_gradients() const requires kTrainable {
-    return {router().make_gradients(), experts().make_gradients(), shared_.make_gradients(),
+    return {impl::make_gradients_of(router()), impl::make_gradients_of(experts()), shared_.make_gradients(),
             frame_.make_gradients()};
   }
 
   /// f(Parameter<Real>) for every named parameter, values only.
   template <class Visitor>
   void visit_parameters(Visitor&& f) {
-    visit_parts(nullptr, [&](auto& part, auto* gradients) { part.visit_parameters(gradients, f); });
+    visit_parts(nullptr, [&](auto& part, auto* none) { impl::visit_parameters_of(part, none, f); });
   }
   /// f(Parameter<Real>) with gradients. Throws shape_error for another layer's.
   template <class Visitor>
   void visit_parameters(Gradients& gradients, Visitor&& f) {
-    visit_parts(&gradients, [&](auto& part, auto* own) { part.visit_parameters(own, f); });
+    visit_parts(&gradients, [&](auto& part, auto* own) { impl::visit_parameters_of(part, own, f); });
   }
   /// f(name, Real* values, Real* gradients, n) for every flat range, packed as the kernels read it (padding
   /// included, always 0): what elementwise optimisers want.
   template <class Visitor>
   void visit_storage(Gradients& gradients, Visitor&& f) {
-    visit_parts(&gradients, [&](auto& part, auto* own) { part.visit_storage(own, f); });
+    visit_parts(&gradients, [&](auto& part, auto* own) { impl::visit_storage_of(part, own, f); });
   }
   /// f(name, std::byte* data, bytes) for weights of a block storage, as they lie in memory: what
   /// visit_parameters cannot show.
   template <class Visitor>
   void visit_packed(Visitor&& f) {
-    visit_parts(nullptr, [&](auto& part, auto*) {
-      if constexpr (requires { part.visit_packed(f); }) part.visit_packed(f);
-    });
+    visit_parts(nullptr, [&](auto& part, auto*) { impl::visit_packed_of(part, f); });
   }
   /// f(name, double* values, n) for everything that is saved but not trained by gradient.
   template <class Visitor>
   void visit_state(Visitor&& f) {
-    router().visit_state(f);
+    impl::visit_state_of(router(), f);
   }
 
   /// The same of a const layer, with pointers to const: f(Parameter<const Real>), f(name, const Real* values,
@@ -280,7 +278,7 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
   }
 
   /// After an optimiser step: the router's state from the counts of the step (all micro-batches).
-  void on_step_end(const RouteStats& stats) requires kTrainable { router().on_step_end(stats); }
+  void on_step_end(const RouteStats& stats) requires kTrainable { impl::on_step_end_of(router(), stats); }
 
  private:
   /// For visits, which write nothing themselves.

@@ -95,7 +95,7 @@ void grouped_gemm(const Cell* const* rows, const Index* offsets, Index groups, M
     return {.rows = count,
             .row_limit = limit,
             .units = weight.panels / kPanels,
-            .unit_cost = (std::min(count, limit) + impl::kPanelCost) * weight.rows * kPanels};
+            .unit_cost = ((std::min)(count, limit) + impl::kPanelCost) * weight.rows * kPanels};
   };
   const TaskList list(tasks, groups, executor.concurrency(), impl::kLeastCost, extent_of);
   executor.parallel_for(list.size(), [&](Index index, Index) noexcept {

@@ -33,12 +33,12 @@ void pack_left(const T* const* rows, Index count, Index first, Index end, T* lef
   constexpr Index kRows = kTileRows<Arch, T>;
   constexpr Index kTogether = 4;
   for (Index begin = 0; begin < count; begin += kTogether) {
-    const Index stop = std::min(begin + kTogether, count);
+    const Index stop = (std::min)(begin + kTogether, count);
     T* tile = left;
     Index k = first;
     for (; k + kRows <= end; k += kRows, tile += count * kRows) {
       for (Index p = begin; p < stop; ++p) {
-        prefetch_l2(rows[std::min(p + kTogether, count - 1)] + k);
+        prefetch_l2(rows[(std::min)(p + kTogether, count - 1)] + k);
         std::memcpy(tile + p * kRows, rows[p] + k, sizeof(T) * kRows);
       }
     }
@@ -51,7 +51,7 @@ void pack_left(const T* const* rows, Index count, Index first, Index end, T* lef
 /// right[p][c] = rows[p][first + c], 0 from column `end` on.
 template <class T>
 void pack_right(const T* const* rows, Index count, Index first, Index end, T* right) noexcept {
-  const Index columns = std::min(kPanel<T>, end - first);
+  const Index columns = (std::min)(kPanel<T>, end - first);
   for (Index p = 0; p < count; ++p) {
     copy_padded(rows[p] + first, columns, right + p * kPanel<T>, kPanel<T>);
   }
@@ -79,8 +79,8 @@ void grouped_outer(const T* const* left_rows, Index left_width, const T* const* 
     MOE_ASSERT(gradient.rows == left_width);
     return {.rows = ceil_div(left_width, kRows),  // of tiles
             .row_limit = impl::kOuterColumns<T> / kRows,
-            .units = std::min(gradient.panels, ceil_div(right_width, kPanel<T>)),
-            .unit_cost = (count + 2 * impl::kPanelCost) * std::min(left_width, impl::kOuterColumns<T>)};
+            .units = (std::min)(gradient.panels, ceil_div(right_width, kPanel<T>)),
+            .unit_cost = (count + 2 * impl::kPanelCost) * (std::min)(left_width, impl::kOuterColumns<T>)};
   };
   const TaskList list(tasks, groups, executor.concurrency(), impl::kLeastCost, extent_of);
   executor.parallel_for(list.size(), [&](Index index, Index worker) noexcept {
@@ -89,11 +89,11 @@ void grouped_outer(const T* const* left_rows, Index left_width, const T* const* 
     const TileTask task = list[index];
     const PackedView<T> gradient = gradient_of(task.group);
     const Index first_k = task.row * kRows;
-    const Index end_k = std::min(task.row_end * kRows, left_width);
+    const Index end_k = (std::min)(task.row_end * kRows, left_width);
     const Index end_row = offsets[task.group + 1];
     const Index tiles = task.row_end - task.row;
     for (Index row = offsets[task.group]; row < end_row; row += impl::kOuterRows) {
-      const Index count = std::min(impl::kOuterRows, end_row - row);
+      const Index count = (std::min)(impl::kOuterRows, end_row - row);
       impl::pack_left<Arch>(left_rows + row, count, first_k, end_k, left);
       for (Index j = task.unit; j < task.unit_end; ++j) {
         const T* right_row[impl::kOuterRows];
@@ -114,7 +114,8 @@ void grouped_outer(const T* const* left_rows, Index left_width, const T* const* 
           const T* next = panel + (t + 1) * kRows * kPanel<T>;
           if (t + 1 == tiles) next = last ? nullptr : gradient.panel(j + 1) + first_k * kPanel<T>;
           outer_tile<Arch>(left + t * kRows * count, right_row, count,
-                           std::min(kRows, end_k - first_k - t * kRows), panel + t * kRows * kPanel<T>, next);
+                           (std::min)(kRows, end_k - first_k - t * kRows), panel + t * kRows * kPanel<T>,
+                           next);
         }
       }
     }

@@ -62,7 +62,7 @@ void grouped_gemm_transposed(const T* const* rows, Index depth, const Index* off
     if (count == 0) return {};
     const View weight = matrix_of(g);
     // Transposing costs about as much again as reading.
-    const Index unit_rows = std::min(count, impl::kMostRows) + 2 * impl::kPanelCost;
+    const Index unit_rows = (std::min)(count, impl::kMostRows) + 2 * impl::kPanelCost;
     return {.rows = count,
             .row_limit = impl::kMostRows,
             .units = ceil_div(weight.rows, kPanel<T>),
@@ -76,7 +76,7 @@ void grouped_gemm_transposed(const T* const* rows, Index depth, const Index* off
     const View weight = matrix_of(task.group);
     const Index first_row = offsets[task.group] + task.row;
     const Index count = task.row_end - task.row;
-    const Index width = std::min(depth, weight.panels * kPanel<T>);
+    const Index width = (std::min)(depth, weight.panels * kPanel<T>);
     const Index panels = ceil_div(width, kPanel<T>);
     const Index slices = std::max<Index>(1, ceil_div(panels * kPanel<T>, impl::kSlice));
     const Index first_slice = task.unit * slices;
@@ -88,7 +88,7 @@ void grouped_gemm_transposed(const T* const* rows, Index depth, const Index* off
     for (Index s = first_slice; s < end_slice; ++s) {
       const impl::Slice slice = slice_at(s);
       const Index first_n = slice.first * kPanel<T>;
-      const Index end_n = std::min(slice.end * kPanel<T>, width);
+      const Index end_n = (std::min)(slice.end * kPanel<T>, width);
       const bool begins = s % slices == 0, ends = (s + 1) % slices == 0;
       const bool fetches = DenseStorage<typename View::Storage> && count >= Kernel::kPrefetchRows;
       impl::transpose_slice<Kernel>(weight, slice, fetches && s != first_slice, panel);

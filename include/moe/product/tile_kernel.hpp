@@ -41,7 +41,7 @@ struct TileKernel<Arch, Storage> {
 
   /// out [kPanel][kPanel]: rows k = block * kPanel on of panel j, transposed.
   static void transpose(const PackedView<const Storage>& weight, Index j, Index block, Real* out) noexcept {
-    const Index rows = std::min(kPanel<Real>, weight.rows - block * kPanel<Real>);
+    const Index rows = (std::min)(kPanel<Real>, weight.rows - block * kPanel<Real>);
     transpose_panel<Arch>(weight.panel(j) + block * kPanel<Real> * kPanel<Real>, rows, out);
   }
 };

@@ -45,7 +45,7 @@ class TaskList {
     first_task[0] = 0;
     for (Index g = 0; g < groups; ++g) {
       const GroupExtent extent = extent_of_(g);
-      const Index most = std::max(least_cost, left / (kTasksPerWorker * workers));
+      const Index most = (std::max)(least_cost, left / (kTasksPerWorker * workers));
       Index cuts = 0;
       if (cost(extent) > 0) {
         cuts = workers == 1 ? 1 : std::clamp<Index>(extent.units * extent.unit_cost / most, 1, extent.units);

@@ -52,7 +52,7 @@ void pack_panel(const PackedView<Storage>& packed, Index j, Column column) noexc
   for (Index c = 0; c < kColumns; ++c) source[c] = column(j * kColumns + c);
   StorageBlock<Storage>* block = packed.panel(j);
   for (Index k = 0; k < packed.rows; k += kBlockRows, ++block) {
-    const Index count = std::min(kBlockRows, packed.rows - k);
+    const Index count = (std::min)(kBlockRows, packed.rows - k);
     for (Index c = 0; c < kColumns; ++c) {
       for (Index i = 0; i < kBlockRows; ++i) {
         values[i * kColumns + c] = i < count && source[c] != nullptr ? source[c][k + i] : 0.0f;
@@ -121,7 +121,7 @@ void unpack_blocks(const PackedView<const Storage>& packed, Column column) noexc
     const StorageBlock<Storage>* block = packed.panel(j);
     for (Index k = 0; k < packed.rows; k += kBlockRows, ++block) {
       decode_block(*block, values);
-      const Index count = std::min(kBlockRows, packed.rows - k);
+      const Index count = (std::min)(kBlockRows, packed.rows - k);
       for (Index c = 0; c < kColumns; ++c) {
         float* const to = column(j * kColumns + c);
         for (Index i = 0; to != nullptr && i < count; ++i) to[k + i] = values[i * kColumns + c];

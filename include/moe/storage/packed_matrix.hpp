@@ -118,9 +118,9 @@ void for_each_packed(const MatrixView<S>& src, const PackedView<P>& packed, Half
   constexpr Index kRowBlock = 64;  // 64 rows x 1 cache line: 4 KiB of packed elements
   for (Index n0 = 0; n0 < src.rows; n0 += kColumns) {
     P* half = half_panel(packed, order, n0 / kColumns);
-    const Index columns = std::min(kColumns, src.rows - n0);
+    const Index columns = (std::min)(kColumns, src.rows - n0);
     for (Index k0 = 0; k0 < src.cols; k0 += kRowBlock) {
-      const Index end = std::min(k0 + kRowBlock, src.cols);
+      const Index end = (std::min)(k0 + kRowBlock, src.cols);
       for (Index c = 0; c < columns; ++c) {
         for (Index k = k0; k < end; ++k) {
           f(src.data[(n0 + c) * src.stride + k], half[k * kPanel<std::remove_const_t<P>> + c]);
@@ -136,7 +136,7 @@ void clear_padding(const PackedView<T>& packed, HalfOrder order, Index columns) 
   const Index halves = packed.panels * 2 / order.step;
   for (Index h = columns / kHalf<T>; h < halves; ++h) {
     T* half = half_panel(packed, order, h);
-    const Index used = std::max(Index{0}, columns - h * kHalf<T>);
+    const Index used = (std::max)(Index{0}, columns - h * kHalf<T>);
     for (Index k = 0; k < packed.rows; ++k) {
       for (Index c = used; c < kHalf<T>; ++c) half[k * kPanel<T> + c] = T(0);
     }

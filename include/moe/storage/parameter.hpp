@@ -32,6 +32,25 @@ struct ParameterView {
     return {data, rows, cols, group, group_stride, in_stride};
   }
 
+  /// The elements as one flat range [size()]. Throws shape_error naming the parameter if they do not lie side
+  /// by side.
+  T* range(const char* name) const {
+    const Index places = size() == 0 ? 0 : &(*this)(rows - 1, cols - 1) - data + 1;
+    if (places != size()) {
+      fail<shape_error>(name, ": expected ", size(), " elements side by side, got ", places,
+                        " places; give the part a visit_storage()");
+    }
+    return data;
+  }
+
+  /// Of gradients: throws shape_error unless they have the shape of `value`.
+  template <class U>
+  void require_shape_of(const char* name, const ParameterView<U>& value) const {
+    if (rows == value.rows && cols == value.cols) return;
+    fail<shape_error>("gradients of ", name, ": expected ", value.rows, " x ", value.cols,
+                      " (ask make_gradients()), got ", rows, " x ", cols);
+  }
+
   /// Row-major [out, in].
   void copy_to(const MatrixView<std::remove_const_t<T>>& to) const {
     require_shape("parameter copy", to, rows, cols);
@@ -89,6 +108,15 @@ void visit_buffer(Visitor& f, const char* name, Buffer<Real>& values, Gradients*
   Real* const own =
       impl::require_gradients(name, values.size(), gradients == nullptr ? nullptr : &(gradients->*member));
   if (!values.empty()) f(name, values.data(), own, values.size());
+}
+
+/// The parameter of a row-major matrix, whatever a MatrixView can look at; `gradient` may be null.
+template <class Real, class Matrix>
+Parameter<Real> parameter_of(const char* name, Matrix& value, Matrix* gradient) {
+  const auto view = [](const MatrixView<Real>& m) {
+    return ParameterView<Real>{m.data, m.rows, m.cols, 1, m.stride, 1};
+  };
+  return {name, view(value), gradient == nullptr ? ParameterView<Real>{} : view(*gradient)};
 }
 
 /// Joins a prefix, a number and a suffix into a parameter's name.

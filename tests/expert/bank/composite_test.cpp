@@ -21,7 +21,6 @@ struct DoublingBank {
   static constexpr moe::Coupling coupling = moe::Coupling::per_batch;
   Index experts() const { return 1; }
   Index width() const { return 3; }
-  void measure(moe::Arena&, Index, Index) const {}
   template <moe::Executor X>
   void forward(const moe::RowBatch<double>& batch, const moe::RowSink<double>& sink, moe::Arena&, X&) const {
     for (Index s = 0; s < batch.slots(); ++s) {

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstring>
+#include <sstream>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -31,6 +32,21 @@ TEST_CASE("an erased layer says what it is", "[models]") {
   CHECK(layer.experts() == 10);  // 7, and 3 that copy
   CHECK(layer.coupling(true) == moe::Coupling::row_independent);
   CHECK(layer.bytes() >= 7 * 3 * 32 * 20 * 4);
+  std::ostringstream out;
+  out << layer;
+  CHECK(out.str() == R"(layer of width 32, 10 experts, row_independent
+  model longcat_flash
+  scorer linear
+  score softmax
+  selection top_k
+  weighting gather
+  balance selection_bias
+  capacity dropless
+  experts glu
+  weights float
+  experts zero_computation
+  frame identity
+)");
 }
 
 TEST_CASE("any executor and a fixed workspace give the same bits", "[models]") {

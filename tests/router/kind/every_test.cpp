@@ -85,10 +85,10 @@ TEST_CASE("the laws and gradients of routers hold for every expert", "[every]") 
 TEST_CASE("the gate's name, and refusals", "[every]") {
   EveryExpert<double> router = gated(2, 3);
   int seen = 0;
-  router.visit_storage(nullptr, [&](const char* name, double*, double* g, Index n) {
-    CHECK(std::string(name) == "expert_gate.weight");
-    CHECK(g == nullptr);
-    CHECK(n == 3);
+  router.visit_parameters(nullptr, [&](const moe::Parameter<double>& p) {
+    CHECK(std::string(p.name) == "expert_gate.weight");
+    CHECK(!p.gradient);
+    CHECK(p.value.size() == 3);
     ++seen;
   });
   CHECK(seen == 1);

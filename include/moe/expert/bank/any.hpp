@@ -3,9 +3,11 @@
 
 #include "moe/core/executor.hpp"
 #include "moe/core/one_of.hpp"
+#include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/expert/concept.hpp"
+#include "moe/expert/parameter_names.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -28,10 +30,10 @@ class OneBank : public OneOf<First, Rest...> {
     return this->visit([](const auto& bank) { return Index{bank.width()}; });
   }
   void measure(Arena& arena, Index pairs, Index concurrency) const {
-    this->visit([&](const auto& bank) { bank.measure(arena, pairs, concurrency); });
+    this->visit([&](const auto& bank) { impl::measure_of(bank, arena, pairs, concurrency); });
   }
   void measure_backward(Arena& arena, Index pairs, Index concurrency) const {
-    this->visit([&](const auto& bank) { bank.measure_backward(arena, pairs, concurrency); });
+    this->visit([&](const auto& bank) { impl::measure_backward_of(bank, arena, pairs, concurrency); });
   }
   template <Executor X>
   void forward(const RowBatch<Real>& batch, const RowSink<Real>& sink, Arena& arena, X& executor) const {
@@ -41,7 +43,7 @@ class OneBank : public OneOf<First, Rest...> {
   void forward_train(const RowBatch<Real>& batch, const RowSink<Real>& sink, Tape& tape, Arena& arena,
                      X& executor) const {
     this->visit([&](const auto& bank) {
-      bank.forward_train(batch, sink, this->tape_of(bank, tape), arena, executor);
+      impl::forward_train_of(bank, batch, sink, this->tape_of(bank, tape), arena, executor);
     });
   }
   template <Executor X>
@@ -50,6 +52,17 @@ class OneBank : public OneOf<First, Rest...> {
     this->visit([&](const auto& bank) {
       bank.backward(batch, this->tape_of(bank, tape), rows, this->own(bank, gradients), arena, executor);
     });
+  }
+
+  template <class Visitor>
+  void visit_parameters(Gradients* gradients, Visitor& f) {
+    Base::visit_parameters(gradients, f);
+  }
+  /// Ids in names from first_id on.
+  template <class Visitor>
+  void visit_parameters(Gradients* gradients, Visitor& f, Index first_id) {
+    this->visit(
+        [&](auto& bank) { impl::visit_parameters_from(bank, this->own(bank, gradients), f, first_id); });
   }
 };
 

@@ -4,7 +4,6 @@
 
 #include <array>
 #include <cstddef>
-#include <cstring>
 #include <limits>
 #include <tuple>
 #include <type_traits>
@@ -13,34 +12,19 @@
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/core/moved.hpp"
+#include "moe/core/near_miss.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/expert/concept.hpp"
+#include "moe/expert/parameter_names.hpp"
 #include "moe/storage/parameter.hpp"
 
 MOE_NAMESPACE_BEGIN
 
-namespace impl {
-
-struct NotTrainable {};
-
-template <class B>
-struct TrainingTypes {
-  using Tape = NotTrainable;
-  using Gradients = NotTrainable;
-};
-template <TrainableExpertBank B>
-struct TrainingTypes<B> {
-  using Tape = typename B::Tape;
-  using Gradients = typename B::Gradients;
-};
-
-}  // namespace impl
-
-/// Trainable if all its banks are; then they also take visit_parameters(gradients, f, first_id). Parameter
-/// names have the composite's ids, names of flat ranges the ids of their bank ("experts.0-7.gate_up"), which
-/// keeps them apart.
+/// Trainable if all its banks are. Names of parameters have the composite's ids if their bank takes
+/// visit_parameters(gradients, f, first_id); else, as the names of flat ranges, the ids of their bank
+/// ("experts.0-7.gate_up"), which keeps them apart.
 template <ExpertBank First, ExpertBank... Rest>
 class Composite {
   static constexpr std::size_t kBanks = 1 + sizeof...(Rest);
@@ -52,12 +36,10 @@ class Composite {
                 "moe: the banks of a composite must compute in the same type");
 
   struct Tape {
-    std::tuple<typename impl::TrainingTypes<First>::Tape, typename impl::TrainingTypes<Rest>::Tape...> bank;
+    std::tuple<impl::TapeOf<First>, impl::TapeOf<Rest>...> bank;
   };
   struct Gradients {
-    std::tuple<typename impl::TrainingTypes<First>::Gradients,
-               typename impl::TrainingTypes<Rest>::Gradients...>
-        bank;
+    std::tuple<impl::GradientsOf<First>, impl::GradientsOf<Rest>...> bank;
   };
 
  private:
@@ -82,7 +64,7 @@ class Composite {
       first_id[i + 1] = first_id[i] + Index{own.experts()};
     });
     first_id_ = first_id;
-    require_range("experts of a composite", experts(), 1, std::numeric_limits<ExpertId>::max());
+    require_range("experts of a composite", experts(), 1, (std::numeric_limits<ExpertId>::max)());
   }
 
   Index experts() const noexcept { return first_of(kBanks); }
@@ -107,7 +89,7 @@ class Composite {
     for_each_bank([&](auto i) {
       const Index mark = arena.mark();
       arena.take<Index>(count(i) + 1);
-      std::get<i>(bank_).measure(arena, pairs, concurrency);
+      impl::measure_of(std::get<i>(bank_), arena, pairs, concurrency);
       arena.rewind(mark);
     });
   }
@@ -115,7 +97,7 @@ class Composite {
     for_each_bank([&](auto i) {
       const Index mark = arena.mark();
       arena.take<Index>(count(i) + 1);
-      std::get<i>(bank_).measure_backward(arena, pairs, concurrency);
+      impl::measure_backward_of(std::get<i>(bank_), arena, pairs, concurrency);
       arena.rewind(mark);
     });
   }
@@ -134,8 +116,8 @@ class Composite {
                      X& executor) const requires kTrainable {
     for_each_bank([&](auto i) {
       const Index mark = arena.mark(), base = batch.offsets[first_of(i)];
-      std::get<i>(bank_).forward_train(part(batch, i, arena), part(sink, base), std::get<i>(tape.bank), arena,
-                                       executor);
+      impl::forward_train_of(std::get<i>(bank_), part(batch, i, arena), part(sink, base),
+                             std::get<i>(tape.bank), arena, executor);
       arena.rewind(mark);
     });
   }
@@ -155,13 +137,14 @@ class Composite {
   }
 
   Gradients make_gradients() const requires kTrainable {
-    return std::apply([](const auto&... own) { return Gradients{{own.make_gradients()...}}; }, bank_);
+    return std::apply([](const auto&... own) { return Gradients{{impl::make_gradients_of(own)...}}; }, bank_);
   }
 
   template <class Visitor>
   void visit_parameters(Gradients* gradients, Visitor&& f, Index first_id = 0) {
-    for_each_bank(
-        [&](auto i) { std::get<i>(bank_).visit_parameters(part(gradients, i), f, first_id + first_of(i)); });
+    for_each_bank([&](auto i) {
+      impl::visit_parameters_from(std::get<i>(bank_), part(gradients, i), f, first_id + first_of(i));
+    });
   }
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor&& f) {
@@ -169,10 +152,7 @@ class Composite {
       const auto show = [&](const char* name, Real* values, Real* g, Index n) {
         f(ranged(i, name).c_str(), values, g, n);
       };
-      auto& own = std::get<i>(bank_);
-      if constexpr (requires { own.visit_storage(part(gradients, i), show); }) {
-        own.visit_storage(part(gradients, i), show);
-      }
+      impl::visit_storage_of(std::get<i>(bank_), part(gradients, i), show);
     });
   }
   template <class Visitor>
@@ -196,12 +176,8 @@ class Composite {
     (std::make_index_sequence<kBanks>{});
   }
 
-  /// "experts.gate_up" of bank i, or "gate_up", as "experts.<first id>-<last id>.gate_up".
   ParameterName ranged(std::size_t i, const char* name) const noexcept {
-    constexpr const char* kPrefix = "experts.";
-    const char* const own =
-        name + (std::strncmp(name, kPrefix, std::strlen(kPrefix)) == 0 ? std::strlen(kPrefix) : 0);
-    return ParameterName(kPrefix, first_of(i), "-", first_of(i + 1) - 1, ".", own);
+    return impl::ranged_name(first_of(i), first_of(i + 1) - 1, name);
   }
 
   Index first_of(std::size_t i) const noexcept { return first_id_.get()[i]; }
@@ -225,5 +201,10 @@ class Composite {
   std::tuple<First, Rest...> bank_;
   impl::Movable<std::array<Index, kBanks + 1>> first_id_;  // first id of each bank, then E
 };
+
+namespace impl {
+template <ExpertBank First, ExpertBank... Rest>
+inline constexpr bool kOwnPart<Composite<First, Rest...>> = true;
+}  // namespace impl
 
 MOE_NAMESPACE_END

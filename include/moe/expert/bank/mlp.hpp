@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "moe/core/near_miss.hpp"
 #include "moe/expert/two_layer/bank.hpp"
 #include "moe/kernel/activation.hpp"
 
@@ -81,5 +82,10 @@ class Mlp : public TwoLayerBank<impl::MlpUnit<Act>, Storage> {
     require_shape("fc2", fc2, this->width(), this->hidden());
   }
 };
+
+namespace impl {
+template <class Act, class Storage>
+inline constexpr bool kOwnPart<Mlp<Act, Storage>> = true;
+}  // namespace impl
 
 MOE_NAMESPACE_END

@@ -1,8 +1,14 @@
 // From one storage of a bank's weights to another.
 #pragma once
 
+#include <cstddef>
+#include <utility>
+
+#include "moe/expert/bank/any.hpp"
+#include "moe/expert/bank/composite.hpp"
 #include "moe/expert/bank/glu.hpp"
 #include "moe/expert/bank/mlp.hpp"
+#include "moe/expert/bank/zero_computation.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -17,6 +23,26 @@ Glu<Act, To> quantise(const Glu<Act, From>& bank) {
 template <class To, class Act, class From>
 Mlp<Act, To> quantise(const Mlp<Act, From>& bank) {
   return Mlp<Act, To>(bank);
+}
+
+/// Their vectors stay as they are.
+template <class To, class Real>
+ZeroComputation<Real> quantise(const ZeroComputation<Real>& bank) {
+  return bank;
+}
+
+/// Each bank of a composite, and the bank that a OneBank holds.
+template <class To, class... Banks>
+auto quantise(const Composite<Banks...>& bank) {
+  return [&]<std::size_t... I>(std::index_sequence<I...>) {
+    return Composite(quantise<To>(bank.template bank<I>())...);
+  }
+  (std::index_sequence_for<Banks...>{});
+}
+template <class To, class... Banks>
+auto quantise(const OneBank<Banks...>& bank) {
+  using Result = OneBank<decltype(quantise<To>(std::declval<const Banks&>()))...>;
+  return bank.visit([](const auto& own) { return Result(quantise<To>(own)); });
 }
 
 MOE_NAMESPACE_END

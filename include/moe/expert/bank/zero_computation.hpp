@@ -53,7 +53,7 @@ class ZeroComputation {
 
   /// Zero parameters. Throws config_error naming the option out of range, size_error.
   explicit ZeroComputation(const Options& options) : options_(options) {
-    constexpr Index kMost = std::numeric_limits<ExpertId>::max();
+    constexpr Index kMost = (std::numeric_limits<ExpertId>::max)();
     require_range("width", options.width, 1, PTRDIFF_MAX);
     require_range("zero experts", options.zero, 0, kMost);
     require_range("copy experts", options.copy, 0, kMost);

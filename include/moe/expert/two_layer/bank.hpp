@@ -116,7 +116,7 @@ class TwoLayerBank {
         dy, width(), batch.offsets, batch.experts, [this](Index e) noexcept { return parameters_.second(e); },
         [&](Index, Index first, Index m, Index block, const Real* tile) noexcept {
           const Index column = block * kPanel<Real>;
-          const Index count = std::min(kPanel<Real>, hidden() - column);
+          const Index count = (std::min)(kPanel<Real>, hidden() - column);
           for (Index i = 0; i < m; ++i) {
             copy_row(tile + i * kPanel<Real>, scratch.dh + (first + i) * parameters_.hidden_stride() + column,
                      count);
@@ -147,7 +147,7 @@ class TwoLayerBank {
         [this](Index e) noexcept { return parameters_.first(e); },
         [&](Index, Index first, Index m, Index block, const Real* tile) noexcept {
           const Index column = block * kPanel<Real>;
-          const Index count = std::min(kPanel<Real>, width() - column);
+          const Index count = (std::min)(kPanel<Real>, width() - column);
           for (Index i = 0; i < m; ++i)
             copy_row(tile + i * kPanel<Real>, rows.dx.row(first + i) + column, count);
         },
@@ -278,7 +278,7 @@ class TwoLayerBank {
               copy_row(h + i * h_stride, taped_hidden + (first + i) * stride + column, kUnitColumns);
             }
             for (Index i = 0; i < m; ++i) {
-              prepare_row<native_arch, Storage>(h + i * h_stride, std::min(kUnitColumns, hidden() - column),
+              prepare_row<native_arch, Storage>(h + i * h_stride, (std::min)(kUnitColumns, hidden() - column),
                                                 hidden_rows + (first + i) * cells + column / kBlockRows);
             }
           }
@@ -296,7 +296,7 @@ class TwoLayerBank {
         [this](Index e) noexcept { return parameters_.second(e); },
         [&](Index e, Index first, Index m, Index j, Real* tile) noexcept {
           const Index column = j * kPanel<Real>;
-          const Index count = std::min(kPanel<Real>, width() - column);
+          const Index count = (std::min)(kPanel<Real>, width() - column);
           for (Index i = 0; i < m; ++i) {
             Real* const z = tile + i * kPanel<Real>;
             if (has_bias()) add_row(parameters_.second_bias(e) + column, z, kPanel<Real>);
@@ -347,7 +347,7 @@ class TwoLayerBank {
       const Index e = task / blocks, block = task % blocks;
       const bool is_first = block < first_blocks;
       const Index column = (is_first ? block : block - first_blocks) * kBlock;
-      const Index count = std::min(kBlock, (is_first ? positions : width()) - column);
+      const Index count = (std::min)(kBlock, (is_first ? positions : width()) - column);
       for (Index s = batch.offsets[e]; s < batch.offsets[e + 1]; ++s) {
         if (is_first) {
           add_row(scratch.dpre_row[s] + column, gradients.first_bias(e) + column, count);

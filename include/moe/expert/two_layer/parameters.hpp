@@ -220,7 +220,7 @@ class TwoLayerParameters {
     first_bias_.fill(0);
     second_bias_.fill(0);
     if constexpr (BlockStorage<Storage>) {
-      const Index longest = std::max(width(), hidden());
+      const Index longest = (std::max)(width(), hidden());
       Buffer<Real> columns(checked_product("columns", executor.concurrency(), kPanel<Real>, longest));
       executor.parallel_for(experts(), [&](Index e, Index worker) noexcept {
         Real* const own = columns.data() + worker * kPanel<Real> * longest;
@@ -300,7 +300,7 @@ class TwoLayerParameters {
   friend class TwoLayerParameters;
 
   static const TwoLayerOptions& checked(const TwoLayerOptions& options) {
-    require_range("experts", options.experts, 1, std::numeric_limits<ExpertId>::max());
+    require_range("experts", options.experts, 1, (std::numeric_limits<ExpertId>::max)());
     require_range("width", options.width, 1, PTRDIFF_MAX);
     require_range("hidden", options.hidden, 1, PTRDIFF_MAX);
     // Room to round up to whole panels and to count bytes of both parts.

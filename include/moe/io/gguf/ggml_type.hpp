@@ -78,7 +78,7 @@ inline void decode_ggml_row(GgmlType type, const std::byte* row, Index first, In
   }
   for (Index i = first; i < last;) {
     const std::byte* const block = row + i / size.numbers * size.bytes;
-    const Index begin = i / size.numbers * size.numbers, end = std::min(last, begin + size.numbers);
+    const Index begin = i / size.numbers * size.numbers, end = (std::min)(last, begin + size.numbers);
     float scale;
     decode_floats(type == GgmlType::MXFP4 ? DType::F8_E8M0 : DType::F16, block, 0, 1, &scale);
     for (; i < end; ++i) {

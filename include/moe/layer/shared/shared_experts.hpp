@@ -30,7 +30,9 @@ class SharedExperts {
   using Tape = typename Sum::Tape;
   using Gradients = typename Sum::Gradients;
 
-  explicit SharedExperts(B bank, bool gated = false) : sum_(routed(std::move(bank), gated)) {}
+  explicit SharedExperts(B bank, bool gated = false)
+      : SharedExperts(EveryExpert<Real>(bank.experts(), gated ? Index{bank.width()} : Index{0}),
+                      std::move(bank)) {}
 
   template <class Visitor>
   void visit_names(const char* role, Visitor& f) const {
@@ -41,6 +43,11 @@ class SharedExperts {
   bool gated() const noexcept { return sum_.router().gated(); }
   B& bank() noexcept { return sum_.experts(); }
   const B& bank() const noexcept { return sum_.experts(); }
+  /// Behind the same gate.
+  template <ExpertBank Other>
+  SharedExperts<Other> with_bank(Other bank) const {
+    return SharedExperts<Other>(sum_.router(), std::move(bank));
+  }
 
   void measure(Arena& arena, Index tokens, Index concurrency) const {
     sum_.measure(arena, {tokens, 1}, concurrency);
@@ -96,7 +103,7 @@ class SharedExperts {
       p.name = name.c_str();
       f(p);
     };
-    bank().visit_parameters(gradients == nullptr ? nullptr : &gradients->experts, renamed);
+    impl::visit_parameters_of(bank(), gradients == nullptr ? nullptr : &gradients->experts, renamed);
     sum_.router().visit_parameters(gradients == nullptr ? nullptr : &gradients->router, renamed);
   }
   template <class Visitor>
@@ -113,14 +120,16 @@ class SharedExperts {
       f(ParameterName("shared_", name).c_str(), values, g, n);
     };
     impl::visit_storage_of(bank(), gradients == nullptr ? nullptr : &gradients->experts, renamed);
-    sum_.router().visit_storage(gradients == nullptr ? nullptr : &gradients->router, renamed);
+    impl::visit_storage_of(sum_.router(), gradients == nullptr ? nullptr : &gradients->router, renamed);
   }
 
  private:
-  static Sum routed(B&& bank, bool gated) {
-    EveryExpert<Real> every(bank.experts(), gated ? Index{bank.width()} : Index{0});
-    return Sum(std::move(every), std::move(bank));
-  }
+  template <ExpertBank>
+  friend class SharedExperts;
+
+  /// `bank` by reference: the gate may be made of it in the same call.
+  SharedExperts(EveryExpert<Real> gate, B&& bank) : sum_(std::move(gate), std::move(bank)) {}
+
   static RouterInput<Real> input(const ConstMatrixView<Real>& x, const bool* active) noexcept {
     RouterInput<Real> in;
     in.x = x;

@@ -11,6 +11,7 @@
 #include "moe/core/executor.hpp"
 #include "moe/core/input.hpp"
 #include "moe/core/moved.hpp"
+#include "moe/core/part_hooks.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/dispatch/row_pointers.hpp"
 #include "moe/expert/concept.hpp"
@@ -61,14 +62,15 @@ template <class R, class B, class C = Dropless>
 class RoutedSum {
   using RouterType = std::remove_reference_t<R>;
   using Bank = std::remove_reference_t<B>;
+  static_assert(Router<RouterType>,
+                "moe: R is not a Router; it needs Real, coupling(bool), experts(), width() and "
+                "route(in, table, arena, executor): docs/add_a_router.md");
+  static_assert(ExpertBank<Bank>,
+                "moe: B is not an ExpertBank; it needs Real, coupling, experts(), width() and "
+                "forward(batch, sink, arena, executor): docs/add_an_expert.md");
   static_assert(
-      Router<RouterType>,
-      "moe: R is not a Router; it needs Real, coupling(bool), experts(), width(), max_pairs(shape), "
-      "measure(arena, shape, concurrency) and route(in, table, arena, executor): docs/add_a_router.md");
-  static_assert(
-      ExpertBank<Bank>,
-      "moe: B is not an ExpertBank; it needs Real, coupling, experts(), width(), "
-      "measure(arena, pairs, concurrency) and forward(batch, sink, arena, executor): docs/add_an_expert.md");
+      impl::refuse_wrong_default_hooks<std::remove_const_t<RouterType>, Arena, CallShape, Index>() &&
+      impl::refuse_wrong_default_hooks<std::remove_const_t<Bank>, Arena, Index, Index>());
   static_assert(CapacityPolicy<C>,
                 "moe: C is not a CapacityPolicy; it needs coupling, measure(arena, pairs, experts) and "
                 "limit(table, segments, keep, arena): moe/plan/capacity/fixed.hpp");
@@ -141,7 +143,7 @@ class RoutedSum {
   static constexpr Coupling coupling(bool training) noexcept {
     return weakest(weakest(RouterType::coupling(training), C::coupling), Bank::coupling);
   }
-  Index max_pairs(const CallShape& shape) const { return router_.max_pairs(shape); }
+  Index max_pairs(const CallShape& shape) const { return impl::max_pairs_of(router_, shape); }
 
   /// Takes what forward and forward_train take; of that, table, plan and what `decided` takes stay taken.
   /// Throws state_error if it was moved from, or if router and bank no longer fit together.
@@ -163,7 +165,7 @@ class RoutedSum {
     backward_stages(call, arena);
   }
   void measure_backward_router(Arena& arena, const CallShape& shape, Index concurrency) const {
-    scoped(arena, [&] { router_.measure_backward(arena, shape, concurrency); });
+    scoped(arena, [&] { impl::measure_backward_of(router_, arena, shape, concurrency); });
   }
 
   /// `decided(arena)`: what is to happen between stages 2 and 3, when nothing can be refused any more. It may
@@ -221,7 +223,7 @@ class RoutedSum {
 
   /// Zero gradients of both parts.
   Gradients make_gradients() const requires kTrainable {
-    return {router_.make_gradients(), experts_.make_gradients()};
+    return {impl::make_gradients_of(router_), impl::make_gradients_of(experts_)};
   }
 
  private:
@@ -307,7 +309,7 @@ class RoutedSum {
       return carve(arena);
     }
     void route(const RouteTable<Real>&, Arena& arena) const {
-      sum.router_.measure(arena, shape, concurrency);
+      impl::measure_of(sum.router_, arena, shape, concurrency);
     }
     Index pairs(const RouteTable<Real>&) const noexcept { return max_pairs; }
     void plan(const Routed<Real>&, Arena& arena) const {
@@ -316,7 +318,7 @@ class RoutedSum {
     void decided(const Routed<Real>&, Arena& arena) const { more(arena); }
     Index slots(const DispatchPlan<Real>&) const noexcept { return max_pairs; }
     void run_experts(const DispatchPlan<Real>&, const Scratch&, Arena& arena) const {
-      sum.experts_.measure(arena, max_pairs, concurrency);
+      impl::measure_of(sum.experts_, arena, max_pairs, concurrency);
     }
     void combine(const Routed<Real>&, const Scratch&) const noexcept {}
   };
@@ -326,7 +328,7 @@ class RoutedSum {
     Index pairs, slots, concurrency;
 
     void run_experts(const BackwardScratch&, Arena& arena) const {
-      sum.experts_.measure_backward(arena, slots, concurrency);
+      impl::measure_backward_of(sum.experts_, arena, slots, concurrency);
     }
     void combine(const BackwardScratch&, Real*) const noexcept {}
   };
@@ -375,7 +377,7 @@ class RoutedSum {
         if constexpr (kTaped) router_tape = &tape->next().router;
         sum.router_.route_observed(in, table, router_tape, seen, arena, executor);
       } else if constexpr (kTaped) {
-        sum.router_.route_train(in, table, tape->next().router, arena, executor);
+        impl::route_train_of(sum.router_, in, table, tape->next().router, arena, executor);
       } else {
         sum.router_.route(in, table, arena, executor);
       }
@@ -409,7 +411,7 @@ class RoutedSum {
       const RowBatch<Real> batch = make_batch(plan, rows.x, scratch.x_row, scratch.scaled, executor);
       const RowSink<Real> sink = sum.make_sink(scratch.z, scratch.z_row, plan.slots());
       if constexpr (kTaped) {
-        sum.experts_.forward_train(batch, sink, tape->experts_, arena, executor);
+        impl::forward_train_of(sum.experts_, batch, sink, tape->experts_, arena, executor);
       } else {
         sum.experts_.forward(batch, sink, arena, executor);
       }

@@ -12,6 +12,7 @@
 #include "moe/executor/any.hpp"
 #include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/output.hpp"
+#include "moe/layer/describe.hpp"
 #include "moe/layer/frame/any.hpp"
 #include "moe/layer/moe_layer.hpp"
 #include "moe/layer/shared/any.hpp"
@@ -21,6 +22,8 @@
 
 MOE_NAMESPACE_BEGIN
 namespace models {
+
+using moe::operator<<;  // of layers: found for an AnyLayer by its namespace
 
 /// What an AnyLayer holds.
 template <class Storage, class Capacity = Dropless>
@@ -55,9 +58,14 @@ class FunctionRef<void(Args...)> {
 
 namespace impl {
 
+/// Its address stands for the type: what dynamic_cast would tell, without run-time type information.
+template <class T>
+inline constexpr char kTypeOf = 0;
+
 class ErasedTape {
  public:
   virtual ~ErasedTape() = default;
+  virtual const char* type() const noexcept = 0;
   virtual Index tokens() const noexcept = 0;
   virtual const RouteTable<float>& routes() const noexcept = 0;
   virtual const DispatchPlan<float>& plan() const noexcept = 0;
@@ -65,6 +73,7 @@ class ErasedTape {
 class ErasedGradients {
  public:
   virtual ~ErasedGradients() = default;
+  virtual const char* type() const noexcept = 0;
 };
 
 class ErasedLayer {
@@ -77,6 +86,7 @@ class ErasedLayer {
   using ReadState = FunctionRef<void(const char*, const double*, Index)>;
 
   virtual ~ErasedLayer() = default;
+  virtual const char* type() const noexcept = 0;
   virtual Coupling coupling(bool training) const noexcept = 0;
   virtual void visit_names(VisitNames f) const = 0;
   virtual Index bytes() const noexcept = 0;
@@ -102,18 +112,22 @@ template <class Layer>
 class ErasedModel final : public ErasedLayer {
   struct Tape final : ErasedTape {
     typename Layer::Tape tape;
+    const char* type() const noexcept override { return &kTypeOf<Layer>; }
     Index tokens() const noexcept override { return tape.tokens(); }
     const RouteTable<float>& routes() const noexcept override { return tape.routes(); }
     const DispatchPlan<float>& plan() const noexcept override { return tape.plan(); }
   };
   struct Gradients final : ErasedGradients {
     explicit Gradients(typename Layer::Gradients g) : gradients(std::move(g)) {}
+    const char* type() const noexcept override { return &kTypeOf<Layer>; }
     typename Layer::Gradients gradients;
   };
 
  public:
   explicit ErasedModel(Layer layer) : layer_(std::move(layer)) {}
 
+  const Layer& layer() const noexcept { return layer_; }
+  const char* type() const noexcept override { return &kTypeOf<Layer>; }
   Coupling coupling(bool training) const noexcept override { return Layer::coupling(training); }
   void visit_names(VisitNames f) const override { layer_.visit_names(f); }
   Index bytes() const noexcept override {
@@ -178,11 +192,11 @@ class ErasedModel final : public ErasedLayer {
   requires std::is_same_v<std::remove_const_t<Erased>, ErasedTape>
   static auto& own(Erased& tape) {
     using Own = std::conditional_t<std::is_const_v<Erased>, const Tape, Tape>;
-    if (auto* const mine = dynamic_cast<Own*>(&tape)) return *mine;
+    if (tape.type() == &kTypeOf<Layer>) return static_cast<Own&>(tape);
     fail<state_error>("tape: expected one of this layer's make_tape(), got one of another kind of layer");
   }
   static Gradients& own(ErasedGradients& gradients) {
-    if (auto* const mine = dynamic_cast<Gradients*>(&gradients)) return *mine;
+    if (gradients.type() == &kTypeOf<Layer>) return static_cast<Gradients&>(gradients);
     fail<shape_error>(
         "gradients: expected those of this layer's make_gradients(), got those of another kind of layer");
   }
@@ -245,10 +259,17 @@ class AnyLayer : public moe::impl::RefusedCalls<AnyLayer> {
       : spec_(std::move(spec)),
         layer_(std::make_unique<impl::ErasedModel<MoeLayer<Parts...>>>(std::move(layer))) {}
 
-  /// f(role, name) for every part: see describe().
+  /// f(role, name) for the model and every part: see describe().
   template <class Visitor>
   void visit_names(Visitor&& f) const {
+    f("model", spec_.model.c_str());
     erased().visit_names(f);
+  }
+  /// The layer if it is of that type, else null.
+  template <class Layer>
+  const Layer* get_if() const noexcept {
+    if (layer_ == nullptr || layer_->type() != &impl::kTypeOf<Layer>) return nullptr;
+    return &static_cast<const impl::ErasedModel<Layer>&>(*layer_).layer();
   }
   /// Which model and layer it is, its options and where its tensors came from.
   const LayerSpec& spec() const noexcept { return spec_; }

@@ -2,7 +2,6 @@
 // what to build, the tensors are read expert by expert.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -18,11 +17,11 @@
 #include "moe/kernel/finite.hpp"
 #include "moe/layer/shared/shared_experts.hpp"
 #include "moe/models/any/any_layer.hpp"
+#include "moe/models/any/any_parts.hpp"
 #include "moe/models/file/layer_tensors.hpp"
 #include "moe/models/preset/registry.hpp"
 #include "moe/plan/capacity/dropless.hpp"
 #include "moe/router/hash_table.hpp"
-#include "moe/storage/list.hpp"
 
 MOE_NAMESPACE_BEGIN
 namespace models {
@@ -35,10 +34,6 @@ struct LoadProgress {
     if (call != nullptr) call(context, done, total);
   }
 };
-
-/// How a layer's weights are stored; the router always in float.
-enum class StorageKind : std::uint8_t { float32, bfloat16, int8, int4 };  // in the order of Storages
-static_assert(Storages::kSize == 4);
 
 struct LoadOptions {
   StorageKind storage = StorageKind::float32;
@@ -236,10 +231,8 @@ AnyLayer load_any(const LayerTensors* tensors, const LayerSpec& spec, OptionsRou
 inline AnyLayer load_any(const LayerTensors* tensors, const LayerSpec& spec, OptionsRouter<float> router,
                          StorageKind storage, const LoadProgress& progress) {
   std::optional<AnyLayer> layer;
-  auto kind = StorageKind{0};
-  for_each_type(Storages{}, [&]<class Storage>(std::type_identity<Storage>) {
-    if (kind == storage) layer.emplace(load_any<Storage>(tensors, spec, std::move(router), progress));
-    kind = static_cast<StorageKind>(static_cast<int>(kind) + 1);
+  with_storage(storage, [&]<class Storage>(std::type_identity<Storage>) {
+    layer.emplace(load_any<Storage>(tensors, spec, std::move(router), progress));
   });
   return *std::move(layer);
 }

@@ -36,7 +36,7 @@ class HeterogeneousCapacity {
 
   /// Places of expert e of `experts`.
   Index of(Index segment_pairs, Index e, Index experts) const noexcept {
-    const auto ffn = static_cast<double>(std::min(options_.ffn, experts));
+    const auto ffn = static_cast<double>((std::min)(options_.ffn, experts));
     const double shares = options_.tau * ffn + static_cast<double>(experts) - ffn;
     const double share = e < options_.ffn ? options_.tau : 1.0;
     return impl::whole_places(options_.factor * share * static_cast<double>(segment_pairs) / shares, 1);

@@ -88,7 +88,7 @@ class PlaceLimit {
 
 /// ceil(places), at least `minimum`; beyond any batch it makes no difference.
 inline Index whole_places(double places, Index minimum) noexcept {
-  return std::max(minimum, static_cast<Index>(std::min(std::ceil(places), 1e15)));
+  return (std::max)(minimum, static_cast<Index>((std::min)(std::ceil(places), 1e15)));
 }
 
 }  // namespace impl

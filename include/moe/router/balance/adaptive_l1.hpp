@@ -5,6 +5,7 @@
 #include <cfloat>
 
 #include "moe/core/check.hpp"
+#include "moe/plan/statistics.hpp"
 #include "moe/router/balance/concept.hpp"
 
 MOE_NAMESPACE_BEGIN

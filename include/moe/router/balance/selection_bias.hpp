@@ -9,6 +9,7 @@
 #include "moe/core/check.hpp"
 #include "moe/core/moved.hpp"
 #include "moe/kernel/finite.hpp"
+#include "moe/plan/statistics.hpp"
 #include "moe/router/balance/concept.hpp"
 
 MOE_NAMESPACE_BEGIN

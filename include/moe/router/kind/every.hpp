@@ -43,11 +43,7 @@ class EveryExpert {
   bool gated() const noexcept { return !gate_.empty(); }
   Index experts() const noexcept { return experts_; }
   Index width() const noexcept { return gate_.size(); }
-  Index max_pairs(const CallShape& shape) const {
-    return checked_product("routed pairs", shape.tokens, experts_);
-  }
   void measure(Arena& arena, const CallShape& shape, Index) const { take_gates(arena, shape.tokens); }
-  void measure_backward(Arena&, const CallShape&, Index) const noexcept {}
 
   /// Throws config_error for a mask or an option of the call.
   template <Executor X>
@@ -77,11 +73,6 @@ class EveryExpert {
       }
     }
   }
-  template <Executor X>
-  void route_train(const RouterInput<Real>& in, RouteTable<Real>& table, Tape&, Arena& arena,
-                   X& executor) const {
-    route(in, table, arena, executor);
-  }
 
   /// The experts of a token share its weight g: dg is the sum of their dweight, and sigmoid' = g (1 - g).
   /// Tokens in ascending order. Throws shape_error for another router's gradients.
@@ -100,7 +91,6 @@ class EveryExpert {
     }
   }
 
-  void on_step_end(const RouteStats&) noexcept {}
   Gradients make_gradients() const { return {Buffer<Real>(gate_.size())}; }
   template <class Visitor>
   void visit_parameters(Gradients* gradients, Visitor&& f) {
@@ -116,8 +106,6 @@ class EveryExpert {
   void visit_storage(Gradients* gradients, Visitor&& f) {
     visit_buffer(f, "expert_gate.weight", gate_, gradients, &Gradients::gate);
   }
-  template <class Visitor>
-  void visit_state(Visitor&) const noexcept {}
 
  private:
   Real* take_gates(Arena& arena, Index tokens) const { return arena.take<Real>(gated() ? tokens : 0); }

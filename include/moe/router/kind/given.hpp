@@ -30,7 +30,6 @@ class GivenRoutes {
   Index max_pairs(const CallShape& shape) const {
     return checked_product("routed pairs", shape.tokens, ids_.cols);
   }
-  void measure(Arena&, const CallShape&, Index) const noexcept {}
 
   template <Executor X>
   void route(const RouterInput<Real>& in, RouteTable<Real>& table, Arena&, X&) const {
@@ -45,8 +44,6 @@ class GivenRoutes {
       for (Index k = 0; in.takes_part(t) && k < ids_.cols; ++k) table.push(t, ids_(t, k), weights_(t, k));
     }
   }
-  template <class Visitor>
-  void visit_state(Visitor&) const noexcept {}
 
  private:
   ConstMatrixView<ExpertId> ids_;

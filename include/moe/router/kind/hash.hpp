@@ -31,8 +31,6 @@ class HashRouter {
   Index max_pairs(const CallShape& shape) const {
     return checked_product("routed pairs", shape.tokens, table_.hashes());
   }
-  void measure(Arena&, const CallShape&, Index) const noexcept {}
-  void measure_backward(Arena&, const CallShape&, Index) const noexcept {}
 
   /// Throws config_error without token ids, route_error for one outside the vocabulary, config_error for a
   /// mask or an option of the call, which a table cannot follow.
@@ -46,24 +44,10 @@ class HashRouter {
         table.push(t, table_.expert(h, Index{in.token_id[t]}), Real{1});
     }
   }
-  template <Executor X>
-  void route_train(const RouterInput<Real>& in, RouteTable<Real>& table, Tape&, Arena& arena,
-                   X& executor) const {
-    route(in, table, arena, executor);
-  }
   /// Nothing is learned.
   template <Executor X>
   void backward(const RouterInput<Real>&, const RouteTable<Real>&, const Tape&, const RouteGradients<Real>&,
                 Gradients*, Arena&, X&) const noexcept {}
-
-  void on_step_end(const RouteStats&) noexcept {}
-  Gradients make_gradients() const noexcept { return {}; }
-  template <class Visitor>
-  void visit_parameters(Gradients*, Visitor&) noexcept {}
-  template <class Visitor>
-  void visit_storage(Gradients*, Visitor&) noexcept {}
-  template <class Visitor>
-  void visit_state(Visitor&) const noexcept {}
 
  private:
   void check(const RouterInput<Real>& in) const {

@@ -10,10 +10,12 @@
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/core/moved.hpp"
+#include "moe/core/near_miss.hpp"
 #include "moe/core/part_hooks.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
+#include "moe/plan/statistics.hpp"
 #include "moe/router/balance/concept.hpp"
 #include "moe/router/concept.hpp"
 #include "moe/router/logit_checks.hpp"
@@ -581,5 +583,10 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   NonFinite non_finite_;
   WeightPlace weight_place_ = WeightPlace::result;
 };
+
+namespace impl {
+template <class S, class F, class Select, class W, class Balance>
+inline constexpr bool kOwnPart<TokenChoice<S, F, Select, W, Balance>> = true;
+}  // namespace impl
 
 MOE_NAMESPACE_END

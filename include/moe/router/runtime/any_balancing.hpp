@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "moe/core/type_list.hpp"
+#include "moe/plan/statistics.hpp"
 #include "moe/router/balance/concept.hpp"
 #include "moe/router/balance/list.hpp"
 

@@ -51,7 +51,7 @@ class ColumnTopK {
     const Index all = checked_product("routed pairs", shape.tokens, outputs);
     const double bound =
         static_cast<double>(shape.tokens) * factor +
-        static_cast<double>(std::min(shape.segments, shape.tokens)) * static_cast<double>(outputs);
+        static_cast<double>((std::min)(shape.segments, shape.tokens)) * static_cast<double>(outputs);
     return bound < static_cast<double>(all) ? static_cast<Index>(bound) + 1 : all;
   }
 
@@ -113,7 +113,7 @@ class ColumnTopK {
       if (!set.active[t] || is_neg_inf(choice(t, e))) continue;
       if (!options_.positive || set.score(t, e) > 0) order[candidates++] = static_cast<std::int32_t>(t);
     }
-    const Index taken = std::min(capacity(active, factor, choice.cols), candidates);
+    const Index taken = (std::min)(capacity(active, factor, choice.cols), candidates);
     std::nth_element(order, order + taken, order + candidates, [&choice, e](std::int32_t a, std::int32_t b) {
       const Real of_a = choice(a, e), of_b = choice(b, e);
       return of_a != of_b ? of_a > of_b : a < b;
