@@ -1,11 +1,28 @@
 // The router's result: for every token the experts it goes to and with which weight.
 #pragma once
 
+#include <cstdint>
+#include <span>
+
+#include "moe/core/random.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/plan/losses.hpp"
 
 MOE_NAMESPACE_BEGIN
+
+/// What a capacity policy draws by: seed, step and row keys of the call.
+struct RowDraws {
+  std::uint64_t seed = 0;
+  std::uint64_t step = 0;
+  std::span<const std::uint64_t> row_key{};  // [T] or empty: positions; borrowed for the call
+
+  /// 64 random bits of row t.
+  std::uint64_t bits(Index t) const noexcept {
+    const std::uint64_t key = row_key.empty() ? static_cast<std::uint64_t>(t) : row_key.data()[t];
+    return KeyedRandom(seed, step, DrawStream::place).bits(key, 0);
+  }
+};
 
 /// Pairs (expert, weight) by token, a token's first choice first (CSR). Every token has 0 to E pairs, no
 /// expert twice. Pairs of experts that cost nothing and return nothing are elided: counted, not stored.
@@ -21,6 +38,7 @@ struct RouteTable {
   Index room = 0;              // for pairs
   Index elided = 0;            // pairs of null experts
   AuxiliaryLosses losses{};
+  RowDraws draws{};
 
   Index pairs() const noexcept { return tokens == 0 ? 0 : offsets[tokens]; }
   Index count(Index t) const noexcept { return offsets[t + 1] - offsets[t]; }

@@ -346,6 +346,7 @@ class RoutedSum {
 
     Index pairs(const RouteTable<Real>& table) const noexcept { return table.pairs(); }
     void plan(Routed<Real>& routed, Arena& arena) const {
+      routed.table.draws = {in.seed, in.step, in.row_key};
       build_plan(routed.table, sum.capacity_, in.segments, routed.plan, arena);
     }
     Index slots(const DispatchPlan<Real>& plan) const noexcept { return plan.slots(); }
