@@ -68,7 +68,11 @@ class PlaceLimit {
       if (table.count(t) > 0) list_[rows++] = t;
     }
     const auto best = [&table](Index t) {
-      return *std::max_element(table.weight + table.offsets[t], table.weight + table.offsets[t + 1]);
+      Real most = table.weight[table.offsets[t]];
+      for (Index p = table.offsets[t]; p < table.offsets[t + 1]; ++p) {
+        most = table.weight[p] > most ? table.weight[p] : most;
+      }
+      return most;
     };
     if (order == CapacityOrder::best_rows_first) {
       std::sort(list_, list_ + rows, [&](Index a, Index b) {
