@@ -23,7 +23,25 @@
 #include "moe/router/weighting/list.hpp"
 #include "moe/storage/list.hpp"
 
-// Wrappers of scorers and weightings
+// Named routers
+#include "moe/router/kind/random.hpp"
+#include "moe/router/layer_schedule.hpp"
+#include "moe/router/named/adaptive_top_two.hpp"
+#include "moe/router/named/bi_level.hpp"
+#include "moe/router/named/broadcast.hpp"
+#include "moe/router/named/dense_to_sparse.hpp"
+#include "moe/router/named/each_group.hpp"
+#include "moe/router/named/frozen_top_k.hpp"
+#include "moe/router/named/importance.hpp"
+#include "moe/router/named/one_group.hpp"
+#include "moe/router/named/rectified.hpp"
+#include "moe/router/named/threshold.hpp"
+#include "moe/router/named/top_p.hpp"
+
+// Wrappers of scorers, selections and weightings
+#include "moe/router/scorer/frozen.hpp"
+#include "moe/router/scorer/gumbel.hpp"
 #include "moe/router/scorer/mapped.hpp"
 #include "moe/router/scorer/normed.hpp"
+#include "moe/router/selection/broadcast.hpp"
 #include "moe/router/weighting/expert_scale.hpp"

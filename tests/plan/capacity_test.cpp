@@ -1,6 +1,9 @@
 #include "moe/plan/capacity/dropless.hpp"
 
+#include <algorithm>
 #include <array>
+#include <cstdint>
+#include <iterator>
 #include <limits>
 #include <random>
 #include <string>
@@ -44,6 +47,16 @@ Keep kept(const Policy& policy, const Table& table, const Segments& segments = {
   return Keep(keep.begin(), keep.end());
 }
 
+constexpr CapacityOrder kOrders[] = {CapacityOrder::first_choices_first, CapacityOrder::best_score_first,
+                                     CapacityOrder::best_rows_first, CapacityOrder::position,
+                                     CapacityOrder::random_rows_first};
+
+float best_weight(const Table& table, Index t) {
+  float best = table.weight[table.offsets[t]];
+  for (Index p = table.offsets[t]; p < table.offsets[t + 1]; ++p) best = std::max(best, table.weight[p]);
+  return best;
+}
+
 /// The rule as a rank: a pair keeps its place if fewer than C pairs of its segment and expert come before it.
 Keep expected(const FixedCapacity& policy, CapacityOrder order, const Table& table,
               const Segments& segments) {
@@ -55,8 +68,12 @@ Keep expected(const FixedCapacity& policy, CapacityOrder order, const Table& tab
       if (order == CapacityOrder::best_score_first) {
         return table.weight[pa] != table.weight[pb] ? table.weight[pa] > table.weight[pb] : ta < tb;
       }
+      if (order == CapacityOrder::position) return ta < tb;
       const Index rank_a = pa - table.offsets[ta], rank_b = pb - table.offsets[tb];
-      return rank_a != rank_b ? rank_a < rank_b : ta < tb;
+      if (rank_a != rank_b) return rank_a < rank_b;
+      if (order == CapacityOrder::random_rows_first) return table.draws.bits(ta) < table.draws.bits(tb);
+      const float best_a = best_weight(table, ta), best_b = best_weight(table, tb);
+      return order == CapacityOrder::best_rows_first && best_a != best_b ? best_a > best_b : ta < tb;
     };
     for (Index t = first; t < last; ++t) {
       for (Index p = table.offsets[t]; p < table.offsets[t + 1]; ++p) {
@@ -122,8 +139,44 @@ TEST_CASE("FixedCapacity: by score, an expert keeps its highest weights", "[plan
   CHECK(kept(policy(3, CapacityOrder::best_score_first), ties.table) == Keep{true, true, true, false});
 }
 
+TEST_CASE("FixedCapacity: batch priority keeps the rows that are surest, position the first", "[plan]") {
+  const test::OwnedTable<float> owner({{{0, 0.25f}, {1, 0.125f}},
+                                       {{1, 0.75f}, {0, 0.25f}},
+                                       {{0, 0.5f}, {1, 0.375f}},
+                                       {{1, 0.625f}, {0, 0.375f}}},
+                                      2);
+  const auto policy = [](CapacityOrder order) {
+    return FixedCapacity(Options{.tokens_per_expert = 2, .order = order});
+  };
+  // Rows 1, 3, 2, 0. Expert 0: first choices of rows 2 and 0; expert 1: of rows 1 and 3.
+  CHECK(kept(policy(CapacityOrder::best_rows_first), owner.table) ==
+        Keep{true, false, true, false, true, false, true, false});
+  CHECK(kept(policy(CapacityOrder::position), owner.table) ==
+        Keep{true, true, true, true, false, false, false, false});
+  // One choice each: the C most probable, whatever their places.
+  const test::OwnedTable<float> single({{{0, 0.25f}}, {{0, 0.75f}}, {{0, 0.5f}}, {{0, 0.875f}}}, 1);
+  CHECK(kept(policy(CapacityOrder::best_rows_first), single.table) == Keep{false, true, false, true});
+  CHECK(kept(policy(CapacityOrder::position), single.table) == Keep{true, true, false, false});
+}
+
+TEST_CASE("FixedCapacity: random rows first keeps the same rows in any order, by seed and step", "[plan]") {
+  const FixedCapacity policy(Options{.tokens_per_expert = 10, .order = CapacityOrder::random_rows_first});
+  test::OwnedTable<float> owner(test::Choices<float>(40, {{0, 0.5f}}), 1);
+  std::vector<std::uint64_t> key;
+  for (std::uint64_t t = 0; t < 40; ++t) key.push_back(100 + t);
+  owner.table.draws = {.key = moe::DrawKey{3, 5}, .row_key = key};
+  const Keep first = kept(policy, owner.table);
+  CHECK(std::count(first.begin(), first.end(), true) == 10);
+  CHECK(std::find(first.begin() + 10, first.end(), true) != first.end());
+  std::reverse(key.begin(), key.end());
+  CHECK(kept(policy, owner.table) == Keep(first.rbegin(), first.rend()));
+  std::reverse(key.begin(), key.end());
+  owner.table.draws.key->call = 6;
+  CHECK(kept(policy, owner.table) != first);
+}
+
 TEST_CASE("FixedCapacity: random tables against the rule", "[plan]") {
-  const CapacityOrder order = GENERATE(CapacityOrder::first_choices_first, CapacityOrder::best_score_first);
+  const CapacityOrder order = GENERATE(from_range(std::begin(kOrders), std::end(kOrders)));
   std::mt19937 random(3);
   Index dropped = 0, whole = 0;
   for (int round = 0; round < 150; ++round) {
@@ -155,7 +208,10 @@ TEST_CASE("FixedCapacity: random tables against the rule", "[plan]") {
 }
 
 TEST_CASE("FixedCapacity: a segment is treated as if it were alone", "[plan]") {
-  const CapacityOrder order = GENERATE(CapacityOrder::first_choices_first, CapacityOrder::best_score_first);
+  // A draw is keyed by the row, whose key is its position here.
+  const CapacityOrder order =
+      GENERATE(filter([](CapacityOrder o) { return o != CapacityOrder::random_rows_first; },
+                      from_range(std::begin(kOrders), std::end(kOrders))));
   std::mt19937 random(5);
   const auto first = test::random_choices<float>(random, 9, 3, 3),
              second = test::random_choices<float>(random, 6, 3, 3);
@@ -173,7 +229,7 @@ TEST_CASE("FixedCapacity beyond the tokens drops nothing", "[plan]") {
   std::mt19937 random(7);
   const test::OwnedTable<float> owner(test::random_choices<float>(random, 30, 5, 5), 5);
   const Keep all(static_cast<std::size_t>(owner.table.pairs()), true);
-  for (const CapacityOrder order : {CapacityOrder::first_choices_first, CapacityOrder::best_score_first}) {
+  for (const CapacityOrder order : kOrders) {
     CHECK(kept(FixedCapacity(Options{.tokens_per_expert = 30, .order = order}), owner.table) == all);
     CHECK(kept(FixedCapacity(Options{.tokens_per_expert = PTRDIFF_MAX, .order = order}), owner.table) == all);
     CHECK(kept(FixedCapacity(Options{.factor = 1e9, .order = order}), owner.table) == all);

@@ -301,7 +301,7 @@ TEST_CASE("bad input: training that draws without a DrawCounter", "[proof][smoke
     const moe::MoeLayer layer(drawing, experts());
     const std::string message =
         call.rejects_input<moe::config_error>(layer, [](auto& in) { in.mode = moe::Mode::training; });
-    CHECK(message == "moe: draws: expected a DrawCounter for the training of " + what +
+    CHECK(message == "moe: draws: expected a DrawCounter for " + what +
                          ", which draws, got none; write in.draws = &draws, with one moe::DrawCounter "
                          "draws(seed) for all layers and steps");
     Rows y(5, 6);

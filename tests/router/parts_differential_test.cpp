@@ -8,6 +8,7 @@
 #include <string>
 #include <tuple>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "moe/core/random.hpp"
@@ -114,7 +115,8 @@ void compare(R router, const std::vector<std::string>& steps, const test::PlainO
     REQUIRE(routed.losses.size() == b.losses.size());
     for (const auto& [name, value] : b.losses) {
       INFO(name << ": " << test::loss_of(routed, name) << ", expected " << value);
-      CHECK(test::near(test::loss_of(routed, name) / value, 1, kBound));
+      CHECK((value == 0 ? test::loss_of(routed, name) == 0
+                        : test::near(test::loss_of(routed, name) / value, 1, kBound)));
     }
   }
 }
@@ -147,11 +149,12 @@ void compare_weighting(const moe::AnyWeighting& part, const char* name, const te
   compare(moe::token_choice_router<double>(made), {"scorer linear", "score softmax", "selection top_k", name},
           options);
 }
-void compare_load_balance(moe::LoadBalance::Options loss, const test::PlainOptions& options) {
+template <class Loss>
+void compare_loss(const Loss& loss, const test::PlainOptions& options) {
   auto made = base();
-  made.balance.set(moe::LoadBalance(loss));
+  made.balance.set(loss);
   auto steps = kBase;
-  steps.emplace_back("balance load_balance");
+  steps.push_back(std::string("balance ") + Loss::kName);
   compare(moe::token_choice_router<double>(made), steps, options);
 }
 
@@ -162,6 +165,7 @@ TEST_CASE("every part of every list agrees with plain loops", "[router]") {
   sweep(moe::Scorers<double>{}, "scorer", seen, []<class Part>(const std::string& name) {
     typename Part::Options scorer;
     if constexpr (requires { scorer.hidden; }) scorer.hidden = 6;
+    if constexpr (requires { scorer.groups; }) scorer.groups = 4;
     if constexpr (requires { scorer.projected; }) scorer.projected = 6;
     if constexpr (requires { scorer.bias; }) scorer.bias = true;
     if constexpr (requires { scorer.jitter; }) scorer.jitter = 0.1;
@@ -254,22 +258,36 @@ TEST_CASE("the options of listed parts agree with plain loops", "[router]") {
   compare_weighting(moe::MoePlusPlusWeighting({.weights = Weights::shares_without_zeros, .first_zero = 6}),
                     "weighting moe_plus_plus", {.weights = "shares_without_zeros", .first_zero = 6});
 
-  compare_load_balance({.first_choice_only = true}, {.first_only = true});
-  compare_load_balance({.nulls = 3}, {.nulls = 3});
+  compare_loss(moe::LoadBalance({.first_choice_only = true}), {.first_only = true});
+  compare_loss(moe::LoadBalance({.nulls = 3}), {.nulls = 3});
+  compare_loss(moe::LoadBalance({.most_likely_only = true}), {.most_likely = true});
+  compare_loss(moe::EntropyLoss({.coefficient = 0.4}), {.order = 1, .fraction = false});
 
   auto options = base();
+  for (const auto& [rule, name] :
+       {std::pair{moe::MassRule::reaches, "reaches"}, std::pair{moe::MassRule::within, "within"}}) {
+    options.selection = moe::TopPSelection({.p = 0.6, .rule = rule, .least = 2});
+    compare(moe::token_choice_router<double>(options),
+            {"scorer linear", "score softmax", "selection top_p", "weighting gather"},
+            {.mass = name, .least = 2});
+  }
+  options.selection =
+      moe::GroupLimitedSelection({.k = 3, .groups = 4, .kept = 2, .score = moe::GroupScore::sum});
+  compare(moe::token_choice_router<double>(options),
+          {"scorer linear", "score softmax", "selection group_limited", "weighting gather"},
+          {.group = "sum"});
   options.selection =
       moe::GroupLimitedSelection({.k = 3, .groups = 4, .kept = 2, .score = moe::GroupScore::top_two_sum});
   options.balance.set(test::sample_part<moe::SelectionBias>());
   compare(moe::token_choice_router<double>(options),
           {"scorer linear", "score softmax", "balance selection_bias", "selection group_limited",
            "weighting gather"},
-          {.top_two = true});
+          {.group = "top_two"});
   for (const auto counts : {moe::SequenceCounts::best_scores, moe::SequenceCounts::chosen}) {
     options.balance.set(moe::SequenceBalance({.counts = counts}));
     compare(moe::token_choice_router<double>(options),
             {"scorer linear", "score softmax", "balance selection_bias", "selection group_limited",
              "weighting gather", "balance sequence_balance"},
-            {.top_two = true, .of_chosen = counts == moe::SequenceCounts::chosen});
+            {.group = "top_two", .of_chosen = counts == moe::SequenceCounts::chosen});
   }
 }

@@ -29,6 +29,7 @@ const bool kScorers = test::add_part_cases(moe::Scorers<double>{},
                                              auto options = base();
                                              typename Part::Options scorer;
                                              if constexpr (requires { scorer.hidden; }) scorer.hidden = 6;
+                                             if constexpr (requires { scorer.groups; }) scorer.groups = 4;
                                              if constexpr (requires { scorer.projected; })
                                                scorer.projected = 6;
                                              options.scorer = scorer;

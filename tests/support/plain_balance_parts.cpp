@@ -54,7 +54,12 @@ std::map<std::string, PlainStep> plain_balance_parts() {
       {"balance load_balance",
        loss("load_balance", 0.01,
             [](const Batch& b) {
-              Vector count = b.counts_with_outside(b.options.first_only ? 1 : 1000);
+              Vector count = b.counts_with_outside(b.options.most_likely  ? 0
+                                                   : b.options.first_only ? 1
+                                                                          : 1000);
+              for (const std::size_t t : b.active_rows()) {
+                if (b.options.most_likely) count[static_cast<std::size_t>(best(b.probability[t], 1)[0])] += 1;
+              }
               const Vector p = b.mean_probability(0, b.rows());
               const double all = total(count);
               const std::size_t n = count.size(), first = n - b.options.nulls;
@@ -141,6 +146,49 @@ std::map<std::string, PlainStep> plain_balance_parts() {
                                 }
                                 return sum / static_cast<double>(b.active_rows().size());
                               })},
+      {"balance entropy", loss("entropy", 0.4,
+                               [](const Batch& b) {
+                                 double sum = 0;
+                                 for (const std::size_t t : b.active_rows()) {
+                                   double shannon = 0, squares = 0, open = 0;
+                                   for (std::size_t e = 0; e < kOutputs; ++e) {
+                                     const double p = b.probability[t][e];
+                                     if (p > 0) shannon -= p * std::log(p);
+                                     squares += p * p;
+                                     open += b.logit[t][e] == -kInfinity ? 0 : 1;
+                                   }
+                                   const double entropy = b.options.order == 1 ? shannon : 1 - squares;
+                                   const double largest =
+                                       b.options.order == 1 ? std::log(open) : 1 - 1 / open;
+                                   sum += b.options.fraction ? (open > 1 ? entropy / largest : 0) : entropy;
+                                 }
+                                 return sum / static_cast<double>(b.active_rows().size());
+                               })},
+      {"balance local_balance", loss("local_balance", 0.4,
+                                     [](const Batch& b) {
+                                       const Vector count = b.counts_with_outside();
+                                       const Vector p = b.mean_probability(0, b.rows());
+                                       double f[2] = {0, 0}, q[2] = {0, 0};
+                                       for (std::size_t e = 0; e < kOutputs; ++e) {
+                                         f[e % 2] += count[e] / total(count);
+                                         q[e % 2] += p[e];
+                                       }
+                                       return 2 * (f[0] * q[0] + f[1] * q[1]);
+                                     })},
+      {"balance group_alignment", loss("group_alignment", 0.4,
+                                       [](const Batch& b) {
+                                         double sum = 0;
+                                         for (const std::size_t t : b.active_rows()) {
+                                           const Vector& p = b.probability[t];
+                                           const double last =
+                                               p[static_cast<std::size_t>(b.chosen[t].back())];
+                                           for (std::size_t e = 0; e < kOutputs; ++e) {
+                                             if (static_cast<ExpertId>(e) / 2 != b.chosen[t][0] / 2)
+                                               sum += std::max(p[e] - last, 0.0);
+                                           }
+                                         }
+                                         return sum / static_cast<double>(b.active_rows().size());
+                                       })},
       {"balance adaptive_l1", loss("adaptive_l1", 1,
                                    [](const Batch& b) {
                                      const Vector count = b.counts();

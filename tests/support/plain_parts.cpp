@@ -114,6 +114,15 @@ const std::map<std::string, PlainStep>& plain_parts() {
            }
            return logit;
          })},
+        {"scorer bi_level", scorer([](const Batch& b, std::size_t t) {
+           const Vector group = b.affine("gate.group", b.x(t)), local = b.affine("gate.local", b.x(t));
+           Vector logit;
+           for (std::size_t e = 0; e < kOutputs; e += 2) {  // two of a group
+             for (const double q : softmax({local[e], local[e + 1]}))
+               logit.push_back(group[e / 2] + std::log(q));
+           }
+           return logit;
+         })},
         {"scorer noisy",
          [](Batch& b) {
            const auto draw = b.draws(DrawStream::logit_noise);
@@ -151,6 +160,18 @@ const std::map<std::string, PlainStep>& plain_parts() {
            softmax_probability(b);
            b.score = b.logit;
          }},
+        {"score group_softmax",
+         [](Batch& b) {
+           for (const Vector& logit : b.logit) {
+             Vector s;
+             for (std::size_t e = 0; e < kOutputs; e += 2) {  // two of a group
+               for (const double l : {logit[e], logit[e + 1]})
+                 s.push_back(l == -kInfinity ? 0 : 1 / (std::exp(logit[e] - l) + std::exp(logit[e + 1] - l)));
+             }
+             b.score.push_back(s);
+             b.probability.push_back(over(s, total(s)));
+           }
+         }},
         {"score sigmoid", score(sigmoid)},
         {"score relu", score([](double v) { return std::max(v, 0.0); })},
         {"score sqrt_softplus", score([](double v) { return std::sqrt(softplus(v)); })},
@@ -163,7 +184,7 @@ const std::map<std::string, PlainStep>& plain_parts() {
            for (std::size_t g = 0; g < 4; ++g) {  // of two experts
              const double high = std::max(choice[2 * g], choice[2 * g + 1]);
              const double low = std::min(choice[2 * g], choice[2 * g + 1]);
-             group.push_back(b.options.top_two && low != -kInfinity ? high + low : high);
+             group.push_back(b.options.group != "highest" && low != -kInfinity ? high + low : high);
            }
            const auto order = best(group, 4);
            for (std::size_t i = 2; i < 4; ++i) {
@@ -183,6 +204,43 @@ const std::map<std::string, PlainStep>& plain_parts() {
            const ExpertId id = b.call.token_id[t];
            return std::vector<ExpertId>{id % 8, (id + 2) % 8, (id + 4) % 8};
          })},
+        {"selection top_p", selection([](const Batch& b, std::size_t t) {
+           std::vector<ExpertId> ids;
+           double sum = 0;
+           for (const ExpertId e : best(b.choice[t], kOutputs)) {
+             const double with = sum + b.score[t][static_cast<std::size_t>(e)];
+             const bool enough = ids.size() >= b.options.least;
+             if (enough && (b.options.mass == "exceeds" ? sum > 0.6 : sum >= 0.6)) break;
+             if (enough && b.options.mass == "within" && with > 0.6) break;
+             ids.push_back(e);
+             sum = with;
+           }
+           return ids;
+         })},
+        {"selection adaptive_top_two", selection([](const Batch& b, std::size_t t) {
+           const auto ids = best(b.choice[t], 2);
+           const double gap =
+               b.score[t][static_cast<std::size_t>(ids[0])] - b.score[t][static_cast<std::size_t>(ids[1])];
+           return gap > 0.1 ? std::vector{ids[0]} : ids;
+         })},
+        {"selection threshold", selection([](const Batch& b, std::size_t t) {
+           std::vector<ExpertId> ids;
+           for (const ExpertId e : best(b.choice[t], b.call.training ? Index{kOutputs} : 3)) {
+             const bool above = b.choice[t][static_cast<std::size_t>(e)] > 0.15;
+             if (!b.call.training || above || ids.size() < 2) ids.push_back(e);
+           }
+           return ids;
+         })},
+        {"selection each_group", selection([](const Batch& b, std::size_t t) {
+           std::vector<ExpertId> ids;
+           for (std::size_t e = 0; e < kOutputs; e += 2)
+             ids.push_back(static_cast<ExpertId>(b.choice[t][e + 1] > b.choice[t][e] ? e + 1 : e));
+           return ids;
+         })},
+        {"selection importance_top_k", selection([](const Batch& b, std::size_t t) {
+           const double importance = b.call.columns.reals.at("features")[3 * t + 1];
+           return best(b.choice[t], importance > 2.0 / 3 ? 3 : importance > 1.0 / 3 ? 2 : 1);
+         })},
         {"selection column_top_k",
          [](Batch& b) {
            for (std::size_t e = 0; e < kOutputs; ++e) {
@@ -197,6 +255,51 @@ const std::map<std::string, PlainStep>& plain_parts() {
                const double capacity = std::max(1.0, std::floor(active * 2 / kOutputs));
                for (std::size_t i = 0; i < open.size() && static_cast<double>(i) < capacity; ++i)
                  b.chosen[open[i].second].push_back(static_cast<ExpertId>(e));
+             }
+           }
+         }},
+
+        {"selection rectified_top_k",
+         [](Batch& b) {
+           for (const auto& [first, last] : b.segments()) {
+             std::vector<std::size_t> rows;
+             for (std::size_t t = first; t < last; ++t) {
+               if (b.active(t)) rows.push_back(t);
+             }
+             const auto size = static_cast<double>(rows.size());
+             std::vector<std::size_t> free(
+                 kOutputs, static_cast<std::size_t>(std::min(std::ceil(0.8 * 2 * size / 8), size)));
+             std::map<std::size_t, std::vector<ExpertId>> rank, got;
+             for (const std::size_t t : rows) {
+               rank[t] = best(b.choice[t], kOutputs);
+               std::erase_if(rank[t], [&](ExpertId e) {
+                 return b.choice[t][static_cast<std::size_t>(e)] == -kInfinity;
+               });
+             }
+             const auto serve = [&](std::size_t from, std::size_t to) {
+               for (std::size_t e = 0; e < kOutputs; ++e) {
+                 std::vector<std::pair<double, std::size_t>> want;
+                 for (const std::size_t t : rows) {
+                   for (std::size_t r = from; r < to && r < rank[t].size(); ++r) {
+                     if (static_cast<std::size_t>(rank[t][r]) == e) want.emplace_back(-b.choice[t][e], t);
+                   }
+                 }
+                 std::sort(want.begin(), want.end());
+                 for (std::size_t i = 0; i < want.size() && free[e] > 0; ++i, --free[e])
+                   got[want[i].second].push_back(static_cast<ExpertId>(e));
+               }
+             };
+             serve(0, 2);
+             for (std::size_t r = 2; r < kOutputs; ++r) serve(r, r + 1);
+             for (const std::size_t t : rows) {
+               const bool second_half = 2 * (t - first) >= last - first;
+               for (const ExpertId e : rank[t]) {
+                 const bool has = std::find(got[t].begin(), got[t].end(), e) != got[t].end();
+                 if (!has && got[t].size() < 2 && (e >= 4) == second_half) got[t].push_back(e);
+               }
+               for (const ExpertId e : rank[t]) {
+                 if (std::find(got[t].begin(), got[t].end(), e) != got[t].end()) b.chosen[t].push_back(e);
+               }
              }
            }
          }},

@@ -19,13 +19,18 @@ namespace test {
 struct PlainOptions {
   std::size_t k = 3;  // of top_k
   double jitter = 0.1;
-  bool top_two = false;                    // group_limited
+  std::string group = "highest";           // group_limited
+  std::string mass = "exceeds";            // top_p
+  std::size_t least = 1;                   // top_p
+  double order = 2;                        // entropy
+  bool fraction = true;                    // entropy
   std::string normalise = "none";          // gather
   double eps = 0, scale = 1, p = 1;        // gather
   std::string weights = "probability";     // moe_plus_plus
   std::size_t first_zero = 1, nulls = 0;   // moe_plus_plus; load_balance
   bool elide = false, first_only = false;  // leading; load_balance
   bool of_chosen = false;                  // sequence_balance
+  bool most_likely = false;                // load_balance
 };
 
 /// A call on its way through the parts: each is a step that fills what the next ones read.

@@ -65,6 +65,7 @@ Trained<Real> train(ErasedRouter<Real>& router, const RouterCall<Real>& call, do
   all.dx = erased::backward(router, call, table, tape.get(), cotangents(call, all.routed), auxiliary_scale,
                             gradients.get(), true, Real{0}, executor);
   router.visit_parameters(gradients.get(), [&](const moe::Parameter<Real>& p) {
+    if (!p.gradient) return;  // frozen
     for (Index o = 0; o < p.gradient.rows; ++o) {
       for (Index i = 0; i < p.gradient.cols; ++i) all.gradients.push_back(p.gradient(o, i));
     }

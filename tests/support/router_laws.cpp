@@ -153,9 +153,10 @@ std::vector<Real> backward(const ErasedRouter<Real>& router, const RouterCall<Re
                           serial());
 }
 template <class Real>
-std::vector<Element<Real>> elements(ErasedRouter<Real>& router, void* gradients) {
+std::vector<Element<Real>> elements(ErasedRouter<Real>& router, void* gradients) {  // without frozen ones
   Elements<Real> collect;
   router.visit_parameters(gradients, std::ref(collect));
+  if (gradients != nullptr) std::erase_if(collect.all, [](const auto& e) { return e.gradient == nullptr; });
   return std::move(collect.all);
 }
 

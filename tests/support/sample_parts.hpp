@@ -7,13 +7,22 @@
 
 #include "moe/router/balance/communication_balance.hpp"
 #include "moe/router/balance/device_balance.hpp"
+#include "moe/router/balance/entropy.hpp"
+#include "moe/router/balance/group_alignment.hpp"
+#include "moe/router/balance/local_balance.hpp"
 #include "moe/router/balance/selection_bias.hpp"
 #include "moe/router/hash_table.hpp"
+#include "moe/router/score/group_softmax.hpp"
 #include "moe/router/scorer/map/soft_cap.hpp"
 #include "moe/router/scorer/map/spread.hpp"
+#include "moe/router/selection/each_group.hpp"
 #include "moe/router/selection/group_limited.hpp"
+#include "moe/router/selection/importance_top_k.hpp"
+#include "moe/router/selection/rectified_top_k.hpp"
 #include "moe/router/selection/table.hpp"
+#include "moe/router/selection/threshold.hpp"
 #include "moe/router/selection/top_k.hpp"
+#include "moe/router/selection/top_p.hpp"
 #include "moe/router/weighting/leading.hpp"
 #include "moe/router/weighting/sparse_mixer.hpp"
 
@@ -34,13 +43,27 @@ Part sample_part() {
     return Part({.k = 3, .groups = 4, .kept = 2});
   } else if constexpr (std::is_same_v<Part, moe::TopKSelection>) {
     return Part(3);
+  } else if constexpr (std::is_same_v<Part, moe::TopPSelection>) {
+    return Part({.p = 0.6});
+  } else if constexpr (std::is_same_v<Part, moe::ThresholdSelection>) {
+    return Part({.threshold = 0.15, .least = 2, .inference_k = 3});
+  } else if constexpr (std::is_same_v<Part, moe::EachGroupSelection> ||
+                       std::is_same_v<Part, moe::GroupSoftmax>) {
+    return Part({.groups = 4});
+  } else if constexpr (std::is_same_v<Part, moe::RectifiedTopK>) {
+    return Part({.k = 2, .capacity_factor = 0.8, .groups = 2});
+  } else if constexpr (std::is_same_v<Part, moe::ImportanceTopK>) {
+    return Part({.k_max = 3, .column = 1});
   } else if constexpr (std::is_same_v<Part, moe::LeadingWeighting>) {
     return Part({.leading = 7});
   } else if constexpr (std::is_same_v<Part, moe::SparseMixerWeighting>) {
     return Part({.eps = 0.3});
   } else if constexpr (std::is_same_v<Part, moe::SelectionBias>) {
     return Part({.outputs = kSampleOutputs});
-  } else if constexpr (std::is_same_v<Part, moe::DeviceBalance>) {
+  } else if constexpr (std::is_same_v<Part, moe::EntropyLoss>) {
+    return Part({.coefficient = 0.4, .order = 2, .fraction = true});
+  } else if constexpr (std::is_same_v<Part, moe::LocalBalance> || std::is_same_v<Part, moe::GroupAlignment> ||
+                       std::is_same_v<Part, moe::DeviceBalance>) {
     return Part({.coefficient = 0.4, .groups = 4});
   } else if constexpr (std::is_same_v<Part, moe::CommunicationBalance>) {
     return Part({.coefficient = 0.4, .groups = 4, .reached = 2});

@@ -191,10 +191,7 @@ struct RouterInput : InputColumns<Real> {
 
   /// For the check_call of a part that draws: throws config_error if the call has no key.
   void require_draws(const char* part) const {
-    if (draws) return;
-    fail<config_error>("draws: expected a DrawCounter for the training of ", part,
-                       ", which draws, got none; write in.draws = &draws, with one moe::DrawCounter "
-                       "draws(seed) for all layers and steps");
+    if (!draws) impl::refuse_no_draws(part);
   }
   KeyedRandom random(DrawStream stream) const noexcept {
     MOE_ASSERT(draws.has_value());

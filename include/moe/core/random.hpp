@@ -9,6 +9,7 @@
 #include <numbers>
 
 #include "moe/config.hpp"
+#include "moe/core/check.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -31,7 +32,7 @@ constexpr PhiloxCounter philox(PhiloxCounter counter, std::uint32_t key0, std::u
 }
 
 /// Which use a draw is for, so that two parts of one layer never see the same numbers.
-enum class DrawStream : std::uint32_t { initialise, jitter, logit_noise, second_expert, user };
+enum class DrawStream : std::uint32_t { initialise, jitter, logit_noise, second_expert, user, expert, place };
 
 /// What all draws of a call have in common.
 struct DrawKey {
@@ -57,6 +58,14 @@ class DrawCounter {
  private:
   DrawKey key_;
 };
+
+namespace impl {
+[[noreturn]] inline void refuse_no_draws(const char* part) {
+  fail<config_error>("draws: expected a DrawCounter for ", part,
+                     ", which draws, got none; write in.draws = &draws, with one moe::DrawCounter draws(seed) for "
+                     "all layers and steps");
+}
+}  // namespace impl
 
 /// Draws of one (seed, call, stream).
 class KeyedRandom {

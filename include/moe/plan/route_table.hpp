@@ -1,11 +1,32 @@
 // The router's result: for every token the experts it goes to and with which weight.
 #pragma once
 
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "moe/core/random.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/plan/losses.hpp"
 
 MOE_NAMESPACE_BEGIN
+
+/// What a capacity policy draws by.
+struct RowDraws {
+  std::optional<DrawKey> key{};  // of the call
+  std::span<const std::uint64_t> row_key{};  // [T] or empty: positions; borrowed for the call
+
+  /// Throws config_error if the call has no key.
+  void require(const char* part) const {
+    if (!key) impl::refuse_no_draws(part);
+  }
+  /// 64 random bits of row t.
+  std::uint64_t bits(Index t) const noexcept {
+    const std::uint64_t row = row_key.empty() ? static_cast<std::uint64_t>(t) : row_key.data()[t];
+    return KeyedRandom(key.value_or(DrawKey{}), DrawStream::place).bits(row, 0);
+  }
+};
 
 /// Pairs (expert, weight) by token, a token's first choice first (CSR). Every token has 0 to E pairs, no
 /// expert twice. Pairs of experts that cost nothing and return nothing are elided: counted, not stored.
@@ -21,6 +42,7 @@ struct RouteTable {
   Index room = 0;              // for pairs
   Index elided = 0;            // pairs of null experts
   AuxiliaryLosses losses{};
+  RowDraws draws{};
 
   Index pairs() const noexcept { return tokens == 0 ? 0 : offsets[tokens]; }
   Index count(Index t) const noexcept { return offsets[t + 1] - offsets[t]; }

@@ -1,6 +1,7 @@
 #include "moe/layer/sum/routed_sum.hpp"
 
 #include <cmath>
+#include <cstdint>
 #include <random>
 #include <vector>
 
@@ -11,6 +12,8 @@
 #include "moe/kernel/activation.hpp"
 #include "moe/layer/call/scoped.hpp"
 #include "moe/plan/capacity/fixed.hpp"
+#include "moe/plan/capacity/place_limit.hpp"
+#include "moe/plan/route_table.hpp"
 #include "moe/router/kind/every.hpp"
 #include "moe/router/named/top_k.hpp"
 
@@ -39,6 +42,8 @@ Bank bank() {
 
 struct Rows {
   std::vector<double> x, y, dy, dx;
+  std::vector<std::uint64_t> key;
+  std::optional<moe::DrawKey> draws;
   explicit Rows(Index tokens = kTokens) {
     std::mt19937_64 random(6);
     const auto n = static_cast<std::size_t>(tokens * kWidth);
@@ -50,6 +55,8 @@ struct Rows {
   moe::RouterInput<double> input(const bool* valid = nullptr) const {
     moe::RouterInput<double> in;
     in.x = of(x);
+    in.row_key = key;
+    in.draws = draws;
     if (valid != nullptr) in.valid = {valid, static_cast<std::size_t>(tokens())};
     return in;
   }
@@ -212,6 +219,31 @@ TEST_CASE("padding reaches nothing, capacity drops, experts may be functions", "
       const auto at = static_cast<std::size_t>(t * kWidth + j);
       CHECK(rows.y[at] == (kept ? -2 * rows.x[at] : 0));
     }
+  }
+}
+
+TEST_CASE("a capacity draws by the row keys of the call", "[layer]") {
+  const auto copy = [](Index, ConstView x, View z) noexcept {
+    for (Index r = 0; r < x.rows; ++r) {
+      for (Index j = 0; j < x.cols; ++j) z(r, j) = x(r, j);
+    }
+  };
+  auto experts = moe::function_experts<double>({.experts = 1, .width = kWidth}, copy);
+  const moe::RoutedSum<moe::EveryExpert<double>, decltype(experts), moe::FixedCapacity> sum(
+      moe::EveryExpert<double>(1), std::move(experts),
+      moe::FixedCapacity({.tokens_per_expert = 3, .order = moe::CapacityOrder::random_rows_first}));
+  Rows rows;
+  rows.key = {70, 60, 50, 40, 30, 20, 10};
+  moe::SerialExecutor serial;
+  CHECK_THROWS_AS(forward(sum, rows, moe::SumFrom::zero, nullptr, serial), moe::config_error);
+  rows.draws = moe::DrawKey{5, 2};
+  forward(sum, rows, moe::SumFrom::zero, nullptr, serial);
+  const moe::RowDraws draws{.key = rows.draws, .row_key = rows.key};
+  for (Index t = 0; t < kTokens; ++t) {
+    Index before = 0;
+    for (Index other = 0; other < kTokens; ++other) before += draws.bits(other) < draws.bits(t) ? 1 : 0;
+    const auto at = static_cast<std::size_t>(t * kWidth);
+    CHECK(rows.y[at] == (before < 3 ? rows.x[at] : 0));
   }
 }
 

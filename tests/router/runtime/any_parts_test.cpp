@@ -59,13 +59,15 @@ void check_score(Part part) {
 template <class Part>
 void check_selection(Part part) {
   const moe::AnySelection any = part;
+  const std::vector<float> logit = row(5);
   std::vector<float> choice = row(4), same = choice;
   std::vector<moe::ExpertId> a(kN, -1), b(kN, -1);
   const moe::TokenId id = 2;
   moe::RouterInput<float> call;
   call.token_id = {&id, 1};
+  call.features = {logit.data(), 1, 1};
   CHECK(part.most({}, kN) == any.most({}, kN));
-  const auto context = one_row<float>(call, nullptr, nullptr, kN);
+  const auto context = one_row<float>(call, logit.data(), logit.data(), kN);
   const Index count = part.select(context, choice.data(), a.data());
   CHECK(count == any.select(context, same.data(), b.data()));
   CHECK(a == b);
@@ -126,9 +128,10 @@ TEST_CASE("parts are found by name", "[router]") {
   CHECK(moe::selection_named("top_k").get_if<moe::TopKSelection>()->k() == 1);
   CHECK_THROWS_WITH(  // a table is no default
       moe::selection_named("table"),
-      "moe: selection: expected one of top_k, group_limited, positive, got table");
+      "moe: selection: expected one of top_k, group_limited, positive, top_p, adaptive_top_two, threshold, "
+      "each_group, importance_top_k, got table");
   CHECK(moe::weighting_named("sparse_mixer").holds<moe::SparseMixerWeighting>());
-  CHECK_THROWS_WITH(
-      moe::score_named("sofmax"),
-      "moe: score: expected one of softmax, sigmoid, relu, identity, sqrt_softplus, got sofmax");
+  CHECK_THROWS_WITH(moe::score_named("sofmax"),
+                    "moe: score: expected one of softmax, sigmoid, relu, identity, group_softmax, "
+                    "sqrt_softplus, got sofmax");
 }

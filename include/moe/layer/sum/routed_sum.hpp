@@ -396,6 +396,7 @@ class RoutedSum {
 
     Index pairs(const RouteTable<Real>& table) const noexcept { return table.pairs(); }
     void plan(Routed<Real>& routed, Arena& arena) const {
+      routed.table.draws = {in.draws, {in.row_key.data(), in.row_key.size()}};
       build_plan(routed.table, sum.capacity_, in.segments, routed.plan, arena);
     }
     void decided(const Routed<Real>& routed, Arena& arena) {

@@ -16,6 +16,10 @@ MOE_NAMESPACE_BEGIN
 enum class CapacityOrder : std::uint8_t {
   first_choices_first,  // all first choices in token order, then all second choices, ... (GShard, 2006.16668)
   best_score_first,     // the highest combine weights of each expert; ties: lower token (Megatron "probs")
+  best_rows_first,    // rows by their highest combine weight, first choices of all before second ones; ties:
+                      // lower token (batch-priority routing of V-MoE, 2106.05974)
+  position,           // the first rows that chose the expert, as whichever choice (Megatron "position")
+  random_rows_first,  // rows by a draw of (seed, step, row key), first choices of all before second ones
 };
 
 namespace impl {
@@ -35,26 +39,66 @@ class PlaceLimit {
       const Index first = segments.begin(s), last = segments.end(s, table.tokens);
       const Index pairs = table.offsets[last] - table.offsets[first];
       for (Index e = 0; e < table.experts; ++e) places_[e] = places(pairs, e);
-      if (order == CapacityOrder::first_choices_first) {
-        by_choice(table, first, last, keep);
-      } else {
+      if (order == CapacityOrder::best_score_first) {
         by_score(table, first, last, keep);
+        continue;
+      }
+      for (Index e = 0; e < table.experts; ++e) taken_[e] = 0;
+      if (order == CapacityOrder::position) {
+        for (Index p = table.offsets[first]; p < table.offsets[last]; ++p) take(table, p, keep);
+      } else {
+        by_choice(table, rows_in_order(table, first, last, order), keep);
       }
     }
   }
 
  private:
+  /// A place of its expert for pair p, if there is one left.
   template <class Real>
-  void by_choice(const RouteTable<Real>& table, Index first, Index last, bool* keep) const {
-    for (Index e = 0; e < table.experts; ++e) taken_[e] = 0;
+  void take(const RouteTable<Real>& table, Index p, bool* keep) const noexcept {
+    const Index e = table.expert[p];
+    if (taken_[e]++ >= places_[e]) keep[p] = false;
+  }
+
+  /// The rows with a pair, who is served first, in list_. Returns how many.
+  template <class Real>
+  Index rows_in_order(const RouteTable<Real>& table, Index first, Index last, CapacityOrder order) const {
+    Index rows = 0;
+    for (Index t = first; t < last; ++t) {
+      if (table.count(t) > 0) list_[rows++] = t;
+    }
+    const auto best = [&table](Index t) {
+      Real most = table.weight[table.offsets[t]];
+      for (Index p = table.offsets[t]; p < table.offsets[t + 1]; ++p) {
+        most = table.weight[p] > most ? table.weight[p] : most;
+      }
+      return most;
+    };
+    if (order == CapacityOrder::best_rows_first) {
+      std::sort(list_, list_ + rows, [&](Index a, Index b) {
+        const Real of_a = best(a), of_b = best(b);
+        return of_a != of_b ? of_a > of_b : a < b;
+      });
+    } else if (order == CapacityOrder::random_rows_first) {
+      table.draws.require("a capacity of random rows first");
+      std::sort(list_, list_ + rows, [&](Index a, Index b) {
+        const std::uint64_t of_a = table.draws.bits(a), of_b = table.draws.bits(b);
+        return of_a != of_b ? of_a < of_b : a < b;
+      });
+    }
+    return rows;
+  }
+
+  template <class Real>
+  void by_choice(const RouteTable<Real>& table, Index rows, bool* keep) const {
     bool more = true;
     for (Index rank = 0; more; ++rank) {
       more = false;
-      for (Index t = first; t < last; ++t) {
+      for (Index i = 0; i < rows; ++i) {
+        const Index t = list_[i];
         if (rank >= table.count(t)) continue;
         more = true;
-        const Index p = table.offsets[t] + rank, e = table.expert[p];
-        if (taken_[e]++ >= places_[e]) keep[p] = false;
+        take(table, table.offsets[t] + rank, keep);
       }
     }
   }
@@ -83,7 +127,7 @@ class PlaceLimit {
 
   Index* places_;  // [E]
   Index* taken_;   // [E + 1] places taken; by score: first entry of each expert's list
-  Index* list_;    // [P] by score: pairs of one segment, by expert
+  Index* list_;    // [P] of one segment: by score the pairs, by expert; else the rows in their order
 };
 
 /// ceil(places), at least `minimum`; beyond any batch it makes no difference.

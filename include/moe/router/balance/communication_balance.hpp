@@ -37,19 +37,23 @@ class CommunicationBalance {
 
   template <class Real>
   double forward(const BalanceInput<Real>& in, Arena& arena) const {
-    return impl::group_loss(in, factors(in, arena), options_.groups);
+    return impl::group_loss(in, factors(in, arena), group_of(in));
   }
   template <class Real>
   void backward(const BalanceInput<Real>& in, double scale, const BalanceGradients<Real>& out,
                 Arena& arena) const {
-    impl::group_loss_backward(in, factors(in, arena), options_.groups, scale, out.dprobability);
+    impl::group_loss_backward(in, factors(in, arena), group_of(in), scale, out.dprobability);
   }
 
  private:
+  template <class Real>
+  impl::BlockOf group_of(const BalanceInput<Real>& in) const noexcept {
+    return {in.outputs() / options_.groups};
+  }
   /// c * f_j / (active tokens).
   template <class Real>
   const double* factors(const BalanceInput<Real>& in, Arena& arena) const {
-    const Index groups = options_.groups, size = in.outputs() / groups;
+    const Index groups = options_.groups;
     double* const sent = arena.take<double>(groups);
     Index* const last_token = arena.take<Index>(groups);
     for (Index j = 0; j < groups; ++j) {
@@ -59,7 +63,7 @@ class CommunicationBalance {
     for (Index t = 0; t < in.tokens(); ++t) {
       if (!in.active[t]) continue;
       for (Index i = 0; i < in.chosen_count[t]; ++i) {
-        const Index j = in.choices(t)[i] / size;
+        const Index j = group_of(in)(Index{in.choices(t)[i]});
         if (last_token[j] == t) continue;
         last_token[j] = t;
         sent[j] += 1;

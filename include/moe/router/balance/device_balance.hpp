@@ -31,38 +31,23 @@ class DeviceBalance {
 
   template <class Real>
   double forward(const BalanceInput<Real>& in, Arena& arena) const {
-    return impl::group_loss(in, factors(in, arena), options_.groups);
+    return impl::group_loss(in, factors(in, arena), group_of(in));
   }
   template <class Real>
   void backward(const BalanceInput<Real>& in, double scale, const BalanceGradients<Real>& out,
                 Arena& arena) const {
-    impl::group_loss_backward(in, factors(in, arena), options_.groups, scale, out.dprobability);
+    impl::group_loss_backward(in, factors(in, arena), group_of(in), scale, out.dprobability);
   }
 
  private:
-  /// c * f_j / (active tokens). With equal groups f_j is G times the share of the choices that fell into the
-  /// group.
+  template <class Real>
+  impl::BlockOf group_of(const BalanceInput<Real>& in) const noexcept {
+    return {in.outputs() / options_.groups};
+  }
+  /// c * f_j / (active tokens): with equal groups f_j is G times the share of the choices that fell into it.
   template <class Real>
   const double* factors(const BalanceInput<Real>& in, Arena& arena) const {
-    const Index groups = options_.groups, size = in.outputs() / groups;
-    double* const count = arena.take<double>(groups);
-    for (Index j = 0; j < groups; ++j) count[j] = 0;
-    double total = 0;
-    for (Index e = 0; !in.call.outside_counts.empty() && e < in.outputs(); ++e) {
-      count[e / size] += in.call.outside_counts[e];
-      total += in.call.outside_counts[e];
-    }
-    for (Index t = 0; t < in.tokens(); ++t) {
-      if (!in.active[t]) continue;
-      for (Index i = 0; i < in.chosen_count[t]; ++i) count[in.choices(t)[i] / size] += 1;
-      total += static_cast<double>(in.chosen_count[t]);
-    }
-    const double common = total > 0 && in.active_count > 0
-                              ? options_.coefficient * static_cast<double>(groups) / total /
-                                    static_cast<double>(in.active_count)
-                              : 0.0;
-    for (Index j = 0; j < groups; ++j) count[j] *= common;
-    return count;
+    return impl::share_factors(in, options_.coefficient, options_.groups, group_of(in), arena);
   }
 
   Options options_;

@@ -5,9 +5,12 @@
 #include "moe/router/balance/adaptive_l1.hpp"
 #include "moe/router/balance/communication_balance.hpp"
 #include "moe/router/balance/device_balance.hpp"
+#include "moe/router/balance/entropy.hpp"
+#include "moe/router/balance/group_alignment.hpp"
 #include "moe/router/balance/importance.hpp"
 #include "moe/router/balance/load.hpp"
 #include "moe/router/balance/load_balance.hpp"
+#include "moe/router/balance/local_balance.hpp"
 #include "moe/router/balance/selection_bias.hpp"
 #include "moe/router/balance/sequence_balance.hpp"
 #include "moe/router/balance/z.hpp"
@@ -22,6 +25,9 @@ using BalanceParts = TypeList<SelectionBias,         //
                               ImportanceLoss,        //
                               LoadLoss,              //
                               ZLoss,                 //
+                              EntropyLoss,           //
+                              LocalBalance,          //
+                              GroupAlignment,        //
                               AdaptiveL1>;
 
 MOE_NAMESPACE_END

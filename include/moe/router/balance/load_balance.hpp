@@ -7,6 +7,7 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/moved.hpp"
+#include "moe/kernel/top_k.hpp"
 #include "moe/router/balance/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -19,6 +20,8 @@ class LoadBalance {
   struct Options {
     double coefficient = 0.01;
     bool first_choice_only = false;  // f from first choices: GShard 2006.16668
+    bool most_likely_only =
+        false;        // f from the most likely outputs, chosen or not: where a selection evens out
     Index nulls = 0;  // the last outputs stand for no expert and share their mean f: AdaMoE 2406.13233
   };
 
@@ -74,6 +77,13 @@ class LoadBalance {
     }
     for (Index t = 0; t < in.tokens(); ++t) {
       if (!in.active[t]) continue;
+      if (options_.most_likely_only) {
+        ExpertId top = 0;
+        top_k_row(in.probability.row(t), n, 1, &top);
+        count[top] += 1;
+        total += 1;
+        continue;
+      }
       const Index taken = options_.first_choice_only && in.chosen_count[t] > 1 ? 1 : in.chosen_count[t];
       for (Index i = 0; i < taken; ++i) count[in.choices(t)[i]] += 1;
       total += static_cast<double>(taken);

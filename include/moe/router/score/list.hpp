@@ -2,6 +2,7 @@
 #pragma once
 
 #include "moe/core/type_list.hpp"
+#include "moe/router/score/group_softmax.hpp"
 #include "moe/router/score/identity.hpp"
 #include "moe/router/score/relu.hpp"
 #include "moe/router/score/sigmoid.hpp"
@@ -14,6 +15,7 @@ using Scores = TypeList<Softmax,        //
                         SigmoidScore,   //
                         ReluScore,      //
                         IdentityScore,  //
+                        GroupSoftmax,   //
                         SqrtSoftplusScore>;
 
 MOE_NAMESPACE_END

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "moe/core/type_list.hpp"
+#include "moe/router/scorer/bi_level.hpp"
 #include "moe/router/scorer/cosine.hpp"
 #include "moe/router/scorer/linear.hpp"
 #include "moe/router/scorer/map/soft_cap.hpp"
@@ -16,6 +17,7 @@ template <class Real>
 using Scorers = TypeList<LinearScorer<Real>,    //
                          TwoLayerScorer<Real>,  //
                          CosineScorer<Real>,    //
+                         BiLevelScorer<Real>,   //
                          NoisyScorer<Real>>;
 
 using LogitMaps = TypeList<SoftCap,  //

@@ -6,6 +6,7 @@
 #include "moe/core/check.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/top_k.hpp"
+#include "moe/router/groups.hpp"
 #include "moe/router/selection/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -14,6 +15,7 @@ MOE_NAMESPACE_BEGIN
 enum class GroupScore : std::uint8_t {
   highest,      // best choice score of the group (DeepSeek-V2)
   top_two_sum,  // sum of its two best that are not masked (DeepSeek-V3, with a selection bias)
+  sum,          // sum of all that are not masked: a group's probability, of softmax scores (SAM, SMILE)
 };
 
 /// Experts in equal groups (devices, nodes): the best `kept` groups stay, then the k highest among them.
@@ -43,9 +45,7 @@ class GroupLimitedSelection {
     impl::refuse_option("threshold", options.threshold, "the selection ", kName);
     impl::refuse_option("capacity factor", options.capacity_factor, "the selection ", kName);
     impl::refuse_option("p", options.p, "the selection ", kName);
-    if (n % options_.groups != 0) {
-      fail<config_error>("groups: expected a divisor of the ", n, " outputs, got ", options_.groups);
-    }
+    impl::check_groups(options_.groups, n);
     return impl::experts_per_token(options_.k, options, n / options_.groups * options_.kept,
                                    "experts of the kept groups");
   }
@@ -70,8 +70,9 @@ class GroupLimitedSelection {
  private:
   template <class Real>
   Real group_score(const Real* choice, Index size) const noexcept {
-    Real first = impl::kMasked<Real>, second = impl::kMasked<Real>;
+    Real first = impl::kMasked<Real>, second = impl::kMasked<Real>, sum = 0;
     for (Index i = 0; i < size; ++i) {
+      if (!is_neg_inf(choice[i])) sum += choice[i];
       if (choice[i] > first) {
         second = first;
         first = choice[i];
@@ -79,6 +80,7 @@ class GroupLimitedSelection {
         second = choice[i];
       }
     }
+    if (options_.score == GroupScore::sum) return is_neg_inf(first) ? first : sum;
     // A masked second is left out: a group with one open expert stays ahead of a group with none.
     return options_.score == GroupScore::highest || is_neg_inf(second) ? first : first + second;
   }

@@ -3,19 +3,31 @@
 #pragma once
 
 #include "moe/core/type_list.hpp"
+#include "moe/router/selection/adaptive_top_two.hpp"
 #include "moe/router/selection/column_top_k.hpp"
+#include "moe/router/selection/each_group.hpp"
 #include "moe/router/selection/group_limited.hpp"
+#include "moe/router/selection/importance_top_k.hpp"
 #include "moe/router/selection/positive.hpp"
+#include "moe/router/selection/rectified_top_k.hpp"
 #include "moe/router/selection/table.hpp"
+#include "moe/router/selection/threshold.hpp"
 #include "moe/router/selection/top_k.hpp"
+#include "moe/router/selection/top_p.hpp"
 
 MOE_NAMESPACE_BEGIN
 
 using Selections = TypeList<TopKSelection,          //
                             GroupLimitedSelection,  //
                             PositiveSelection,      //
+                            TopPSelection,          //
+                            AdaptiveTopTwo,         //
+                            ThresholdSelection,     //
+                            EachGroupSelection,     //
+                            ImportanceTopK,         //
                             TableSelection>;
 
-using SetSelections = TypeList<ColumnTopK>;
+using SetSelections = TypeList<ColumnTopK,  //
+                               RectifiedTopK>;
 
 MOE_NAMESPACE_END
