@@ -135,7 +135,7 @@ void check_against_naive(const Bank& bank, const BankBatch<typename Bank::Real>&
   unit_roundoff = std::numeric_limits<Real>::epsilon() / 2;
   moe::SerialExecutor serial;
   typename Bank::Tape tape;
-  typename Bank::Gradients gradients = bank.make_gradients();
+  typename Bank::Gradients gradients = bank.make_weight_gradients();
   const std::vector<Real> z = run_forward(bank, batch, &tape, serial);
   const BankBackward<Real> back = run_backward(bank, batch, tape, &gradients, true, serial);
 

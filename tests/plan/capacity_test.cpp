@@ -166,6 +166,9 @@ TEST_CASE("FixedCapacity: random rows first keeps the same rows in any order, by
   for (std::uint64_t t = 0; t < 40; ++t) key.push_back(100 + t);
   owner.table.draws = {.key = moe::DrawKey{3, 5}, .row_key = key};
   const Keep first = kept(policy, owner.table);
+  owner.table.draws.key.reset();
+  CHECK_THROWS_AS(kept(policy, owner.table), moe::config_error);
+  owner.table.draws.key = moe::DrawKey{3, 5};
   CHECK(std::count(first.begin(), first.end(), true) == 10);
   CHECK(std::find(first.begin() + 10, first.end(), true) != first.end());
   std::reverse(key.begin(), key.end());
@@ -181,8 +184,8 @@ TEST_CASE("FixedCapacity: random tables against the rule", "[plan]") {
   Index dropped = 0, whole = 0;
   for (int round = 0; round < 150; ++round) {
     const Index tokens = static_cast<Index>(random() % 25), experts = 1 + static_cast<Index>(random() % 6);
-    const test::OwnedTable<float> owner(test::random_choices<float>(random, tokens, experts, experts),
-                                        experts);
+    test::OwnedTable<float> owner(test::random_choices<float>(random, tokens, experts, experts), experts);
+    owner.table.draws.key = moe::DrawKey{};
     Options options{.order = order};
     if (round % 2 == 0) {
       options.tokens_per_expert = 1 + static_cast<Index>(random() % 6);
@@ -227,7 +230,8 @@ TEST_CASE("FixedCapacity: a segment is treated as if it were alone", "[plan]") {
 
 TEST_CASE("FixedCapacity beyond the tokens drops nothing", "[plan]") {
   std::mt19937 random(7);
-  const test::OwnedTable<float> owner(test::random_choices<float>(random, 30, 5, 5), 5);
+  test::OwnedTable<float> owner(test::random_choices<float>(random, 30, 5, 5), 5);
+  owner.table.draws.key = moe::DrawKey{};
   const Keep all(static_cast<std::size_t>(owner.table.pairs()), true);
   for (const CapacityOrder order : kOrders) {
     CHECK(kept(FixedCapacity(Options{.tokens_per_expert = 30, .order = order}), owner.table) == all);

@@ -118,6 +118,12 @@ class SharedArchetype {
     }
   }
   Gradients make_gradients() const { return {}; }
+  template <class Visitor>
+  void visit_parameters(Gradients* gradients, Visitor& f) {
+    using Number = moe::ParameterView<double>;
+    f(moe::Parameter<double>{"factor", Number{&factor_, 1, 1},
+                             gradients == nullptr ? Number{} : Number{&gradients->factor, 1, 1}});
+  }
 
  private:
   Index width_;

@@ -112,12 +112,11 @@ class LayerHolder final : public TestLayer<Real> {
     return std::make_unique<LayerHolder>(std::move(layer_), std::move(gradients_), std::move(tape_));
   }
   void lose(typename TestLayer<Real>::Part part) override {
-    using Part = typename TestLayer<Real>::Part;
     const auto move_out = [](auto& from) { auto gone = std::move(from); };
-    if (part == Part::router) move_out(layer_.router());
-    if (part == Part::experts) move_out(layer_.experts());
-    if (part == Part::shared) move_out(layer_.shared());
-    if (part == Part::frame) move_out(layer_.frame());
+    if (part == TestLayer<Real>::Part::router) move_out(layer_.router());
+    if (part == TestLayer<Real>::Part::experts) move_out(layer_.experts());
+    if (part == TestLayer<Real>::Part::shared) move_out(layer_.shared());
+    if (part == TestLayer<Real>::Part::frame) move_out(layer_.frame());
   }
   void visit(const typename TestLayer<Real>::Visit& visit) override {
     layer_.visit_parameters(gradients_,

@@ -61,9 +61,10 @@ class DrawCounter {
 
 namespace impl {
 [[noreturn]] inline void refuse_no_draws(const char* part) {
-  fail<config_error>("draws: expected a DrawCounter for ", part,
-                     ", which draws, got none; write in.draws = &draws, with one moe::DrawCounter draws(seed) for "
-                     "all layers and steps");
+  fail<config_error>(
+      "draws: expected a DrawCounter for ", part,
+      ", which draws, got none; write in.draws = &draws, with one moe::DrawCounter draws(seed) for "
+      "all layers and steps");
 }
 }  // namespace impl
 

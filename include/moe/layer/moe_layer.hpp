@@ -185,11 +185,12 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
   template <Executor X = SerialExecutor>
   void backward(const Tape& tape, const LayerGradients& gradients, Workspace& workspace,
                 X&& executor = X{}) const requires kTrainable {
-    const Index tokens = check_gradients(tape, gradients);
+    const Index tokens = check_backward(tape, gradients);
     const RouterInput<Real>& in = tape.input_.router_input();
     const CallShape shape{tokens, in.segments.count(tokens), in.options};
     Arena measuring;
     measure_backward(measuring, shape, executor.concurrency());
+    check_gradients(gradients.router, gradients.experts, gradients.shared, gradients.frame);
     Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
     if (tokens == 0) return;
 
@@ -385,7 +386,7 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
   }
 
   /// Returns T.
-  Index check_gradients(const Tape& tape, const LayerGradients& gradients) const {
+  Index check_backward(const Tape& tape, const LayerGradients& gradients) const {
     require_parts();
     tape.writer_.require("tape", sum_.identity());
     const Index tokens = tape.tokens_;
@@ -412,19 +413,21 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
       require_disjoint("dy", gradients.dy, "router_dx", gradients.router_dx);
       require_disjoint("dx", gradients.dx, "router_dx", gradients.router_dx);
     }
-    sum_.check(tape.sum_, tokens, gradients.router, gradients.experts);
-    impl::check_gradients_of(shared_, gradients.shared);
-    impl::check_gradients_of(frame_, gradients.frame);
+    sum_.check(tape.sum_, tokens);
     return tokens;
+  }
+  void check_gradients(impl::GradientsOf<RouterType>* router, impl::GradientsOf<Bank>* experts,
+                       typename S::Gradients* shared, typename F::Gradients* frame) const {
+    impl::check_gradients_of(sum_.router(), router);
+    impl::check_gradients_of(sum_.experts(), experts);
+    impl::check_gradients_of(shared_, shared);
+    impl::check_gradients_of(frame_, frame);
   }
 
   template <class Visit>
   void visit_parts(Gradients* gradients, Visit&& visit) {
     if (gradients != nullptr) {
-      impl::check_gradients_of(router(), &gradients->router);
-      impl::check_gradients_of(experts(), &gradients->experts);
-      impl::check_gradients_of(shared_, &gradients->shared);
-      impl::check_gradients_of(frame_, &gradients->frame);
+      check_gradients(&gradients->router, &gradients->experts, &gradients->shared, &gradients->frame);
     }
     visit(router(), gradients == nullptr ? nullptr : &gradients->router);
     visit(experts(), gradients == nullptr ? nullptr : &gradients->experts);

@@ -14,7 +14,7 @@ MOE_NAMESPACE_BEGIN
 
 /// What a capacity policy draws by.
 struct RowDraws {
-  std::optional<DrawKey> key{};  // of the call
+  std::optional<DrawKey> key{};              // of the call
   std::span<const std::uint64_t> row_key{};  // [T] or empty: positions; borrowed for the call
 
   /// Throws config_error if the call has no key.

@@ -157,8 +157,8 @@ class TwoLayerBank {
   /// Zero. Rounded weights cannot be stepped, so of a block storage there are those of the biases alone, and
   /// backward forms no others.
   Gradients make_gradients() const { return Gradients(parameters_.shape(), DenseStorage<Storage>); }
-  /// Zero, of the weights of a block storage too: what they would be if rounding were the identity, as large
-  /// as a float bank. For who looks at them; no visit shows them.
+  /// Zero, of the weights of a block storage too, as large as a float bank: what they would be if rounding
+  /// were the identity. The visits of a float bank of the same options show them.
   Gradients make_weight_gradients() const { return Gradients(parameters_.shape()); }
 
   /// Names "experts.<id>.<matrix>.weight" (and ".bias"), ids from first_id on.

@@ -184,28 +184,25 @@ class RoutedSum {
     return routed;
   }
 
-  /// Throws state_error for a tape that this sum did not write, or of a call of other than `tokens` rows,
-  /// shape_error for gradients of other parts (null: frozen).
-  void check(const Tape& tape, Index tokens, impl::GradientsOf<RouterType>* router,
-             impl::GradientsOf<Bank>* experts) const {
+  /// Throws state_error for a tape that this sum did not write, or of a call of other than `tokens` rows.
+  void check(const Tape& tape, Index tokens) const {
     require_parts();
     tape.writer_.require("tape", identity_);
     if (tape.routes().tokens != tokens) {
       fail<state_error>("tape: expected the tape of a call with ", tokens, " rows, got one of ",
                         tape.routes().tokens);
     }
-    impl::check_gradients_of(router_, router);
-    impl::check_gradients_of(experts_, experts);
   }
 
   /// Stages 5 to 3: dx, and the experts' gradients added to (null: frozen). `x` are the rows of the call on
   /// the tape. Returns d weight by pair [pairs of the table], taken from the arena, for backward_router.
-  /// Throws what check() throws.
+  /// Throws what check() throws, and shape_error for another bank's gradients.
   template <Executor X>
   const Real* backward_experts(const Tape& tape, const ConstMatrixView<Real>& x,
                                const SumGradients<Real>& out, impl::GradientsOf<Bank>* gradients,
                                Arena& arena, X& executor) const requires kTrainable {
-    check(tape, x.rows, nullptr, gradients);
+    check(tape, x.rows);
+    impl::check_gradients_of(experts_, gradients);
     const Routed<Real>& routed = tape.decided().routed;
     Backward<X> call{*this, routed.table.pairs(), routed.plan.slots(), tape, x, out, gradients, executor};
     return backward_stages(call, arena);

@@ -3,10 +3,13 @@
 // for all groups, or one each); SAM, Jiang et al. 2110.07431.
 #pragma once
 
+#include <limits>
+
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/math.hpp"
+#include "moe/kernel/row.hpp"
 #include "moe/kernel/softmax.hpp"
 #include "moe/product/projection.hpp"
 #include "moe/router/groups.hpp"
@@ -73,10 +76,12 @@ class BiLevelScorer {
     Real* const share = tape == nullptr ? nullptr : tape->share.resize(in.tokens() * local_.out());
     executor.parallel_for(in.tokens(), [&](Index t, Index) noexcept {
       const Index m = places();
+      if (!all_finite(group.row(t), groups()) || !all_finite(local.row(t), local_.out())) {
+        fill_row(std::numeric_limits<Real>::quiet_NaN(), out.value.row(t), outputs_);
+        return;
+      }
       for (Index first = 0; first < local_.out(); first += m) {
         Real* const within = local.row(t) + first;
-        // A spoiled row stays one: its logits are NaN, not the softmax's business.
-        if (first_bad_logit(within, m) >= 0 || !any_above_neg_inf(within, m)) continue;
         if (share != nullptr) softmax_row(within, share + t * local_.out() + first, m);
         const Real lse = logsumexp_row(within, m);
         for (Index j = 0; j < m; ++j) within[j] -= lse;
