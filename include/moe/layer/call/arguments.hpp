@@ -34,6 +34,17 @@ template <class Real, class In, class Out>
 inline constexpr bool kCallBegin =
     BindsTo<Out, LayerOutput<Real>>&& std::is_convertible_v<In, LayerInput<Real>>;
 
+// What a layer's own calls take. Templates of their own, because a base sees no member of its layer before a
+// call is looked up.
+template <class Layer, class In, class Out, class... Last>
+inline constexpr bool kFitsForward = kCallBegin<typename Layer::Real, In, Out>&& kCallEnd<Last...>;
+template <class Layer, class In, class Out, class... Last>
+inline constexpr bool kFitsTrain =
+    kCallBegin<typename Layer::Real, In, Out>&& kTapedEnd<typename Layer::Tape, Last...>;
+template <class Layer, class T, class G, class... Last>
+inline constexpr bool kFitsBackward = BindsTo<T, const typename Layer::Tape>&&
+    BindsTo<G, const typename Layer::LayerGradients>&& kCallEnd<Last...>;
+
 // None of these compiles if what it looks at is wrong.
 
 template <class Real, class In, class Out>
@@ -97,20 +108,19 @@ template <class Layer>
 class RefusedCalls {
  public:
   template <class In, class Out, class... Last>
-  requires(!kCallBegin<typename Layer::Real, In, Out> || !kCallEnd<Last...>)  //
+  requires(!kFitsForward<Layer, In, Out, Last...>)  //
       void forward(In&&, Out&&, Last&&...) const {
     refuse_begin<typename Layer::Real, In, Out>();
     refuse_end<Last...>();
   }
   template <class In, class Out, class... Last>
-  requires(!kCallBegin<typename Layer::Real, In, Out> || !kTapedEnd<typename Layer::Tape, Last...>)  //
+  requires(!kFitsTrain<Layer, In, Out, Last...>)  //
       void forward_train(In&&, Out&&, Last&&...) const {
     refuse_begin<typename Layer::Real, In, Out>();
     refuse_taped_end<typename Layer::Tape, Last...>();
   }
   template <class T, class G, class... Last>
-  requires(!BindsTo<T, const typename Layer::Tape> || !BindsTo<G, const typename Layer::LayerGradients> ||
-           !kCallEnd<Last...>)  //
+  requires(!kFitsBackward<Layer, T, G, Last...>)  //
       void backward(T&&, G&&, Last&&...) const {
     static_assert(BindsTo<T, const typename Layer::Tape>,
                   "moe: the first argument of backward is the tape of a forward_train of this layer");
