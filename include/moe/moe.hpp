@@ -31,6 +31,7 @@
 #include "moe/router/named/relu.hpp"
 #include "moe/router/named/switch.hpp"
 #include "moe/router/named/top_k.hpp"
+#include "moe/router/schedule.hpp"
 
 // 2 plan
 #include "moe/plan/capacity/dropless.hpp"
