@@ -72,3 +72,10 @@
 #include "moe/layer/quantise.hpp"
 #include "moe/layer/shared/shared_experts.hpp"
 #include "moe/layer/sum/routed_sum.hpp"
+
+// Training
+#include "moe/train/adamw.hpp"
+#include "moe/train/gradients.hpp"
+#include "moe/train/sgd.hpp"
+#include "moe/train/trained_layer.hpp"
+#include "moe/train/trained_matrix.hpp"
