@@ -96,16 +96,19 @@ class AdamW {
   }
 
   impl::AdamWRule<Real> rule(double rate, double steps, bool decays) const {
-    // What the rule multiplies by, so that beta and its rest add up to 1 as rounded.
+    // Of beta as the rule has it: both weights of a moment then add up to 1.
     const auto beta1 = static_cast<Real>(options_.beta1), beta2 = static_cast<Real>(options_.beta2);
-    const auto rest_of = [](Real beta, double n) { return 1 - std::pow(static_cast<double>(beta), n); };
+    const auto rest_of = [](double beta) { return static_cast<Real>(1 - beta); };
+    const auto bias_of = [&](double beta) {  // 1 - beta^t, without the cancellation
+      return -std::expm1(steps * std::log(beta));
+    };
     return {.beta1 = beta1,
-            .rest1 = static_cast<Real>(rest_of(beta1, 1)),
+            .rest1 = rest_of(beta1),
             .beta2 = beta2,
-            .rest2 = static_cast<Real>(rest_of(beta2, 1)),
-            .unbias = static_cast<Real>(1 / std::sqrt(rest_of(beta2, steps))),
+            .rest2 = rest_of(beta2),
+            .unbias = static_cast<Real>(1 / std::sqrt(bias_of(beta2))),
             .epsilon = static_cast<Real>(options_.epsilon),
-            .minus_rate = static_cast<Real>(-rate / rest_of(beta1, steps)),
+            .minus_rate = static_cast<Real>(-rate / bias_of(beta1)),
             .keep = static_cast<Real>(decays ? 1 - rate * options_.decay : 1.0)};
   }
 
