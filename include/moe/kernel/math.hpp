@@ -75,7 +75,7 @@ MOE_ALWAYS_INLINE V where_at_most(const V& x, double high, const V& y) noexcept 
 /// such numbers, and what shrinks by a factor from step to step stays one of them for ever.
 template <class V>
 MOE_ALWAYS_INLINE V without_subnormal(const V& x) noexcept {
-  constexpr double kSmallest = std::numeric_limits<Scalar<V>>::min();
+  constexpr double kSmallest = (std::numeric_limits<Scalar<V>>::min)();
   return select(abs(x) < constant<V>(kSmallest), constant<V>(0), x);
 }
 

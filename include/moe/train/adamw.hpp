@@ -87,7 +87,7 @@ class AdamW {
       }
     }
     if (!(is_finite(options.epsilon) &&
-          static_cast<Real>(options.epsilon) >= std::numeric_limits<Real>::min())) {
+          static_cast<Real>(options.epsilon) >= (std::numeric_limits<Real>::min)())) {
       fail<config_error>("epsilon: expected a finite value above 0, got ", options.epsilon);
     }
     impl::require_not_negative("decay", options.decay);

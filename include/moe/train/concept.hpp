@@ -7,7 +7,6 @@
 #include <type_traits>
 
 #include "moe/core/part_hooks.hpp"
-#include "moe/core/types.hpp"
 
 MOE_NAMESPACE_BEGIN
 

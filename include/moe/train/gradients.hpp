@@ -24,7 +24,7 @@ inline constexpr Index kMostStretches = 256;
 
 inline Index stretch_of(Index n) noexcept {
   constexpr Index kLeast = 8192;  // a task of some microseconds
-  return std::max(kLeast, round_up(ceil_div(n, kMostStretches), kAlignment));
+  return (std::max)(kLeast, round_up(ceil_div(n, kMostStretches), kAlignment));
 }
 
 /// f(first, count, stretch) for the stretches of [0, n).
@@ -32,7 +32,7 @@ template <class X, class F>
 void for_stretches(Index n, X& executor, const F& f) {
   const Index stretch = stretch_of(n);
   executor.parallel_for(ceil_div(n, stretch), [&](Index i, Index) noexcept {
-    f(i * stretch, std::min(stretch, n - i * stretch), i);
+    f(i * stretch, (std::min)(stretch, n - i * stretch), i);
   });
 }
 

@@ -7,7 +7,6 @@
 #include "moe/core/executor.hpp"
 #include "moe/core/types.hpp"
 #include "moe/kernel/arch.hpp"
-#include "moe/kernel/finite.hpp"
 #include "moe/kernel/math.hpp"
 #include "moe/train/concept.hpp"
 #include "moe/train/optimiser_state.hpp"

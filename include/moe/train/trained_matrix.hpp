@@ -2,7 +2,6 @@
 #pragma once
 
 #include "moe/core/check.hpp"
-#include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
 #include "moe/storage/parameter.hpp"
 
