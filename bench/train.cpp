@@ -3,42 +3,12 @@
 //   train_step/...                                         and SGD with momentum over the packed ranges
 // The counter fma_fraction is the flops of all three passes over the peak. After the optimiser nothing is
 // repacked: it works on what the kernels read. Its share of the step is the counter optimiser_share.
+#include "moe/train/sgd.hpp"
+#include "moe/train/trained_layer.hpp"
 #include "problem.hpp"
 
 namespace bench {
 namespace {
-
-/// w -= rate * m with m = momentum * m + g, and g = 0 for the next step: one pass over each range.
-template <class Real>
-class Momentum {
- public:
-  template <class Layer, class Gradients>
-  void step(Layer& layer, Gradients& gradients, moe::PoolExecutor& pool) {
-    std::size_t range = 0;
-    layer.visit_storage(gradients, [&](const char*, Real* w, Real* g, Index n) {
-      if (range == momentum_.size()) momentum_.emplace_back(n);
-      Real* const m = momentum_[range++].data();
-      pool.parallel_for(moe::ceil_div(n, kBlock), [=](Index block, Index) noexcept {
-        const Index begin = block * kBlock;
-        update(w + begin, g + begin, m + begin, std::min(kBlock, n - begin));
-      });
-    });
-  }
-
- private:
-  static constexpr Index kBlock = Index{1} << 15;
-
-  static void update(Real* __restrict w, Real* __restrict g, Real* __restrict m, Index n) noexcept {
-    constexpr Real kRate = Real(1e-6), kMomentum = Real(0.9);
-    for (Index i = 0; i < n; ++i) {
-      m[i] = kMomentum * m[i] + g[i];
-      w[i] -= kRate * m[i];
-      g[i] = 0;
-    }
-  }
-
-  std::vector<moe::Buffer<Real>> momentum_;
-};
 
 template <class Real>
 void train(benchmark::State& state, const std::string& name, const Shape& shape, Index tokens, Index threads,
@@ -53,7 +23,7 @@ void train(benchmark::State& state, const std::string& name, const Shape& shape,
   moe::Workspace workspace;
   typename Layer::Tape tape;
   auto gradients = layer.make_gradients();
-  Momentum<Real> optimiser;
+  moe::Sgd<Real> optimiser({.momentum = 0.9});
   double optimising = 0;
   const auto step = [&](std::size_t call) {
     const moe::ConstMatrixView<Real> x((*inputs)[call % 2].data(), tokens, shape.D);
@@ -63,7 +33,7 @@ void train(benchmark::State& state, const std::string& name, const Shape& shape,
     layer.backward(tape, back, workspace, pool);
     if (!optimise) return;
     const auto start = std::chrono::steady_clock::now();
-    optimiser.step(layer, gradients, pool);
+    optimiser.step(moe::TrainedLayer(layer, gradients), 1e-6, pool);
     optimising += seconds_since(start);
   };
   const moe::ConstMatrixView<Real> x(inputs->front().data(), tokens, shape.D);

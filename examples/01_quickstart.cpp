@@ -24,14 +24,15 @@ int main() {
 
   decltype(layer)::Tape tape;  // training: a forward that remembers, a backward, an optimiser
   auto gradients = layer.make_gradients();
+  const moe::TrainedLayer trained(layer, gradients);
+  moe::AdamW<float> optimiser({.decay = 0.01});
   for (int step = 0; step < 100; ++step) {
     layer.forward_train(x, out, tape, workspace, threads);
     dy = (y - target) / 256;
     decltype(layer)::LayerGradients back(dy, {}, gradients);
     layer.backward(tape, back, workspace, threads);
-    layer.visit_storage(gradients, [](const char*, float* weights, float* gradient, moe::Index n) {
-      for (moe::Index i = 0; i < n; ++i) weights[i] -= gradient[i], gradient[i] = 0;
-    });
+    moe::clip_by_global_norm(trained, 1.0, threads);
+    optimiser.step(trained, 0.01, threads);  // and the gradients are 0 again
   }
   const float after = (y - target).squaredNorm();
   std::printf("loss %.0f -> %.0f, %.2f experts per token, busiest expert %.0f%% above the mean\n", before,

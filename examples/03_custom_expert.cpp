@@ -87,16 +87,14 @@ int main() {
 
   // Training: half the squared distance to |x|, by plain gradient descent.
   auto gradients = layer.make_gradients();
+  moe::Sgd<double> optimiser;
   const double before = (y - target).squaredNorm() / kTokens;
   for (int step = 0; step < 300; ++step) {
     layer.forward_train(x, out, tape, workspace);
     const Rows dy = (y - target) / kTokens;
     Layer::LayerGradients back(dy, dx, gradients);
     layer.backward(tape, back, workspace);
-    layer.visit_storage(gradients, [](const char*, double* values, double* g, Index n) {
-      for (Index i = 0; i < n; ++i) values[i] -= 1.0 * g[i];
-    });
-    layer.zero_gradients(gradients);
+    optimiser.step(moe::TrainedLayer(layer, gradients), 1);
   }
   layer.forward(x, out, workspace);
   const double after = (y - target).squaredNorm() / kTokens;

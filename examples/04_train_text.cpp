@@ -19,7 +19,6 @@
 #include "moe/moe.hpp"
 #include "moe/router/named/null_experts.hpp"
 #include "moe/router/named/relu.hpp"
-#include "support/adamw.hpp"
 #include "support/progress.hpp"
 #include "support/svg.hpp"
 #include "support/text.hpp"
@@ -115,12 +114,11 @@ double held_out_bits(Model& model, const Text& text, Index stride) {
   return nats / static_cast<double>(batches) / std::numbers::ln2;
 }
 
-/// Warm-up over a twentieth of the steps, then a half cosine down to a tenth.
-float learning_rate(Index step, Index steps) {
-  constexpr double kHighest = 8e-3;
-  const double warm = std::min(1.0, static_cast<double>(step) / (0.05 * static_cast<double>(steps) + 1));
-  const double cosine = std::cos(std::numbers::pi * static_cast<double>(step) / static_cast<double>(steps));
-  return static_cast<float>(kHighest * warm * (0.55 + 0.45 * cosine));
+/// Warm-up over a twentieth of the steps, then half a cosine down to a tenth.
+moe::WarmUp<moe::CosineSchedule> learning_rate(Index steps) {
+  const Index warm = steps / 20 + 1;
+  return {{.from = 0, .steps = warm},
+          moe::CosineSchedule({.from = 8e-3, .to = 8e-4, .steps = std::max(Index{1}, steps - warm)})};
 }
 
 /// `make_layer(seed)` makes one MoE layer of the kind in question.
@@ -131,8 +129,8 @@ Result train(const char* name, const Options& options, const Text& text, moe::Po
     return TextModel(kContext, make_layer_of(seed + 100), make_layer_of(seed + 200), seed, pool);
   };
   auto model = make_model(options.seed);
-  AdamW optimiser({}, pool);
-  model.visit([&](float* values, float* gradients, Index n) { optimiser.add(values, gradients, n); });
+  moe::AdamW<float> optimiser({.beta2 = 0.99, .decay = 0.1});
+  const auto rate = learning_rate(options.steps);
 
   Result result;
   result.curve.name = name;
@@ -149,7 +147,8 @@ Result train(const char* name, const Options& options, const Text& text, moe::Po
     const auto start = std::chrono::steady_clock::now();
     const Batch batch = text.training(options.seed, static_cast<std::uint64_t>(step));
     loss = model.add_gradients(batch);
-    optimiser.step(learning_rate(step, options.steps));
+    moe::clip_by_global_norm(model, 1, pool);
+    optimiser.step(model, rate.at(step), pool);
     model.on_step_end();
     seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 

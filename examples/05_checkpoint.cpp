@@ -20,7 +20,6 @@
 #include "moe/models/file/packed_layer.hpp"
 #include "moe/models/file/save_layer.hpp"
 #include "moe/moe.hpp"
-#include "support/adamw.hpp"
 #include "support/checkpoint_options.hpp"
 #include "support/checkpoint_tokens.hpp"
 #include "support/progress.hpp"
@@ -176,24 +175,24 @@ void train_router(AnyLayer& layer, const Tokens& tokens, const Rows& target, Ind
   const std::uint64_t frozen = digest_of_frozen(layer);
   const double before = relative_error(run(layer, tokens, pool), target);
   auto gradients = layer.make_gradients();
-  AdamW optimiser({.decay = 0}, pool);
-  layer.visit_storage(gradients, [&](const char* name, float* values, float* gradient, Index n) {
-    if (is_router(name)) optimiser.add(values, gradient, n);
-  });
+  AnyLayer::Backward back;
+  back.gradients = &gradients;
+  back.trained = {.experts = false, .shared = false, .frame = false};
+  const moe::TrainedLayer trained(layer, back);
+  moe::AdamW<float> optimiser({.beta2 = 0.99, .decay = 0});
   Rows y(target.rows(), target.cols()), dy;
   moe::LayerOutput<float> out(y);
   moe::Workspace workspace;
   auto tape = layer.make_tape();
-  const float rate = 0.03f * router_size(layer);
+  const double rate = 0.03 * static_cast<double>(router_size(layer));
   Progress progress(steps);
   for (Index step = 0; step < steps; ++step) {
     layer.forward_train(tokens.input(), out, tape, workspace, pool);
     dy = (y - target) * (2 / target.squaredNorm());
-    AnyLayer::Backward back{.dy = dy};
-    back.gradients = &gradients;
-    back.trained = {.experts = false, .shared = false, .frame = false};
+    back.dy = dy;
     layer.backward(tape, back, workspace, pool);
-    optimiser.step(rate);
+    moe::clip_by_global_norm(trained, 1, pool);
+    optimiser.step(trained, rate, pool);
     if (progress.wants(step + 1)) {
       progress.show("training: step " + std::to_string(step + 1) + ", relative error " +
                     number(relative_error(y, target), 4));

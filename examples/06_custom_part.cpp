@@ -201,15 +201,14 @@ int main() {
   moe::Workspace workspace;
   decltype(layer)::Tape tape;
   auto gradients = layer.make_gradients();
+  moe::Sgd<float> optimiser;
   float first = 0, last = 0;
   for (int step = 0; step < 300; ++step) {
     layer.forward_train(x, out, tape, workspace);
     dy = (y - target) / 64;
     decltype(layer)::LayerGradients back(dy, {}, gradients);
     layer.backward(tape, back, workspace);
-    layer.visit_storage(gradients, [](const char*, float* values, float* gradient, Index n) {
-      for (Index i = 0; i < n; ++i) values[i] -= gradient[i], gradient[i] = 0;
-    });
+    optimiser.step(moe::TrainedLayer(layer, gradients), 1);
     last = (y - target).squaredNorm();
     if (step == 0) first = last;
   }

@@ -88,15 +88,14 @@ int main() {
 
   Layer::Tape tape;
   auto gradients = layer.make_gradients();  // the router's; the experts keep their own
+  moe::Sgd<float> optimiser;
   const float before = (y - target).squaredNorm();
   for (int i = 0; i < 200; ++i) {
     layer.forward_train(x, out, tape, workspace, threads);
     const Rows dy = (y - target) / kTokens;
     Layer::LayerGradients back(dy, {}, gradients);
     layer.backward(tape, back, workspace, threads);
-    layer.visit_storage(gradients, [](const char*, float* weights, float* gradient, Index n) {
-      for (Index j = 0; j < n; ++j) weights[j] -= 0.5f * gradient[j], gradient[j] = 0;
-    });
+    optimiser.step(moe::TrainedLayer(layer, gradients), 0.5, threads);
     for (Ffn& f : ffn) f.step(0.5f);
   }
   const float after = (y - target).squaredNorm();

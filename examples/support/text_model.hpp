@@ -53,16 +53,15 @@ class TextModel {
     for (Block& block : blocks_) block.layer.on_step_end(block.stats);
   }
 
-  /// f(values, gradients, n) for all parameters.
+  /// What optimisers ask for (moe::TrainedModel).
+  using Real = float;
   template <class Visitor>
-  void visit(Visitor&& f) {
-    f(table_.data(), dtable_.data(), table_.size());
-    f(output_.data(), doutput_.data(), output_.size());
-    for (Block& block : blocks_) {
-      block.layer.visit_storage(block.gradients, [&](const char*, float* values, float* gradients, Index n) {
-        f(values, gradients, n);
-      });
-    }
+  void visit_storage(Visitor&& f) {
+    each_part([&](const auto& part) { part.visit_storage(f); });
+  }
+  template <class Visitor>
+  void visit_parameters(Visitor&& f) {
+    each_part([&](const auto& part) { part.visit_parameters(f); });
   }
 
   void save(const char* path) {
@@ -99,6 +98,15 @@ class TextModel {
     Eigen::VectorXf scale;  // [T] 1 / rms of the input
     moe::RouteStats stats;
   };
+
+  /// f(part) for everything that is trained.
+  template <class F>
+  void each_part(F&& f) {
+    f(moe::TrainedMatrix<float>("table", table_, dtable_));
+    f(moe::TrainedMatrix<float>("output", output_, doutput_));
+    f(moe::TrainedLayer(blocks_[0].layer, blocks_[0].gradients, "blocks.0"));
+    f(moe::TrainedLayer(blocks_[1].layer, blocks_[1].gradients, "blocks.1"));
+  }
 
   static Rows random_rows(Index rows, Index cols, std::uint64_t seed) {
     Rows m(rows, cols);

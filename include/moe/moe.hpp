@@ -31,6 +31,7 @@
 #include "moe/router/named/relu.hpp"
 #include "moe/router/named/switch.hpp"
 #include "moe/router/named/top_k.hpp"
+#include "moe/router/schedule.hpp"
 
 // 2 plan
 #include "moe/plan/capacity/dropless.hpp"
@@ -71,3 +72,10 @@
 #include "moe/layer/quantise.hpp"
 #include "moe/layer/shared/shared_experts.hpp"
 #include "moe/layer/sum/routed_sum.hpp"
+
+// Training
+#include "moe/train/adamw.hpp"
+#include "moe/train/gradients.hpp"
+#include "moe/train/sgd.hpp"
+#include "moe/train/trained_layer.hpp"
+#include "moe/train/trained_matrix.hpp"

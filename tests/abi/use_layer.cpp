@@ -40,6 +40,8 @@ double MOE_ABI_ENTRY() {
   moe::PoolExecutor threads(2);
   decltype(layer)::Tape tape;
   auto gradients = layer.make_gradients();
+  const moe::TrainedLayer trained(layer, gradients);
+  moe::AdamW<float> optimiser;
 
   double first = 0;
   double last = 0;
@@ -54,12 +56,8 @@ double MOE_ABI_ENTRY() {
     if (step == 0) first = last;
     decltype(layer)::LayerGradients back(dy_map, {}, gradients);
     layer.backward(tape, back, workspace, threads);
-    layer.visit_storage(gradients, [](const char*, float* weights, float* gradient, moe::Index n) {
-      for (moe::Index i = 0; i < n; ++i) {
-        weights[i] -= 0.3f * gradient[i];
-        gradient[i] = 0;
-      }
-    });
+    moe::clip_by_global_norm(trained, 10, threads);
+    optimiser.step(trained, 0.01, threads);
   }
   return last / (0.5 * first);
 }

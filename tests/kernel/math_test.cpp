@@ -130,6 +130,9 @@ void check_accuracy() {
       "normal_cdf", {-normal_far, normal_far}, [](const auto& x) { return math::normal_cdf(x); }, exact_cdf,
       [](long double x) { return 13 + 2 * x * x; });
   check<T>(
+      "square_root", {0, 1000}, [](const auto& x) { return math::square_root(x); },
+      [](long double x) { return std::sqrt(x); }, [](long double) { return 1.0L; });
+  check<T>(
       "normal_density", {-normal_far, normal_far}, [](const auto& x) { return math::normal_density(x); },
       [](long double x) { return std::exp(-x * x / 2) / std::sqrt(2 * 3.14159265358979323846264L); },
       [](long double x) { return 5 + x * x / 2; });
@@ -216,6 +219,21 @@ TEST_CASE("bounds and masks", "[kernel]") {
   check_selections<double, native_arch>();
   check_selections<float, moe::reference_arch>();
   check_selections<double, moe::reference_arch>();
+}
+
+template <class T, class Arch>
+void check_subnormals() {
+  constexpr T kLeast = std::numeric_limits<T>::min(), kInf = std::numeric_limits<T>::infinity();
+  const std::vector<T> x{kLeast, -kLeast, kLeast / 2, -kLeast / 4, 0, 1, -kInf};
+  CHECK(map<Arch>(x, [](const auto& v) { return math::without_subnormal(v); }) ==
+        std::vector<T>{kLeast, -kLeast, 0, 0, 0, 1, -kInf});
+}
+
+TEST_CASE("numbers below the smallest normal one become 0", "[kernel]") {
+  check_subnormals<float, native_arch>();
+  check_subnormals<double, native_arch>();
+  check_subnormals<float, moe::reference_arch>();
+  check_subnormals<double, moe::reference_arch>();
 }
 
 TEST_CASE("log_positive is the C library's logarithm", "[kernel]") {

@@ -16,9 +16,12 @@
 #include "moe/executor/pool.hpp"
 #include "moe/expert/bank/function.hpp"
 #include "moe/layer/moe_layer.hpp"
+#include "moe/train/adamw.hpp"
+#include "moe/train/gradients.hpp"
 #include "support/catch.hpp"
 #include "support/observable_archetype.hpp"
 #include "support/random_spec.hpp"
+#include "train/plain_model.hpp"
 
 namespace {
 
@@ -191,4 +194,19 @@ TEST_CASE("an observed forward of experts as a function allocates nothing after 
           layer.forward(moe::ConstMatrixView<double>(x, 4, 6), few, workspace, pool);
         }) == 0);
   CHECK(counter.rows == 17 + 17 + 4);
+}
+
+TEST_CASE("clipping allocates nothing, and an optimiser only in its first step", "[proof]") {
+  test::PlainModel<float> model = test::plain_model<float>();
+  moe::AdamW<float> optimiser;
+  moe::PoolExecutor pool(3);
+  model.draw_gradients(1);
+  CHECK(allocations_of([&] { moe::clip_by_global_norm(model, 1, pool); }) == 0);
+  optimiser.step(model, 0.1, pool);
+  model.draw_gradients(2);
+  CHECK(allocations_of([&] {
+          moe::scale_gradients(model, 0.5, pool);
+          moe::clip_by_global_norm(model, 1, pool);
+          optimiser.step(model, 0.1, pool);
+        }) == 0);
 }

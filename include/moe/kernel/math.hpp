@@ -13,10 +13,11 @@
 //   normal_cdf(x)         Phi(x)                                                (13 + 2 x^2) u
 //   normal_density(x)     e^(-x^2/2)/sqrt(2pi)                                  (5 + x^2 / 2) u
 //   log_positive(x)       ln(x)                scalars only                     as the C library
-//   square_root(x)        sqrt(x)              scalars only                     1 u
+//   square_root(x)        sqrt(x)                                               1 u
 #pragma once
 
 #include <concepts>
+#include <limits>
 
 #include "moe/kernel/arch.hpp"
 #include "moe/kernel/ref/math.hpp"
@@ -68,6 +69,14 @@ MOE_ALWAYS_INLINE V where_positive(const V& x, const V& y) noexcept {
 template <class V>
 MOE_ALWAYS_INLINE V where_at_most(const V& x, double high, const V& y) noexcept {
   return select(x <= constant<V>(high), y, constant<V>(0));
+}
+
+/// x, or 0 where it is below the smallest normal number: most processors take a hundred times as long for
+/// such numbers, and what shrinks by a factor from step to step stays one of them for ever.
+template <class V>
+MOE_ALWAYS_INLINE V without_subnormal(const V& x) noexcept {
+  constexpr double kSmallest = (std::numeric_limits<Scalar<V>>::min)();
+  return select(abs(x) < constant<V>(kSmallest), constant<V>(0), x);
 }
 
 /// 1 / (1 + e^-x) and 1 / (1 + e^x), both to full relative accuracy: no 1 - s, no overflow.

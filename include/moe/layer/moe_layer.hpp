@@ -228,24 +228,30 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
   /// f(Parameter<Real>) for every named parameter, values only.
   template <class Visitor>
   void visit_parameters(Visitor&& f) {
-    visit_parts(nullptr, [&](auto& part, auto* none) { impl::visit_parameters_of(part, none, f); });
+    visit_parts({}, [&](auto& part, auto* none) { impl::visit_parameters_of(part, none, f); });
   }
   /// f(Parameter<Real>) with gradients. Throws shape_error for another layer's.
   template <class Visitor>
   void visit_parameters(Gradients& gradients, Visitor&& f) {
-    visit_parts(&gradients, [&](auto& part, auto* own) { impl::visit_parameters_of(part, own, f); });
+    visit_parts(LayerGradients({}, {}, gradients),
+                [&](auto& part, auto* own) { impl::visit_parameters_of(part, own, f); });
   }
   /// f(name, Real* values, Real* gradients, n) for every flat range, packed as the kernels read it (padding
   /// included, always 0): what elementwise optimisers want.
   template <class Visitor>
   void visit_storage(Gradients& gradients, Visitor&& f) {
-    visit_parts(&gradients, [&](auto& part, auto* own) { impl::visit_storage_of(part, own, f); });
+    visit_storage(LayerGradients({}, {}, gradients), f);
+  }
+  /// The same with the gradients of a backward; null for the parts that it froze.
+  template <class Visitor>
+  void visit_storage(const LayerGradients& gradients, Visitor&& f) {
+    visit_parts(gradients, [&](auto& part, auto* own) { impl::visit_storage_of(part, own, f); });
   }
   /// f(name, std::byte* data, bytes) for weights of a block storage, as they lie in memory: what
   /// visit_parameters cannot show.
   template <class Visitor>
   void visit_packed(Visitor&& f) {
-    visit_parts(nullptr, [&](auto& part, auto*) { impl::visit_packed_of(part, f); });
+    visit_parts({}, [&](auto& part, auto*) { impl::visit_packed_of(part, f); });
   }
   /// f(name, double* values, n) for everything that is saved but not trained by gradient.
   template <class Visitor>
@@ -425,14 +431,12 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
   }
 
   template <class Visit>
-  void visit_parts(Gradients* gradients, Visit&& visit) {
-    if (gradients != nullptr) {
-      check_gradients(&gradients->router, &gradients->experts, &gradients->shared, &gradients->frame);
-    }
-    visit(router(), gradients == nullptr ? nullptr : &gradients->router);
-    visit(experts(), gradients == nullptr ? nullptr : &gradients->experts);
-    visit(shared_, gradients == nullptr ? nullptr : &gradients->shared);
-    visit(frame_, gradients == nullptr ? nullptr : &gradients->frame);
+  void visit_parts(const LayerGradients& gradients, Visit&& visit) {
+    check_gradients(gradients.router, gradients.experts, gradients.shared, gradients.frame);
+    visit(router(), gradients.router);
+    visit(experts(), gradients.experts);
+    visit(shared_, gradients.shared);
+    visit(frame_, gradients.frame);
   }
 
   Sum sum_;

@@ -2,6 +2,7 @@
 #include "moe/models/any/any_layer.hpp"
 
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <cstring>
 #include <sstream>
@@ -12,8 +13,11 @@
 #include <vector>
 
 #include "models/fixture.hpp"
+#include "moe/archive/writer.hpp"
 #include "moe/executor/pool.hpp"
 #include "moe/layer/concept.hpp"
+#include "moe/train/adamw.hpp"
+#include "moe/train/trained_layer.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 #include "support/taken.hpp"
@@ -97,6 +101,73 @@ TEST_CASE("frozen parts get no gradients, gradients add up and go back to zero",
   layer.zero_gradients(gradients);
   s = sizes();
   CHECK((s[0] == 0 && s[1] == 0 && s[2] == 0));
+}
+
+TEST_CASE("storage shown with a backward has no gradients of frozen parts", "[models]") {
+  const Golden golden("qwen2_moe");
+  auto layer = golden.load();
+  auto gradients = layer.make_gradients();
+  const auto trained_ranges = [&](const moe::models::AnyLayer::Backward& call) {
+    std::string names;
+    layer.visit_storage(call, [&](const char* name, float*, float* g, Index) {
+      if (g != nullptr) names.append(name).append(" ");
+    });
+    return names;
+  };
+  moe::models::AnyLayer::Backward call{.gradients = &gradients};
+  CHECK(trained_ranges(call) ==
+        "gate.weight experts.gate_up experts.down shared_experts.gate_up shared_experts.down "
+        "shared_gate.weight ");
+  call.trained = {.experts = false, .shared = false};
+  CHECK(trained_ranges(call) == "gate.weight ");
+  CHECK(trained_ranges({}).empty());
+}
+
+// Every part's ranges hold all its parameters and nothing else that is not 0.
+TEST_CASE("an optimiser moves every parameter of every model and keeps its state by name", "[models]") {
+  for (const std::string& folder : test::golden_folders()) {
+    CAPTURE(folder);
+    auto layer = Golden(folder).load();
+    auto gradients = layer.make_gradients();
+    const moe::TrainedLayer trained(layer, gradients);
+    std::vector<float> before;
+    Index parameters = 0, wrong = 0, states = 0;
+    double packed = 0, logical = 0;
+    layer.visit_parameters(gradients, [&](const moe::Parameter<float>& p) {
+      ++parameters;
+      for (Index o = 0; o < p.value.rows; ++o) {
+        for (Index i = 0; i < p.value.cols; ++i) {
+          p.gradient(o, i) = 1;
+          before.push_back(p.value(o, i));
+        }
+      }
+    });
+    moe::AdamW<float> optimiser({.decay = 0});
+    optimiser.step(trained, 0.25);  // the first step of each is the rate
+    std::size_t n = 0;
+    layer.visit_parameters([&](const moe::Parameter<float>& p) {
+      for (Index o = 0; o < p.value.rows; ++o) {
+        for (Index i = 0; i < p.value.cols; ++i) {
+          wrong += !(std::abs(before[n++] - p.value(o, i) - 0.25f) < 1e-4f);
+          logical += std::abs(static_cast<double>(p.value(o, i)));
+        }
+      }
+    });
+    trained.visit_storage([&](const char*, const float* w, const float* g, Index count) {
+      for (Index i = 0; i < count; ++i) {
+        wrong += g[i] != 0;
+        packed += std::abs(static_cast<double>(w[i]));
+      }
+    });
+    CHECK(wrong == 0);
+    CHECK(std::abs(packed - logical) <= 1e-9 * logical);
+    auto state = optimiser.state(trained);
+    state.visit_parameters([&](const moe::Parameter<float>&) { ++states; });
+    CHECK(states == 2 * parameters);
+    moe::ArchiveWriter writer;
+    writer.add_layer("optimiser", state);
+    CHECK_NOTHROW(writer.bytes());  // no two of one name
+  }
 }
 
 TEST_CASE("tapes and gradients of another kind of layer are refused", "[models]") {

@@ -5,7 +5,9 @@
 // polynomial stands beside each. Evaluated by Horner's rule in fma.
 #pragma once
 
+#include <concepts>
 #include <cstddef>
+#include <type_traits>
 
 #include "moe/kernel/arch.hpp"
 #include "moe/kernel/ref/math.hpp"
@@ -113,6 +115,19 @@ noexcept {
   const B s = x / (x + B(2));  // ln(1 + x) = ln((1 + s) / (1 - s))
   const B square = s * s;
   return moe::fma(B(s * square), impl::horner(square, impl::Constants<T>::kLog1p), B(s + s));
+}
+
+template <class T, class Arch>
+requires SimdArch<Arch, T> MOE_ALWAYS_INLINE Batch<T, Arch> square_root(const Batch<T, Arch>& x)
+noexcept {
+#if defined(__AVX512F__)
+  // Not xsimd's: g++ 12 reports an uninitialised variable inside _mm512_sqrt_ps (its bug 105593).
+  if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) {
+    if constexpr (std::same_as<T, float>) return Batch<T, Arch>(_mm512_maskz_sqrt_ps(0xFFFF, x));
+    if constexpr (std::same_as<T, double>) return Batch<T, Arch>(_mm512_maskz_sqrt_pd(0xFF, x));
+  }
+#endif
+  return sqrt(x);
 }
 
 template <class T, class Arch>

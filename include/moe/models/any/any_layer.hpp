@@ -101,7 +101,7 @@ class ErasedLayer {
                         Trained trained, Workspace& workspace, AnyExecutor executor) const = 0;
   virtual std::unique_ptr<ErasedGradients> make_gradients() const = 0;
   virtual void visit_parameters(ErasedGradients* gradients, VisitParameter f) = 0;
-  virtual void visit_storage(ErasedGradients& gradients, VisitStorage f) = 0;
+  virtual void visit_storage(ErasedGradients* gradients, Trained trained, VisitStorage f) = 0;
   virtual void visit_packed(VisitPacked f) = 0;
   virtual void visit_state(VisitState f) = 0;
   virtual void visit_state(ReadState f) const = 0;
@@ -156,16 +156,11 @@ class ErasedModel final : public ErasedLayer {
   void backward(const ErasedTape& tape, ConstMatrixView<float> dy, MatrixView<float> dx,
                 MatrixView<float> router_dx, double auxiliary_scale, ErasedGradients* gradients,
                 Trained trained, Workspace& workspace, AnyExecutor executor) const override {
-    typename Layer::LayerGradients call(dy, dx);
+    typename Layer::LayerGradients call = trained_gradients(gradients, trained);
+    call.dy = dy;
+    call.dx = dx;
     call.router_dx = router_dx;
     call.auxiliary_scale = auxiliary_scale;
-    if (gradients != nullptr) {
-      auto& all = own(*gradients).gradients;
-      if (trained.router) call.router = &all.router;
-      if (trained.experts) call.experts = &all.experts;
-      if (trained.shared) call.shared = &all.shared;
-      if (trained.frame) call.frame = &all.frame;
-    }
     layer_.backward(own(tape).tape, call, workspace, executor);
   }
   std::unique_ptr<ErasedGradients> make_gradients() const override {
@@ -178,8 +173,8 @@ class ErasedModel final : public ErasedLayer {
       layer_.visit_parameters(own(*gradients).gradients, f);
     }
   }
-  void visit_storage(ErasedGradients& gradients, VisitStorage f) override {
-    layer_.visit_storage(own(gradients).gradients, f);
+  void visit_storage(ErasedGradients* gradients, Trained trained, VisitStorage f) override {
+    layer_.visit_storage(trained_gradients(gradients, trained), f);
   }
   void visit_packed(VisitPacked f) override { layer_.visit_packed(f); }
   void visit_state(VisitState f) override { layer_.visit_state(f); }
@@ -199,6 +194,16 @@ class ErasedModel final : public ErasedLayer {
     if (gradients.type() == &kTypeOf<Layer>) return static_cast<Gradients&>(gradients);
     fail<shape_error>(
         "gradients: expected those of this layer's make_gradients(), got those of another kind of layer");
+  }
+
+  static typename Layer::LayerGradients trained_gradients(ErasedGradients* gradients, Trained trained) {
+    if (gradients == nullptr) return {};
+    typename Layer::LayerGradients call({}, {}, own(*gradients).gradients);
+    if (!trained.router) call.router = nullptr;
+    if (!trained.experts) call.experts = nullptr;
+    if (!trained.shared) call.shared = nullptr;
+    if (!trained.frame) call.frame = nullptr;
+    return call;
   }
 
   Layer layer_;
@@ -313,7 +318,7 @@ class AnyLayer : public moe::impl::RefusedCalls<AnyLayer> {
     const auto zero = [](const char*, float*, float* g, Index n) {
       for (Index i = 0; i < n; ++i) g[i] = 0;
     };
-    erased().visit_storage(gradients.erased(), zero);
+    erased().visit_storage(&gradients.erased(), {}, zero);
   }
   /// f(const Parameter<float>&), values only. Weights in block storages are not among them.
   template <class Visitor>
@@ -327,7 +332,12 @@ class AnyLayer : public moe::impl::RefusedCalls<AnyLayer> {
   /// f(name, float* values, float* gradients, n).
   template <class Visitor>
   void visit_storage(Gradients& gradients, Visitor&& f) {
-    erased().visit_storage(gradients.erased(), f);
+    erased().visit_storage(&gradients.erased(), {}, f);
+  }
+  /// The same with the gradients of a backward; null for the parts that it froze.
+  template <class Visitor>
+  void visit_storage(const Backward& call, Visitor&& f) {
+    erased().visit_storage(call.gradients == nullptr ? nullptr : &call.gradients->erased(), call.trained, f);
   }
   /// f(name, std::byte* data, bytes): weights of a block storage as they lie in memory.
   template <class Visitor>
@@ -348,7 +358,7 @@ class AnyLayer : public moe::impl::RefusedCalls<AnyLayer> {
   template <class Visitor>
   void visit_storage(Gradients& gradients, Visitor&& f) const {
     const moe::impl::ReadingVisitor reading(f);
-    erased().visit_storage(gradients.erased(), reading);
+    erased().visit_storage(&gradients.erased(), {}, reading);
   }
   template <class Visitor>
   void visit_packed(Visitor&& f) const {
