@@ -1,10 +1,11 @@
 #include "moe/router/kind/random.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <set>
+#include <vector>
 
-#include "support/plain_routing.hpp"
 #include "support/router_cases.hpp"
 
 using moe::DrawOf;

@@ -5,6 +5,7 @@
 
 #include "moe/router/named/top_k.hpp"
 #include "moe/router/selection/broadcast.hpp"
+#include "moe/router/selection/concept.hpp"
 #include "support/plain_routing.hpp"
 #include "support/router_cases.hpp"
 
@@ -44,6 +45,13 @@ const test::RouterCases kCases{
 };
 
 }  // namespace
+
+TEST_CASE("a broadcast is a selection around another", "[router]") {
+  STATIC_REQUIRE(moe::Selection<moe::BroadcastUncertain<moe::TopKSelection>>);
+  const moe::BroadcastUncertain<moe::TopKSelection> two(moe::TopKSelection(2), {});
+  CHECK(two.inner().k() == 2);
+  CHECK(two.most({}, 6) == 6);
+}
 
 TEST_CASE("uncertain rows go to all, the others by top-p: against plain loops", "[router]") {
   auto call = test::random_call<double>(200, 4, 7);

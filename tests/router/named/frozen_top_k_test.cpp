@@ -1,7 +1,9 @@
 #include "moe/router/named/frozen_top_k.hpp"
 
 #include "moe/router/named/top_k.hpp"
+#include "moe/router/scorer/concept.hpp"
 #include "moe/router/scorer/frozen.hpp"
+#include "moe/router/scorer/linear.hpp"
 #include "support/plain_routing.hpp"
 #include "support/router_cases.hpp"
 
@@ -24,6 +26,7 @@ TEST_CASE("a frozen router is TopKSoftmax whose parameters have no gradients", "
   call.training = true;
   CHECK(test::same_pairs(test::route(frozen, call), test::route(free, call)));
 
+  STATIC_REQUIRE(moe::Scorer<moe::FrozenScorer<moe::LinearScorer<double>>>);
   auto gradients = frozen.make_gradients();
   int parameters = 0;
   auto look = [&](const moe::Parameter<double>& p) {

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "moe/router/named/top_k.hpp"
+#include "moe/router/selection/concept.hpp"
 #include "moe/router/selection/rectified_top_k.hpp"
 #include "support/plain_routing.hpp"
 #include "support/router_cases.hpp"
@@ -69,6 +70,14 @@ TEST_CASE("rectification by hand: lost, filled in, rerouted", "[router]") {
   test::check_pairs(rerouted, 0, {0}, {0.5});
   test::check_pairs(rerouted, 1, {0}, {0.6});
   test::check_pairs(rerouted, 3, {3}, {0.2});
+}
+
+TEST_CASE("C = ceil(factor K T / N), no more than the rows", "[router]") {
+  STATIC_REQUIRE(moe::SetSelection<moe::RectifiedTopK>);
+  CHECK(moe::RectifiedTopK::capacity(8, 1, 1, 4) == 2);
+  CHECK(moe::RectifiedTopK::capacity(9, 2, 0.5, 4) == 3);
+  CHECK(moe::RectifiedTopK::capacity(3, 2, 100, 4) == 3);
+  CHECK(moe::RectifiedTopK::capacity(0, 2, 1, 4) == 0);
 }
 
 TEST_CASE("no row is lost, and every place is taken", "[router]") {

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "moe/router/balance/concept.hpp"
-#include "moe/router/groups.hpp"
 
 MOE_NAMESPACE_BEGIN
 

@@ -20,8 +20,7 @@ class LoadBalance {
   struct Options {
     double coefficient = 0.01;
     bool first_choice_only = false;  // f from first choices: GShard 2006.16668
-    bool most_likely_only =
-        false;        // f from the most likely outputs, chosen or not: where a selection evens out
+    bool most_likely_only = false;   // f from the most likely outputs, whoever is chosen
     Index nulls = 0;  // the last outputs stand for no expert and share their mean f: AdaMoE 2406.13233
   };
 

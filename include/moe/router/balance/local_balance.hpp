@@ -4,6 +4,7 @@
 
 #include "moe/core/check.hpp"
 #include "moe/router/balance/group_loss.hpp"
+#include "moe/router/groups.hpp"
 
 MOE_NAMESPACE_BEGIN
 

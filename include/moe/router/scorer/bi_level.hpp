@@ -8,7 +8,6 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/kernel/finite.hpp"
-#include "moe/kernel/math.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/kernel/softmax.hpp"
 #include "moe/product/projection.hpp"
