@@ -44,6 +44,7 @@ class ErasedRouter {
   virtual Held make_gradients() const = 0;
   virtual void visit_parameters(void* gradients, const VisitParameter& visit) = 0;
   virtual void visit_state(const VisitState& visit) = 0;
+  virtual void on_step_end(const moe::RouteStats& stats) = 0;
   /// False: it has no such policy.
   virtual bool set_non_finite(moe::NonFinite policy) = 0;
 };
@@ -114,6 +115,9 @@ class RouterRef final : public ErasedRouter<typename R::Real> {
   }
   void visit_state(const typename Base::VisitState& visit) override {
     moe::impl::visit_state_of(router_, visit);
+  }
+  void on_step_end(const moe::RouteStats& stats) override {
+    if constexpr (kTrainable) router_.on_step_end(stats);
   }
   bool set_non_finite(moe::NonFinite policy) override {
     if constexpr (requires { router_.set_non_finite(policy); }) {

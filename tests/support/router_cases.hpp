@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/nasty_calls.hpp"
 #include "support/router_laws.hpp"
 
 namespace test {
@@ -115,5 +116,10 @@ void sweep_laws(bool smoke);
 void sweep_gradients(bool smoke);
 void sweep_segments();
 void sweep_threads();
+/// Calls with every argument wrong in every way (support/nasty_routers.cpp), of all registered routers.
+void sweep_nasty(NastyCalls& calls);
+/// The calls of one router; `name` in what is reported.
+template <class Real>
+void nasty_calls(const std::string& name, ErasedRouter<Real>& router, NastyCalls& calls);
 
 }  // namespace test

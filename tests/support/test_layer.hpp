@@ -7,12 +7,14 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <typeindex>
 #include <vector>
 
 #include "moe/core/input.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/storage/parameter.hpp"
 #include "support/any_executor.hpp"
+#include "support/erased_bank.hpp"
 #include "support/naive_layer.hpp"
 
 namespace test {
@@ -72,6 +74,37 @@ class TestLayer {
   virtual void visit_state(const std::function<void(const std::string&, double*, Index)>& visit) = 0;
   virtual const moe::RouteTable<Real>& routes() const = 0;
   virtual const moe::DispatchPlan<Real>& plan() const = 0;
+
+  // The layer's whole interface, for calls with what is another layer's: tapes and gradients of one layer go
+  // into the calls of every layer of the same type().
+  using Held = std::shared_ptr<void>;
+  using VisitRange = std::function<void(const std::string&, Real* values, Real* gradients, Index)>;
+  using VisitPacked = std::function<void(const std::string&, std::byte*, Index)>;
+  struct Back {
+    ConstMatrixView<Real> dy;
+    MatrixView<Real> dx{};
+    MatrixView<Real> router_dx{};
+    double auxiliary_scale = 1;
+  };
+
+  virtual std::type_index type() const = 0;
+  /// The parts, as describe() has them.
+  virtual std::string names() const = 0;
+  virtual Held make_tape() const = 0;
+  virtual Held make_gradients() const = 0;
+  virtual void train(const moe::LayerInput<Real>& in, moe::LayerOutput<Real>& out, void* tape,
+                     moe::Workspace& ws, AnyExecutor executor) const = 0;
+  virtual void back(const void* tape, const Back& rows, void* gradients, moe::Workspace& ws,
+                    AnyExecutor executor) const = 0;
+  virtual void visit_gradients(void* gradients, const Visit& visit) = 0;
+  virtual void visit_ranges(void* gradients, const VisitRange& visit) = 0;
+  virtual void visit_packed(const VisitPacked& visit) = 0;
+  /// They are moved-from then; the layer itself goes into the result.
+  virtual void move_tape(void* tape) const = 0;
+  virtual void move_gradients(void* gradients) const = 0;
+  virtual std::unique_ptr<TestLayer> move_layer() = 0;
+  /// The routed experts alone; lives as long as the layer.
+  virtual const ErasedBank<Real>& bank() const = 0;
 };
 
 /// Parameters are drawn from N(0, 1/inputs), biases too, so that nothing is zero.

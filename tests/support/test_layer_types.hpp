@@ -5,7 +5,9 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <string>
 #include <type_traits>
+#include <typeindex>
 #include <utility>
 #include <vector>
 
@@ -132,6 +134,49 @@ class LayerHolder final : public TestLayer<Real> {
   const moe::RouteTable<Real>& routes() const override { return tape_.routes(); }
   const moe::DispatchPlan<Real>& plan() const override { return tape_.plan(); }
 
+  using typename TestLayer<Real>::Held;
+  std::type_index type() const override { return typeid(Layer); }
+  std::string names() const override {
+    std::string all;
+    layer_.visit_names(
+        [&](const char* role, const char* name) { all += std::string(role) + " " + name + ", "; });
+    return all;
+  }
+  Held make_tape() const override { return std::make_shared<Tape>(); }
+  Held make_gradients() const override { return std::make_shared<Gradients>(layer_.make_gradients()); }
+  void train(const moe::LayerInput<Real>& in, moe::LayerOutput<Real>& out, void* tape, moe::Workspace& ws,
+             AnyExecutor executor) const override {
+    layer_.forward_train(in, out, *static_cast<Tape*>(tape), ws, executor);
+  }
+  void back(const void* tape, const typename TestLayer<Real>::Back& rows, void* gradients, moe::Workspace& ws,
+            AnyExecutor executor) const override {
+    typename Layer::LayerGradients out(rows.dy, rows.dx);
+    if (gradients != nullptr) out = {rows.dy, rows.dx, *static_cast<Gradients*>(gradients)};
+    out.router_dx = rows.router_dx;
+    out.auxiliary_scale = rows.auxiliary_scale;
+    layer_.backward(*static_cast<const Tape*>(tape), out, ws, executor);
+  }
+  void visit_gradients(void* gradients, const typename TestLayer<Real>::Visit& visit) override {
+    layer_.visit_parameters(*static_cast<Gradients*>(gradients),
+                            [&](const moe::Parameter<Real>& p) { visit(p.name, p.value, p.gradient); });
+  }
+  void visit_ranges(void* gradients, const typename TestLayer<Real>::VisitRange& visit) override {
+    layer_.visit_storage(
+        *static_cast<Gradients*>(gradients),
+        [&](const char* name, Real* values, Real* gradient, Index n) { visit(name, values, gradient, n); });
+  }
+  void visit_packed(const typename TestLayer<Real>::VisitPacked& visit) override {
+    layer_.visit_packed([&](const char* name, std::byte* data, Index n) { visit(name, data, n); });
+  }
+  void move_tape(void* tape) const override { Tape gone(std::move(*static_cast<Tape*>(tape))); }
+  void move_gradients(void* gradients) const override {
+    Gradients gone(std::move(*static_cast<Gradients*>(gradients)));
+  }
+  std::unique_ptr<TestLayer<Real>> move_layer() override {
+    return std::make_unique<LayerHolder>(std::move(layer_));
+  }
+  const ErasedBank<Real>& bank() const override { return bank_; }
+
  private:
   static constexpr std::uint64_t kSeed = 3;
   /// Every call draws the same.
@@ -139,10 +184,13 @@ class LayerHolder final : public TestLayer<Real> {
     in.draws = &draws;
     return in;
   }
+  using Tape = typename Layer::Tape;
+  using Gradients = typename Layer::Gradients;
 
   Layer layer_;
-  typename Layer::Gradients gradients_;
-  typename Layer::Tape tape_;
+  BankRef<Experts<Real>> bank_{layer_.experts()};
+  Gradients gradients_;
+  Tape tape_;
 };
 
 inline moe::AnyActivation activation_of(Act act) {

@@ -1,0 +1,95 @@
+// Routers alone, and routers of parts with nonsense for options: what each call ends in.
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <type_traits>
+
+#include "moe/router/balance/list.hpp"
+#include "moe/router/runtime/token_choice_options.hpp"
+#include "moe/router/score/list.hpp"
+#include "moe/router/scorer/list.hpp"
+#include "moe/router/selection/list.hpp"
+#include "moe/router/weighting/list.hpp"
+#include "support/catch.hpp"
+#include "support/nasty_calls.hpp"
+#include "support/option_fields.hpp"
+#include "support/router_cases.hpp"
+#include "support/sample_parts.hpp"
+
+namespace {
+
+using test::Index;
+using test::kSampleOutputs;
+using test::NastyCalls;
+
+moe::TokenChoiceOptions base() {
+  return {.width = 5, .outputs = kSampleOutputs, .k = 2};
+}
+
+/// A router of such options is refused, or routes.
+void try_router(NastyCalls& calls, const std::string& name, const moe::TokenChoiceOptions& options) {
+  constexpr unsigned kRefused = test::config | test::size | test::shape;
+  const test::Outcome got = test::outcome_of([&] {
+    auto router = moe::token_choice_router<double>(options);
+    test::randomise(router, 3);
+    for (const bool training : {false, true}) {
+      auto call = test::random_call<double>(4, options.width, 2);
+      call.training = training;
+      for (const double weight : test::route(router, call).weight) REQUIRE(std::isfinite(weight));
+    }
+  });
+  calls.check(name, {test::answer | kRefused}, got, "");
+}
+
+template <class List, class With>
+void sweep_options(NastyCalls& calls, const With& with) {
+  moe::for_each_type(List{}, [&]<class Part>(std::type_identity<Part>) {
+    if constexpr (requires { typename Part::Options; }) {
+      test::for_each_nonsense(
+          typename Part::Options{}, [&](const std::string& what, const typename Part::Options& wrong) {
+            const std::string name = std::string(Part::kName) + ": " + what;
+            moe::TokenChoiceOptions options = base();
+            const test::Outcome made =
+                test::outcome_of([&] { with(options, wrong, std::type_identity<Part>{}); });
+            if (made.ending != test::answer) {
+              calls.check(name, {test::config | test::size | test::shape}, made, "");
+            } else {
+              try_router(calls, name, options);
+            }
+          });
+    }
+  });
+}
+
+}  // namespace
+
+TEST_CASE("nasty calls of routers alone end in documented exceptions or right answers", "[router][smoke]") {
+  NastyCalls calls;
+  test::sweep_nasty(calls);
+  CHECK(calls.count() >= 300);
+}
+
+TEST_CASE("routers of listed parts with nonsense for options are refused, or route", "[router][smoke]") {
+  NastyCalls calls;
+  sweep_options<moe::Scorers<double>>(calls,
+                                      [](auto& options, const auto& wrong, auto) { options.scorer = wrong; });
+  sweep_options<moe::Selections>(calls, [](auto& options, const auto& wrong, auto part) {
+    options.selection = typename decltype(part)::type(wrong);
+  });
+  sweep_options<moe::Weightings>(calls, [](auto& options, const auto& wrong, auto part) {
+    options.weighting = typename decltype(part)::type(wrong);
+  });
+  sweep_options<moe::BalanceParts>(calls, [](auto& options, const auto& wrong, auto part) {
+    options.balance.set(typename decltype(part)::type(wrong));
+  });
+  for (const double wrong : test::kWrongNumbers) {
+    moe::for_each_type(moe::LogitMaps{}, [&]<class Map>(std::type_identity<Map>) {
+      moe::TokenChoiceOptions options = base();
+      const test::Outcome made = test::outcome_of([&] { options.map = Map(wrong); });
+      calls.check(std::string(Map::kName) + " of " + std::to_string(wrong), {test::answer | test::config},
+                  made, "");
+      if (made.ending == test::answer) try_router(calls, Map::kName, options);
+    });
+  }
+  CHECK(calls.count() >= 150);
+}
