@@ -126,6 +126,32 @@ TEST_CASE("no named router takes options that it cannot obey", "[router]") {
                 [](const auto& o) { moe::relu_router<double>(o); });
   check_refuses("null_experts", moe::NullExpertOptions{.width = 5, .experts = 8, .nulls = 4},
                 [](const auto& o) { moe::null_expert_router<double>(o); });
+  check_refuses("top_p", moe::TopPOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::top_p_router<double>(o); });
+  check_refuses("adaptive_top_two", moe::AdaptiveTopTwoOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::adaptive_top_two_router<double>(o); });
+  check_refuses("threshold", moe::ThresholdOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::threshold_router<double>(o); });
+  check_refuses("broadcast_top_p", moe::BroadcastTopPOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::broadcast_top_p<double>(o); });
+  check_refuses("broadcast_top_k", moe::BroadcastTopKOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::broadcast_top_k<double>(o); });
+  check_refuses("each_group", moe::EachGroupOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::each_group_router<double>(o); });
+  check_refuses("one_group", moe::OneGroupOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::one_group_router<double>(o); });
+  check_refuses("bi_level", moe::BiLevelOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::bi_level_router<double>(o); });
+  check_refuses("importance", moe::ImportanceTopKOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::importance_router<double>(o); });
+  check_refuses("dense_to_sparse", moe::DenseToSparseOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::dense_to_sparse_router<double>(o); });
+  check_refuses("frozen_top_k", moe::FrozenTopKOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::frozen_top_k<double>(o); });
+  check_refuses("rectified", moe::RectifiedOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::rectified_router<double>(o); });
+  check_refuses("random", moe::RandomRouterOptions{.experts = 8},
+                [](const auto& o) { moe::RandomRouter<double>{o}; });
   check_refuses("moe_plus_plus", moe::MoePlusPlusOptions{.width = 5, .ffn = 4},
                 [](const auto& o) { moe::moe_plus_plus_router<double>(o); });
 }

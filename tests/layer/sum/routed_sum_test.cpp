@@ -230,7 +230,7 @@ TEST_CASE("a capacity draws by the row keys of the call", "[layer]") {
   };
   auto experts = moe::function_experts<double>({.experts = 1, .width = kWidth}, copy);
   const moe::RoutedSum<moe::EveryExpert<double>, decltype(experts), moe::FixedCapacity> sum(
-      moe::EveryExpert<double>(1), std::move(experts),
+      moe::EveryExpert<double>(1), experts,
       moe::FixedCapacity({.tokens_per_expert = 3, .order = moe::CapacityOrder::random_rows_first}));
   Rows rows;
   rows.key = {70, 60, 50, 40, 30, 20, 10};

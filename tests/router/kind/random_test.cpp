@@ -108,4 +108,11 @@ TEST_CASE("options of random routing are checked", "[router]") {
   call.options = {};
   call.mask = {0, 0, 0};
   CHECK_THROWS_WITH(test::route(router, call), "moe: logit_mask: expected none for a random router, got one");
+  call.mask.clear();
+  auto in = call.input();
+  in.draws.reset();
+  test::OwnedTable<double> table(router, call.shape());
+  moe::Arena arena;
+  moe::SerialExecutor serial;
+  CHECK_THROWS_AS(router.route(in, *table, arena, serial), moe::config_error);
 }
