@@ -76,7 +76,8 @@ TEST_CASE("two softmaxes multiplied, the group chosen first: against plain loops
       }
       CHECK(near(test::total(product), 1));
       const ExpertId i = test::best(p, 1)[0];
-      const test::Vector within{product.begin() + 3 * i, product.begin() + 3 * i + 3};
+      const auto first_of_i = product.begin() + 3 * Index{i};
+      const test::Vector within{first_of_i, first_of_i + 3};
       const ExpertId j = test::best(within, 1)[0];
       test::check_pairs(routed, static_cast<Index>(t), {3 * i + j}, {within[static_cast<std::size_t>(j)]});
       not_the_best += test::best(product, 1)[0] == 3 * i + j ? 0 : 1;
