@@ -114,7 +114,8 @@ TEST_CASE("storage shown with a backward has no gradients of frozen parts", "[mo
     });
     return names;
   };
-  moe::models::AnyLayer::Backward call{.gradients = &gradients};
+  moe::models::AnyLayer::Backward call;
+  call.gradients = &gradients;
   CHECK(trained_ranges(call) ==
         "gate.weight experts.gate_up experts.down shared_experts.gate_up shared_experts.down "
         "shared_gate.weight ");
