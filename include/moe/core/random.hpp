@@ -31,7 +31,14 @@ constexpr PhiloxCounter philox(PhiloxCounter counter, std::uint32_t key0, std::u
 }
 
 /// Which use a draw is for, so that two parts of one layer never see the same numbers.
-enum class DrawStream : std::uint32_t { initialise, jitter, logit_noise, second_expert, user };
+enum class DrawStream : std::uint32_t {
+  initialise,
+  jitter,
+  logit_noise,
+  second_expert,
+  user,
+  expert_dropout
+};
 
 /// Draws of one (seed, step, stream).
 class KeyedRandom {

@@ -65,6 +65,15 @@ constexpr Index first_bad_logit(const T* x, Index n) noexcept {
   return -1;
 }
 
+/// Whether every x[j], j in [0, n), is finite.
+template <std::floating_point T>
+constexpr bool all_finite(const T* x, Index n) noexcept {
+  MOE_ASSERT(n >= 0);
+  typename impl::Bits<T>::type bad = 0;  // no exit from this loop, so that it can be vectorised
+  for (Index j = 0; j < n; ++j) bad |= static_cast<typename impl::Bits<T>::type>(!is_finite(x[j]));
+  return bad == 0;
+}
+
 /// Whether some x[j], j in [0, n), is NaN.
 template <std::floating_point T>
 constexpr bool has_nan(const T* x, Index n) noexcept {

@@ -70,6 +70,14 @@ template <class Arch = native_arch, class T>
   return dot<Arch>(x, x, n);
 }
 
+/// The same in double, for rows whose squares overflow.
+template <class T>
+[[nodiscard]] double wide_squared_norm(const T* x, Index n) noexcept {
+  double sum = 0;
+  for (Index j = 0; j < n; ++j) sum += static_cast<double>(x[j]) * static_cast<double>(x[j]);
+  return sum;
+}
+
 /// Sum of x[j], in an order that depends on n alone. Rounding: |error| <= gamma_n * sum |x[j]|.
 template <class Arch = native_arch, class T>
 [[nodiscard]] T sum_row(const T* x, Index n) noexcept {

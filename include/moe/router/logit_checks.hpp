@@ -1,6 +1,8 @@
 // What every router that scores rows does with logits that are not numbers.
 #pragma once
 
+#include <limits>
+
 #include "moe/core/check.hpp"
 #include "moe/core/input.hpp"
 #include "moe/core/view.hpp"
@@ -9,6 +11,17 @@
 MOE_NAMESPACE_BEGIN
 
 namespace impl {
+
+/// For scorers: whether what a row's logits are, or come from, is finite. If not, -inf becomes NaN, for a sum
+/// masks nobody: check_logit_rows then finds the row. A bounded map hides what it is given, so ask before.
+template <class Real>
+bool finite_or_spoiled(Real* row, Index n) noexcept {
+  if (all_finite(row, n)) return true;
+  for (Index j = 0; j < n; ++j) {
+    if (is_neg_inf(row[j])) row[j] = std::numeric_limits<Real>::quiet_NaN();
+  }
+  return false;
+}
 
 /// Sets active[t] for the rows that take part. A row with NaN, +inf or nothing above -inf throws
 /// numeric_error naming token and expert or, with isolate_row, is marked spoiled and inactive.
