@@ -51,6 +51,7 @@ elseif(RULE STREQUAL "rooms")
     combine                                         # 5 combine
     layer/call layer/sum                            # the five stages as a value
     layer/frame layer/shared layer                  # and as a layer
+    analysis                                        # what calls did, compared
     io/file io/json io/safetensors io io/gguf       # files of other libraries
     models/preset models/any models/file)           # released models
   file(GLOB_RECURSE headers RELATIVE "${ROOT}/include/moe" "${ROOT}/include/moe/*/*.hpp")
