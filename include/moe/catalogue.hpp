@@ -4,6 +4,8 @@
 
 #include "moe/moe.hpp"
 
+#include "moe/analysis/routing_change.hpp"
+
 // Lists of parts, and their run-time forms
 #include "moe/expert/bank/any.hpp"
 #include "moe/expert/bank/list.hpp"
@@ -23,7 +25,22 @@
 #include "moe/router/weighting/list.hpp"
 #include "moe/storage/list.hpp"
 
+// Routers of the catalogue
+#include "moe/router/named/attention_router.hpp"
+#include "moe/router/named/block_ffn.hpp"
+#include "moe/router/named/centroid_router.hpp"
+#include "moe/router/named/cosine_top_k.hpp"
+#include "moe/router/named/expert_clusters.hpp"
+#include "moe/router/named/hyper_router.hpp"
+#include "moe/router/named/local_router.hpp"
+#include "moe/router/named/mixture_of_routers.hpp"
+#include "moe/router/named/prototype_router.hpp"
+#include "moe/router/named/speech.hpp"
+#include "moe/router/named/stable.hpp"
+#include "moe/router/named/token_masked.hpp"
+
 // Wrappers of scorers and weightings
 #include "moe/router/scorer/mapped.hpp"
+#include "moe/router/scorer/masked.hpp"
 #include "moe/router/scorer/normed.hpp"
 #include "moe/router/weighting/expert_scale.hpp"

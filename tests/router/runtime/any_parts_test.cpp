@@ -129,5 +129,5 @@ TEST_CASE("parts are found by name", "[router]") {
   CHECK(moe::weighting_named("sparse_mixer").holds<moe::SparseMixerWeighting>());
   CHECK_THROWS_WITH(
       moe::score_named("sofmax"),
-      "moe: score: expected one of softmax, sigmoid, relu, identity, sqrt_softplus, got sofmax");
+      "moe: score: expected one of softmax, sigmoid, relu, identity, sqrt_softplus, relu_rms, got sofmax");
 }

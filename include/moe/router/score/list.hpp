@@ -4,16 +4,18 @@
 #include "moe/core/type_list.hpp"
 #include "moe/router/score/identity.hpp"
 #include "moe/router/score/relu.hpp"
+#include "moe/router/score/relu_rms.hpp"
 #include "moe/router/score/sigmoid.hpp"
 #include "moe/router/score/softmax.hpp"
 #include "moe/router/score/sqrt_softplus.hpp"
 
 MOE_NAMESPACE_BEGIN
 
-using Scores = TypeList<Softmax,        //
-                        SigmoidScore,   //
-                        ReluScore,      //
-                        IdentityScore,  //
-                        SqrtSoftplusScore>;
+using Scores = TypeList<Softmax,            //
+                        SigmoidScore,       //
+                        ReluScore,          //
+                        IdentityScore,      //
+                        SqrtSoftplusScore,  //
+                        ReluRmsScore>;
 
 MOE_NAMESPACE_END
