@@ -42,7 +42,7 @@ TEST_CASE("two experts that attend to each other, by hand", "[attention_router]"
 
 TEST_CASE("attention routers refuse sizes that do not fit", "[attention_router]") {
   CHECK_THROWS_AS(moe::attention_router<double>({.width = 0, .experts = 4}), moe::config_error);
-  CHECK_THROWS_AS(moe::attention_router<double>({.width = 3, .experts = 0}), moe::config_error);
+  CHECK_THROWS_AS(moe::AttentionScorer<double>({.width = 3, .outputs = 0}), moe::config_error);
   CHECK_THROWS_AS(moe::attention_router<double>({.width = 3, .experts = 4, .k = 5}), moe::config_error);
   const moe::AttentionRouterOptions released;
   CHECK((released.width == 2048 && released.experts == 32 && released.k == 2));

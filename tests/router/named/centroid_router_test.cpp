@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "moe/router/scorer/centroid.hpp"
-#include "moe/router/vector_length.hpp"
 #include "support/plain_routing.hpp"
 #include "support/router_cases.hpp"
 

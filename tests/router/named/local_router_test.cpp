@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "moe/router/balance/locality.hpp"
-#include "moe/router/expert_blocks.hpp"
 #include "moe/router/scorer/block_mean.hpp"
 #include "support/balance_case.hpp"
 #include "support/plain_routing.hpp"
@@ -85,6 +84,7 @@ TEST_CASE("local routers refuse blocks that do not come out even, and calls with
                     "moe: width: expected a multiple of the 4 outputs, got 9");
   CHECK_THROWS_WITH(moe::local_router<double>({.width = 8, .experts = 4, .devices = 3}),
                     "moe: devices: expected a divisor of the 4 outputs, got 3");
+  CHECK_THROWS_AS(moe::BlockMeanScorer<double>({.width = 8, .outputs = 0}), moe::config_error);
   CHECK_THROWS_AS(moe::local_router<double>({.width = 8, .experts = 4, .bonus = std::nan("")}),
                   moe::config_error);
   CHECK_THROWS_WITH(LocalityLoss({.local_share = 1}), "moe: local share: expected a value in (0, 1), got 1");

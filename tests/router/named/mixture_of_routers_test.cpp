@@ -1,6 +1,5 @@
 #include "moe/router/named/mixture_of_routers.hpp"
 
-#include "moe/router/log_softmax.hpp"
 #include "moe/router/named/top_k.hpp"
 #include "moe/router/scorer/mixture.hpp"
 #include "support/plain_routing.hpp"
@@ -69,7 +68,7 @@ TEST_CASE("probabilities are mixed, not logits, by hand", "[mixture]") {
 TEST_CASE("mixtures of routers refuse sizes that do not fit", "[mixture]") {
   CHECK_THROWS_WITH(moe::mixture_of_routers<double>({.width = 3, .experts = 4, .routers = 0}),
                     "moe: routers: expected a value in [1, 2147483647], got 0");
-  CHECK_THROWS_AS(moe::mixture_of_routers<double>({.width = 3, .experts = 0}), moe::config_error);
+  CHECK_THROWS_AS(moe::MixtureScorer<double>({.width = 3, .outputs = 0}), moe::config_error);
   CHECK_THROWS_AS(moe::mixture_of_routers<double>({.width = 0, .experts = 4}), moe::config_error);
   CHECK_THROWS_AS(moe::mixture_of_routers<double>({.width = 3, .experts = 4, .k = 5}), moe::config_error);
 }

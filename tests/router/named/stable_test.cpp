@@ -172,8 +172,9 @@ TEST_CASE("the overload loss lowers scores of the full and has nothing to say of
 TEST_CASE("options of StableMoE's router are checked", "[stable]") {
   CHECK_THROWS_WITH(moe::stable_router<double>({.width = 4, .experts = 5}),
                     "moe: vocabulary: expected a value in [1, 2147483647], got 0");
-  CHECK_THROWS_AS(moe::stable_router<double>({.width = 4, .experts = 5, .vocabulary = 3, .embedding = 0}),
+  CHECK_THROWS_AS(moe::DistilledScorer<double>({.width = 4, .outputs = 5, .vocabulary = 3, .embedding = 0}),
                   moe::config_error);
+  CHECK(moe::FirstStage(moe::OverloadLoss({.coefficient = 0.2})).coefficient() == 0.2);
   CHECK_THROWS_AS(moe::stable_router<double>({.width = 4, .experts = 5, .vocabulary = 3, .first_stage = -1}),
                   moe::config_error);
   CHECK_THROWS_AS(moe::OverloadLoss({.coefficient = std::nan("")}), moe::config_error);

@@ -171,6 +171,6 @@ TEST_CASE("directions are set back to their length at every step's end", "[cosin
   };
   scorer.visit_storage(nullptr, twice);
   check_lengths(3);
-  scorer.on_step_end({});
+  scorer.on_step_end(moe::RouteStats{});
   check_lengths(1.5);
 }

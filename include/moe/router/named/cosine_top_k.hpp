@@ -5,7 +5,6 @@
 
 #include <cstdint>
 
-#include "moe/core/check.hpp"
 #include "moe/router/balance/load_balance.hpp"
 #include "moe/router/balance/z.hpp"
 #include "moe/router/kind/token_choice.hpp"
