@@ -27,7 +27,8 @@ concept PrototypeScorer = requires(const S& s, typename S::Gradients& g) {
 
 /// The scorer itself, or what its wrappers hold in the end.
 template <class S>
-const auto& prototypes_of(const S& scorer) noexcept {
+requires(PrototypeScorer<S> || requires(const S& s) { s.inner(); })  //
+    const auto& prototypes_of(const S& scorer) noexcept {
   if constexpr (PrototypeScorer<S>) {
     return scorer;
   } else {

@@ -22,7 +22,6 @@ enum class CosineForm : std::uint8_t {
   tutel,        // rows and experts normed, 256 dimensions with a bias, trained tau from 0.5
   torchscale,   // only experts normed, 16 dimensions, no tau
   fixed_norms,  // only rows normed, 16 dimensions, experts set to length 1.5 after every step, tau 0.3
-                // (LibMoE)
   geometric,    // rows and experts normed, 64 dimensions, trained tau from 0.07: Equifinality
 };
 

@@ -21,12 +21,11 @@
 MOE_NAMESPACE_BEGIN
 
 struct DistilledScorerOptions {
-  Index width = 0;       // D
-  Index outputs = 0;     // N
-  Index vocabulary = 0;  // V
-  Index embedding = 50;  // M: columns of the small router's table
-  Index first_stage =
-      0;  // steps that end with on_step_end in the first stage; the paper: a tenth of training
+  Index width = 0;        // D
+  Index outputs = 0;      // N
+  Index vocabulary = 0;   // V
+  Index embedding = 50;   // M: columns of the small router's table
+  Index first_stage = 0;  // steps of training; the paper: a tenth of all
 };
 
 /// First stage, in training: logits = W x. In inference, and in training from the second stage on: the same
