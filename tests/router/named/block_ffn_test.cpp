@@ -113,8 +113,8 @@ TEST_CASE("chunk and locality losses skip rows that take no part; gradients matc
   c.call.segments = moe::Segments(offsets);
   const double before = c.loss(chunks), locality_before = c.loss(locality);
   for (Index e = 0; e < 5; ++e) {
-    c.score[static_cast<std::size_t>(2 * 5 + e)] = 100;
-    c.logit[static_cast<std::size_t>(2 * 5 + e)] = 100;
+    c.score[static_cast<std::size_t>(10 + e)] = 100;
+    c.logit[static_cast<std::size_t>(10 + e)] = 100;
   }
   CHECK(!c.active[2]);
   CHECK(c.loss(chunks) == before);

@@ -33,7 +33,7 @@ test::Routed<double> learn(R& router, test::RouterCall<double> call) {
   call.training = true;
   typename R::Tape tape;
   test::OwnedTable<double> table(router, call.shape());
-  const auto routed = test::route_train(router, call, table, tape);
+  auto routed = test::route_train(router, call, table, tape);
   router.scorer().collect(call.input().x, *table);
   router.on_step_end({});
   return routed;
