@@ -52,6 +52,7 @@ elseif(RULE STREQUAL "rooms")
     layer/call layer/sum                            # the five stages as a value
     layer/frame layer/shared layer                  # and as a layer
     train                                           # optimisers
+    analysis                                        # what calls did, compared
     io/file io/json io/safetensors io io/gguf       # files of other libraries
     models/preset models/any models/file)           # released models
   file(GLOB_RECURSE headers RELATIVE "${ROOT}/include/moe" "${ROOT}/include/moe/*/*.hpp")

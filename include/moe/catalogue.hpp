@@ -4,6 +4,8 @@
 
 #include "moe/moe.hpp"
 
+#include "moe/analysis/routing_change.hpp"
+
 // Lists of parts, and their run-time forms
 #include "moe/expert/bank/any.hpp"
 #include "moe/expert/bank/list.hpp"
@@ -27,21 +29,34 @@
 #include "moe/router/kind/random.hpp"
 #include "moe/router/layer_schedule.hpp"
 #include "moe/router/named/adaptive_top_two.hpp"
+#include "moe/router/named/attention_router.hpp"
 #include "moe/router/named/bi_level.hpp"
+#include "moe/router/named/block_ffn.hpp"
 #include "moe/router/named/broadcast.hpp"
+#include "moe/router/named/centroid_router.hpp"
+#include "moe/router/named/cosine_top_k.hpp"
 #include "moe/router/named/dense_to_sparse.hpp"
 #include "moe/router/named/each_group.hpp"
+#include "moe/router/named/expert_clusters.hpp"
 #include "moe/router/named/frozen_top_k.hpp"
+#include "moe/router/named/hyper_router.hpp"
 #include "moe/router/named/importance.hpp"
+#include "moe/router/named/local_router.hpp"
+#include "moe/router/named/mixture_of_routers.hpp"
 #include "moe/router/named/one_group.hpp"
+#include "moe/router/named/prototype_router.hpp"
 #include "moe/router/named/rectified.hpp"
+#include "moe/router/named/speech.hpp"
+#include "moe/router/named/stable.hpp"
 #include "moe/router/named/threshold.hpp"
+#include "moe/router/named/token_masked.hpp"
 #include "moe/router/named/top_p.hpp"
 
 // Wrappers of scorers, selections and weightings
 #include "moe/router/scorer/frozen.hpp"
 #include "moe/router/scorer/gumbel.hpp"
 #include "moe/router/scorer/mapped.hpp"
+#include "moe/router/scorer/masked.hpp"
 #include "moe/router/scorer/normed.hpp"
 #include "moe/router/selection/broadcast.hpp"
 #include "moe/router/weighting/expert_scale.hpp"

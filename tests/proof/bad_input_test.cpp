@@ -606,7 +606,7 @@ TEST_CASE("bad input: token ids of a hash router", "[proof][smoke]") {
   Call call;
   const moe::MoeLayer layer(moe::HashRouter<float>(moe::HashTable::random(100, 4, 1)), experts());
   CHECK(call.rejects_input<moe::config_error>(layer, [](auto&) {}) ==
-        "moe: token_id: expected 5 vocabulary ids for the hash router, got none");
+        "moe: token_id: expected 5 vocabulary ids, got none");
   const moe::TokenId ids[] = {0, 1, 100, 3, 4}, negative[] = {0, 1, 2, 3, -4};
   CHECK(call.rejects_input<moe::route_error>(layer, [&](auto& in) { in.token_id = ids; }) ==
         "moe: token_id: expected ids in [0, 100), got 100 for token 2");

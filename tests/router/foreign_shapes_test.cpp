@@ -44,14 +44,12 @@ std::vector<Shaped> shapes() {
     add(name, [&](Options& o) { o.scorer = scorer; });
   };
   moe::for_each_type(moe::Scorers<double>{}, [&]<class Part>(std::type_identity<Part>) {
-    typename Part::Options scorer;
+    auto scorer = test::sample_scorer_options<Part>();
     if constexpr (requires { scorer.hidden; }) {
-      scorer.hidden = 6;
       add_scorer(Part::kName, scorer);
       scorer.hidden = 40;
     }
     if constexpr (requires { scorer.projected; }) {
-      scorer.projected = 6;
       add_scorer(Part::kName, scorer);
       scorer.projected = 40;
     }

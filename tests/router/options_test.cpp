@@ -48,6 +48,7 @@ void check_list(const char* family, List list) {
       if constexpr (requires { options.width; }) options.width = 5;
       if constexpr (requires { options.outputs; }) options.outputs = test::kSampleOutputs;
       if constexpr (requires { options.hidden; }) options.hidden = 6;
+      if constexpr (requires { options.bonus; }) options.width = 2 * test::kSampleOutputs;
       if constexpr (requires { options.ffn; }) options.ffn = 4;
       if constexpr (std::is_same_v<Part, moe::FixedCapacity>) options.factor = 1;
       check_refuses(name, options, [](const Options& o) {
@@ -150,6 +151,36 @@ TEST_CASE("no named router takes options that it cannot obey", "[router]") {
                 [](const auto& o) { moe::frozen_top_k<double>(o); });
   check_refuses("rectified", moe::RectifiedOptions{.width = 5, .experts = 8},
                 [](const auto& o) { moe::rectified_router<double>(o); });
+  check_refuses("cosine_top_k", moe::CosineTopKOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::cosine_top_k<double>(o); });
+  check_refuses("cosine_sigmoid_top_k", moe::CosineTopKOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::cosine_sigmoid_top_k<double>(o); });
+  check_refuses("attention", moe::AttentionRouterOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::attention_router<double>(o); });
+  check_refuses("block_ffn", moe::BlockFfnOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::block_ffn_router<double>(o); });
+  check_refuses("kmeans", moe::KMeansOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::kmeans_router<double>(o); });
+  check_refuses("cluster", moe::ClusterOptions{.width = 5, .clusters = 8},
+                [](const auto& o) { moe::cluster_router<double>(o); });
+  check_refuses("expert_cluster", moe::ExpertClusterOptions{.width = 5, .experts = 8, .clusters = 2},
+                [](const auto& o) { moe::expert_cluster_router<double>(o); });
+  check_refuses("hyper", moe::HyperRouterOptions{.width = 5, .experts = 8, .hidden = 6},
+                [](const auto& o) { moe::hyper_router<double>(o); });
+  check_refuses("local", moe::LocalRouterOptions{.width = 16, .experts = 8, .devices = 2},
+                [](const auto& o) { moe::local_router<double>(o); });
+  check_refuses("mixture_of_routers", moe::MixtureOfRoutersOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::mixture_of_routers<double>(o); });
+  check_refuses("prototype", moe::PrototypeRouterOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::prototype_router<double>(o); });
+  check_refuses("speech", moe::SpeechRouterOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::speech_router<double>(o); });
+  check_refuses("stable", moe::StableOptions{.width = 5, .experts = 8, .vocabulary = 9},
+                [](const auto& o) { moe::stable_router<double>(o); });
+  check_refuses("token_mask", moe::TokenMaskOptions{.experts = 8}, [](const auto& o) {
+    const std::int64_t counts[] = {3, 2, 1};
+    moe::TokenMask::by_frequency(counts, o);
+  });
   check_refuses("random", moe::RandomRouterOptions{.experts = 8},
                 [](const auto& o) { moe::RandomRouter<double>{o}; });
   check_refuses("moe_plus_plus", moe::MoePlusPlusOptions{.width = 5, .ffn = 4},

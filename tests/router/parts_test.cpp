@@ -27,13 +27,10 @@ auto built(const moe::TokenChoiceOptions& options) {
 const bool kScorers = test::add_part_cases(moe::Scorers<double>{},
                                            []<class Part> {
                                              auto options = base();
-                                             typename Part::Options scorer;
-                                             if constexpr (requires { scorer.hidden; }) scorer.hidden = 6;
-                                             if constexpr (requires { scorer.groups; }) scorer.groups = 4;
-                                             if constexpr (requires { scorer.projected; })
-                                               scorer.projected = 6;
-                                             options.scorer = scorer;
-                                             return built(options);
+                                             options.scorer = test::sample_scorer_options<Part>();
+                                             auto router = built(options);
+                                             router.scorer().inner().inner().initialise(3);  // state as well
+                                             return router;
                                            },
                                            {.ties = false});  // biases choose among rows of zeros
 const bool kMaps = test::add_part_cases(moe::LogitMaps{}, []<class Part> {
@@ -68,12 +65,15 @@ const bool kWeightings = test::add_part_cases(moe::Weightings{},
                                                 return built(options);
                                               },
                                               {.step = 1e-4});  // the sparse mixer's threshold is near
-const bool kBalance = test::add_part_cases(moe::BalanceParts{}, []<class Part> {
-  auto options = base();
-  options.balance.set(test::sample_part<Part>());
-  if (std::is_same_v<Part, moe::LoadLoss>) options.scorer = moe::NoisyScorerOptions{};
-  return built(options);
-});
+const bool kBalance = test::add_part_cases(moe::BalanceParts{},
+                                           []<class Part> {
+                                             auto options = base();
+                                             options.balance.set(test::sample_part<Part>());
+                                             if (std::is_same_v<Part, moe::LoadLoss>)
+                                               options.scorer = moe::NoisyScorerOptions{};
+                                             return built(options);
+                                           },
+                                           {.step = 1e-4});  // the next rank of a probability is near
 
 }  // namespace
 

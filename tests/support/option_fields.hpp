@@ -7,6 +7,8 @@
 #include <string>
 #include <type_traits>
 
+#include "support/fields.hpp"
+
 namespace test {
 
 /// What few options mean, and no memory holds.
@@ -18,55 +20,11 @@ inline constexpr double kWrongNumbers[] = {-1,
                                            std::numeric_limits<double>::infinity(),
                                            -std::numeric_limits<double>::infinity()};
 
-namespace fields {
-struct Anything {
-  template <class T>
-  operator T() const;
-};
-template <class T, class... Given>
-constexpr std::size_t count() {
-  if constexpr (requires { T{Given{}..., Anything{}}; }) {
-    return count<T, Given..., Anything>();
-  } else {
-    return sizeof...(Given);
-  }
-}
-}  // namespace fields
-
-/// f(number of the field, field) for each of up to 8.
+/// f(number of the field, field) for each.
 template <class T, class F>
 void for_each_field(T& options, const F& f) {
-  constexpr std::size_t n = fields::count<T>();
-  static_assert(n <= 8);
-  const auto all = [&f](auto&... field) {
-    int i = 0;
-    (f(i++, field), ...);
-  };
-  if constexpr (n == 1) {
-    auto& [a] = options;
-    all(a);
-  } else if constexpr (n == 2) {
-    auto& [a, b] = options;
-    all(a, b);
-  } else if constexpr (n == 3) {
-    auto& [a, b, c] = options;
-    all(a, b, c);
-  } else if constexpr (n == 4) {
-    auto& [a, b, c, d] = options;
-    all(a, b, c, d);
-  } else if constexpr (n == 5) {
-    auto& [a, b, c, d, e] = options;
-    all(a, b, c, d, e);
-  } else if constexpr (n == 6) {
-    auto& [a, b, c, d, e, g] = options;
-    all(a, b, c, d, e, g);
-  } else if constexpr (n == 7) {
-    auto& [a, b, c, d, e, g, h] = options;
-    all(a, b, c, d, e, g, h);
-  } else if constexpr (n == 8) {
-    auto& [a, b, c, d, e, g, h, i] = options;
-    all(a, b, c, d, e, g, h, i);
-  }
+  int i = 0;
+  each_member(options, [&](auto& field) { f(i++, field); });
 }
 
 /// f(text, options) for `options` with each of its numbers, one at a time, one of those.

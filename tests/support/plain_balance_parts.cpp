@@ -200,6 +200,120 @@ std::map<std::string, PlainStep> plain_balance_parts() {
                                      }
                                      return b.parameter.at("adaptive_l1.coefficient")[0][0] * sum;
                                    })},
+      {"balance activation_locality",
+       loss("activation_locality", 0.4,
+            [](const Batch& b) {
+              Vector terms;
+              for (const auto& [first, last] : b.segments()) {
+                std::vector<std::size_t> rows;
+                for (std::size_t t = first; t < last; ++t) {
+                  if (b.active(t)) rows.push_back(t);
+                }
+                for (std::size_t i = 1; i < rows.size(); ++i) {
+                  for (std::size_t e = 0; e < kOutputs; ++e) {
+                    const double z = 3 * b.logit[rows[i - 1]][e], now = 3 * b.logit[rows[i]][e];
+                    if (z == -kInfinity || now == -kInfinity) continue;
+                    const double target = 1 / (1 + std::exp(-now)), p = 1 / (1 + std::exp(-z));
+                    terms.push_back(-target * std::log(p) - (1 - target) * std::log(1 - p));
+                  }
+                }
+              }
+              return total(terms) / static_cast<double>(terms.size());
+            })},
+      {"balance chunk_sparsity", loss("chunk_sparsity", 0.4,
+                                      [](const Batch& b) {
+                                        Vector touched;  // by chunks of two rows and experts
+                                        for (const auto& [first, last] : b.segments()) {
+                                          std::vector<std::size_t> rows;
+                                          for (std::size_t t = first; t < last; ++t) {
+                                            if (b.active(t)) rows.push_back(t);
+                                          }
+                                          for (std::size_t i = 0; i < rows.size(); i += 2) {
+                                            for (std::size_t e = 0; e < kOutputs; ++e) {
+                                              double none = 1;
+                                              for (std::size_t j = i; j < i + 2 && j < rows.size(); ++j) {
+                                                const Vector& s = b.score[rows[j]];
+                                                none *= 1 - s[e] / (total(s) + 1e-5) + 1e-5;
+                                              }
+                                              touched.push_back(1 - none);
+                                            }
+                                          }
+                                        }
+                                        return total(touched) / static_cast<double>(touched.size());
+                                      })},
+      {"balance sparsity_l1", loss("sparsity_l1", 0.1,
+                                   [](const Batch& b) {
+                                     double sum = 0;
+                                     for (const std::size_t t : b.active_rows()) {
+                                       double squares = 0;
+                                       for (const double p : b.probability[t]) squares += p * p;
+                                       sum += total(b.probability[t]) / std::sqrt(squares);
+                                     }
+                                     return sum / static_cast<double>(b.active_rows().size());
+                                   })},
+      {"balance mean_importance", loss("mean_importance", 0.1,
+                                       [](const Batch& b) {
+                                         double sum = 0;
+                                         for (const double p : b.mean_probability(0, b.rows()))
+                                           sum += 8 * p * p;
+                                         return sum;
+                                       })},
+      {"balance dirichlet_prior", loss("dirichlet_prior", 0.01,
+                                       [](const Batch& b) {
+                                         double sum = 0;  // alpha 1, so that each is Beta(1, 7)
+                                         for (std::size_t e = 0; e < kOutputs; ++e) {
+                                           Vector p;
+                                           for (const std::size_t t : b.active_rows()) {
+                                             if (b.logit[t][e] != -kInfinity)
+                                               p.push_back(b.probability[t][e]);
+                                           }
+                                           std::sort(p.begin(), p.end());
+                                           const auto n = static_cast<double>(p.size());
+                                           for (std::size_t i = 0; i < p.size(); ++i) {
+                                             const double miss = 1 - std::pow(1 - p[i], 7) -
+                                                                 static_cast<double>(i + 1) / (n + 1);
+                                             sum += miss * miss / n;
+                                           }
+                                         }
+                                         return sum;
+                                       })},
+      {"balance locality",
+       loss("locality", 0.4,
+            [](const Batch& b) {
+              double local = 0;
+              for (const std::size_t t : b.active_rows()) {
+                const auto first = 2 * static_cast<std::size_t>(b.call.columns.ints.at("device")[t]);
+                local += b.probability[t][first] + b.probability[t][first + 1];
+              }
+              local /= static_cast<double>(b.active_rows().size());
+              return local * std::log(local / 0.6) + (1 - local) * std::log((1 - local) / 0.4);
+            })},
+      {"balance cluster_variance", loss("cluster_variance", 0.4,
+                                        [](const Batch& b) {
+                                          double sum = 0;  // four clusters of two
+                                          for (const std::size_t t : b.active_rows()) {
+                                            const Vector& p = b.probability[t];
+                                            for (std::size_t c = 0; c < 4; ++c) {
+                                              const double mean = (p[2 * c] + p[2 * c + 1]) / 2,
+                                                           off = p[2 * c] - mean, all = total(p) / 8;
+                                              sum += 64 * (off * off - 0.5 * (mean - all) * (mean - all)) / 4;
+                                            }
+                                          }
+                                          return sum / static_cast<double>(b.active_rows().size());
+                                        })},
+      {"balance overload", loss("overload", 0.3,
+                                [](const Batch& b) {
+                                  const Vector count = b.counts();
+                                  const double mean = total(count) / 8;
+                                  double sum = 0;
+                                  for (const std::size_t t : b.active_rows()) {
+                                    for (const ExpertId id : b.chosen[t]) {
+                                      const auto e = static_cast<std::size_t>(id);
+                                      sum += (count[e] - mean) / mean * b.score[t][e];
+                                    }
+                                  }
+                                  return sum / static_cast<double>(b.active_rows().size());
+                                })},
   };
 }
 

@@ -123,6 +123,79 @@ const std::map<std::string, PlainStep>& plain_parts() {
            }
            return logit;
          })},
+        {"scorer mixture", scorer([](const Batch& b, std::size_t t) {
+           const Vector logits = b.affine("sub_routers", b.x(t));
+           const Vector share = softmax(b.affine("main_router", b.x(t)));
+           Vector mixed(kOutputs, 0);
+           for (std::size_t i = 0; i < share.size(); ++i) {
+             const auto first = logits.begin() + static_cast<Index>(i * kOutputs);
+             const Vector p = softmax({first, first + static_cast<Index>(kOutputs)});
+             for (std::size_t e = 0; e < kOutputs; ++e) mixed[e] += share[i] * p[e];
+           }
+           for (double& s : mixed) s = std::log(s);
+           return mixed;
+         })},
+        {"scorer hyper", scorer([](const Batch& b, std::size_t t) {
+           // Layer l of the frozen network: weights and, in the last column, biases in +-1 / sqrt(inputs).
+           const auto frozen = [](std::uint64_t l, std::size_t inputs, std::size_t o, std::size_t i) {
+             const double u =
+                 moe::KeyedRandom(0, l, DrawStream::initialise).uniform(o, static_cast<std::uint32_t>(i));
+             return (2 * u - 1) / std::sqrt(static_cast<double>(inputs));
+           };
+           const Vector x = b.x(t), z = b.parameter.at("embedding")[0];
+           Vector units, logit;
+           for (std::size_t h = 0; h < 6; ++h) {
+             double sum = frozen(0, z.size(), h, z.size());
+             for (std::size_t j = 0; j < z.size(); ++j) sum += frozen(0, z.size(), h, j) * z[j];
+             units.push_back(std::max(sum, 0.0));
+           }
+           for (std::size_t e = 0; e < kOutputs; ++e) {
+             logit.push_back(0);
+             for (std::size_t j = 0; j <= x.size(); ++j) {
+               const std::size_t o = e * (x.size() + 1) + j;
+               double w = frozen(1, 6, o, 6);
+               for (std::size_t h = 0; h < 6; ++h) w += frozen(1, 6, o, h) * units[h];
+               logit[e] += j < x.size() ? w * x[j] : w;
+             }
+           }
+           return logit;
+         })},
+        {"scorer attention", scorer([](const Batch& b, std::size_t t) {
+           const Vector q = b.affine("query", b.x(t)), k = b.affine("key", b.x(t)),
+                        v = b.affine("value", b.x(t));
+           Vector logit;
+           for (const double of : q) {
+             Vector product = k;
+             for (double& p : product) p *= of;
+             const Vector a = softmax(product);
+             logit.push_back(0);
+             for (std::size_t j = 0; j < v.size(); ++j) logit.back() += a[j] * v[j];
+           }
+           return logit;
+         })},
+        {"scorer block_mean", scorer([](const Batch& b, std::size_t t) {
+           const Vector x = b.x(t);
+           Vector logit;
+           for (std::size_t e = 0; e < kOutputs; ++e) {
+             const bool local = b.call.columns.ints.at("device")[t] == static_cast<int>(e / 2);
+             logit.push_back((x[2 * e] + x[2 * e + 1]) / 2 + (local ? 0.3 : 0));
+           }
+           return logit;
+         })},
+        {"scorer centroid", scorer([](const Batch& b, std::size_t t) {
+           const Vector x = b.x(t);
+           Vector logit;
+           for (std::size_t e = 0; e < kOutputs; ++e) {
+             Vector c;
+             double product = 0;
+             for (std::size_t j = 0; j < x.size(); ++j) {
+               c.push_back(b.parameter.at("centroids")[e * x.size() + j][0]);
+               product += c[j] * x[j];
+             }
+             logit.push_back(product / norm(x) / norm(c));
+           }
+           return logit;
+         })},
         {"scorer noisy",
          [](Batch& b) {
            const auto draw = b.draws(DrawStream::logit_noise);
@@ -175,6 +248,16 @@ const std::map<std::string, PlainStep>& plain_parts() {
         {"score sigmoid", score(sigmoid)},
         {"score relu", score([](double v) { return std::max(v, 0.0); })},
         {"score sqrt_softplus", score([](double v) { return std::sqrt(softplus(v)); })},
+        {"score relu_rms",
+         [](Batch& b) {
+           for (const Vector& logit : b.logit) {
+             Vector s;
+             for (const double l : logit) s.push_back(std::max(l, 0.0));
+             const double squares = norm(s) * norm(s) / static_cast<double>(s.size());
+             b.score.push_back(over(s, std::sqrt(squares + 1e-6)));
+             b.probability.push_back(over(b.score.back(), total(b.score.back())));
+           }
+         }},
 
         {"selection top_k", selection([](const Batch& b, std::size_t t) {
            return best(b.choice[t], static_cast<Index>(b.options.k));

@@ -5,11 +5,15 @@
 #include <type_traits>
 #include <vector>
 
+#include "moe/router/balance/activation_locality.hpp"
+#include "moe/router/balance/chunk_sparsity.hpp"
+#include "moe/router/balance/cluster_variance.hpp"
 #include "moe/router/balance/communication_balance.hpp"
 #include "moe/router/balance/device_balance.hpp"
 #include "moe/router/balance/entropy.hpp"
 #include "moe/router/balance/group_alignment.hpp"
 #include "moe/router/balance/local_balance.hpp"
+#include "moe/router/balance/locality.hpp"
 #include "moe/router/balance/selection_bias.hpp"
 #include "moe/router/hash_table.hpp"
 #include "moe/router/score/group_softmax.hpp"
@@ -67,6 +71,14 @@ Part sample_part() {
     return Part({.coefficient = 0.4, .groups = 4});
   } else if constexpr (std::is_same_v<Part, moe::CommunicationBalance>) {
     return Part({.coefficient = 0.4, .groups = 4, .reached = 2});
+  } else if constexpr (std::is_same_v<Part, moe::ActivationLocality>) {
+    return Part({.coefficient = 0.4, .steepness = 3});
+  } else if constexpr (std::is_same_v<Part, moe::ChunkSparsity>) {
+    return Part({.coefficient = 0.4, .length = 2});
+  } else if constexpr (std::is_same_v<Part, moe::ClusterVariance>) {
+    return Part({.coefficient = 0.4, .clusters = 4, .between = 0.5});
+  } else if constexpr (std::is_same_v<Part, moe::LocalityLoss>) {
+    return Part({.coefficient = 0.4, .devices = 4, .local_share = 0.6});
   } else if constexpr (std::is_same_v<Part, moe::SoftCap> || std::is_same_v<Part, moe::LogitSpread>) {
     return Part(1.5);
   } else if constexpr (std::is_default_constructible_v<Part>) {
@@ -80,6 +92,22 @@ Part sample_part() {
   } else {
     return Part(typename Part::Options{});
   }
+}
+
+/// Options of a scorer with what it needs to be built, and something to be seen of it.
+template <class Part>
+typename Part::Options sample_scorer_options() {
+  typename Part::Options options;
+  if constexpr (requires { options.hidden; }) options.hidden = 6;
+  if constexpr (requires { options.projected; }) options.projected = 6;
+  if constexpr (requires { options.routers; }) options.routers = 3;
+  if constexpr (requires { options.groups; }) options.groups = 4;
+  if constexpr (requires { options.bonus; }) {  // blocks of two columns; devices of two outputs
+    options.width = 2 * kSampleOutputs;
+    options.devices = 4;
+    options.bonus = 0.3;
+  }
+  return options;
 }
 
 }  // namespace test

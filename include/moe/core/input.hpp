@@ -111,6 +111,7 @@ struct InputColumns {
   Column<std::int32_t> language{};
   Column<std::int32_t> adapter{};
   Column<std::int32_t> label{};
+  Column<std::int32_t> device{};       // where the row lies
   Column<double> outside_counts{};     // [E] choices in other micro-batches, for the balance loss [197]
   ConstMatrixView<Real> logit_mask{};  // [1 or T, N] added to the logits; -inf masks an expert
   ConstMatrixView<Real> features{};    // [T, S] importance, a sentence's embedding, flags
@@ -132,6 +133,7 @@ struct InputColumns {
     f("language", &C::language, ColumnSize::tokens);
     f("adapter", &C::adapter, ColumnSize::tokens);
     f("label", &C::label, ColumnSize::tokens);
+    f("device", &C::device, ColumnSize::tokens);
     f("outside_counts", &C::outside_counts, ColumnSize::experts);
     f("logit_mask", &C::logit_mask, ColumnSize::one_or_tokens);
     f("features", &C::features, ColumnSize::tokens);

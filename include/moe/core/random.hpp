@@ -32,7 +32,16 @@ constexpr PhiloxCounter philox(PhiloxCounter counter, std::uint32_t key0, std::u
 }
 
 /// Which use a draw is for, so that two parts of one layer never see the same numbers.
-enum class DrawStream : std::uint32_t { initialise, jitter, logit_noise, second_expert, user, expert, place };
+enum class DrawStream : std::uint32_t {
+  initialise,
+  jitter,
+  logit_noise,
+  second_expert,
+  user,
+  expert,
+  place,
+  expert_dropout
+};
 
 /// What all draws of a call have in common.
 struct DrawKey {

@@ -137,7 +137,7 @@ namespace impl {
 template <class Real>
 void check_token_ids(const RouterInput<Real>& in, Index vocabulary) {
   if (in.tokens() > 0 && in.token_id.empty()) {
-    fail<config_error>("token_id: expected ", in.tokens(), " vocabulary ids for the hash router, got none");
+    fail<config_error>("token_id: expected ", in.tokens(), " vocabulary ids, got none");
   }
   for (Index t = 0; t < in.tokens(); ++t) {
     if (!in.takes_part(t)) continue;

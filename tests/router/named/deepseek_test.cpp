@@ -261,3 +261,17 @@ TEST_CASE("DeepSeek routers refuse sizes that do not fit", "[deepseek]") {
   CHECK_THROWS_AS(moe::deepseek_v3<float>({.width = 2, .experts = 8, .k = 2, .groups = 2, .kept_groups = 3}),
                   moe::config_error);
 }
+
+TEST_CASE("DiT-MoE's router is DeepSeekMoE's with the options of its paper", "[deepseek]") {
+  auto dit = moe::dit_moe_router<double>({.width = 5});
+  auto same = moe::deepseek_v1<double>({.width = 5, .experts = 8, .k = 2, .expert_balance = 0.01});
+  test::randomise(dit, 4);
+  test::randomise(same, 4);
+  auto call = test::random_call<double>(30, 5, 2);
+  call.training = true;
+  const auto routed = test::route(dit, call);
+  CHECK(test::same_route(routed, test::route(same, call)));
+  CHECK(test::same_bits(test::all_gradients(dit, call), test::all_gradients(same, call)));
+  CHECK(routed.loss_names == std::vector<std::string>{"load_balance"});
+  CHECK_THROWS_AS(moe::dit_moe_router<double>({.width = 5, .k = 9}), moe::config_error);
+}

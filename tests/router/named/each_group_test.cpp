@@ -2,7 +2,7 @@
 
 #include <limits>
 
-#include "moe/router/groups.hpp"
+#include "moe/router/expert_blocks.hpp"
 #include "moe/router/named/switch.hpp"
 #include "moe/router/score/group_softmax.hpp"
 #include "moe/router/selection/each_group.hpp"
@@ -88,7 +88,7 @@ TEST_CASE("the balance loss is the mean of the groups'", "[router]") {
 }
 
 TEST_CASE("options of routing by groups are checked", "[router]") {
-  CHECK_NOTHROW(moe::impl::check_groups(2, 4));
+  CHECK_NOTHROW(moe::impl::require_blocks("groups", 2, 4));
   CHECK_THROWS_WITH(of_rows({.groups = 3}, 4), "moe: groups: expected a divisor of the 4 outputs, got 3");
   CHECK_THROWS_AS(of_rows({.groups = 0}, 4), moe::config_error);
   CHECK_THROWS_AS(of_rows({.groups = 2, .k = 3}, 4), moe::config_error);

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "moe/router/weighting/gather.hpp"
+#include "support/plain_routing.hpp"
 #include "support/router_cases.hpp"
 #include "support/router_laws.hpp"
 
@@ -43,6 +44,8 @@ const test::RouterCases kCases{
        return moe::sigmoid_top_k<double>(
            {.width = 4, .experts = 5, .k = 2, .weights = {.normalise = Normalise::sum_plus_eps, .eps = 0.1}});
      }},
+    {"SigmoidTopK, normalised",
+     [] { return moe::normalised_sigmoid_top_k<double>({.width = 4, .experts = 5, .k = 2}); }},
 };
 
 }  // namespace
@@ -118,4 +121,37 @@ TEST_CASE("top-k options reach their parts", "[top_k]") {
   CHECK(route(isolating, call).spoiled == std::vector<bool>{true, false});
   auto gradients = isolating.make_gradients();
   CHECK(test::elements(isolating, gradients).size() == 6);
+}
+
+TEST_CASE(
+    "normalised sigmoids sum to 1 and move with a shift of all logits, which shares of a softmax do not",
+    "[top_k]") {
+  const TopKOptions options{.width = 6, .experts = 6, .k = 3, .weights = {.normalise = Normalise::sum}};
+  auto sigmoid = moe::normalised_sigmoid_top_k<double>({.width = 6, .experts = 6, .k = 3});
+  auto softmax = moe::softmax_top_k<double>(options);
+  test::set_parameter(sigmoid, "gate.weight", test::identity(6));
+  test::set_parameter(softmax, "gate.weight", test::identity(6));
+  auto call = test::random_call<double>(30, 6, 3), shifted = call;
+  for (double& x : shifted.x) x += 2;
+  const auto a = route(sigmoid, call), b = route(sigmoid, shifted);
+  const auto c = route(softmax, call), d = route(softmax, shifted);
+  REQUIRE((a.expert == b.expert && a.expert == c.expert && a.expert == d.expert));
+  for (Index t = 0; t < 30; ++t) {
+    double sum = 0, moved = 0;
+    for (Index i = 3 * t; i < 3 * t + 3; ++i) {
+      const auto p = static_cast<std::size_t>(i);
+      const auto logit = [&](const test::RouterCall<double>& of, std::size_t q) {
+        return 1 / (1 + std::exp(-of.x[static_cast<std::size_t>(6 * t + a.expert[q])]));
+      };
+      const double all = logit(call, static_cast<std::size_t>(3 * t)) +
+                         logit(call, static_cast<std::size_t>(3 * t + 1)) +
+                         logit(call, static_cast<std::size_t>(3 * t + 2));
+      CHECK(test::near(a.weight[p], logit(call, p) / all));
+      CHECK(test::near(c.weight[p], d.weight[p]));
+      sum += a.weight[p];
+      moved += std::abs(a.weight[p] - b.weight[p]);
+    }
+    CHECK(test::near(sum, 1));
+    CHECK(moved > 1e-6);
+  }
 }

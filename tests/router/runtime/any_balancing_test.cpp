@@ -48,7 +48,9 @@ TEST_CASE("a balancing put together at run time has the parts that were put in",
 }
 
 TEST_CASE("every part of the list can be put in", "[balancing]") {
-  const auto c = test::random_balance_case(20, 6, 2, 3);
+  auto c = test::random_balance_case(20, 6, 2, 3);
+  const std::vector<std::int32_t> device(20, 0);
+  c.call.device = device;
   moe::for_each_type(moe::BalanceParts{}, [&]<class Part>(std::type_identity<Part>) {
     INFO(Part::kName);
     typename Part::Options options;

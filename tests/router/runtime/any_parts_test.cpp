@@ -131,7 +131,8 @@ TEST_CASE("parts are found by name", "[router]") {
       "moe: selection: expected one of top_k, group_limited, positive, top_p, adaptive_top_two, threshold, "
       "each_group, importance_top_k, got table");
   CHECK(moe::weighting_named("sparse_mixer").holds<moe::SparseMixerWeighting>());
-  CHECK_THROWS_WITH(moe::score_named("sofmax"),
-                    "moe: score: expected one of softmax, sigmoid, relu, identity, group_softmax, "
-                    "sqrt_softplus, got sofmax");
+  CHECK_THROWS_WITH(
+      moe::score_named("sofmax"),
+      "moe: score: expected one of softmax, sigmoid, relu, identity, group_softmax, sqrt_softplus, "
+      "relu_rms, got sofmax");
 }

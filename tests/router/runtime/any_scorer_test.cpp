@@ -45,6 +45,9 @@ TEST_CASE("run-time scorers run the static scorers", "[any_scorer]") {
   check(moe::TwoLayerScorer<double>({.width = 5, .hidden = 6, .outputs = 7}));
   check(moe::CosineScorer<double>({.width = 5, .projected = 6, .outputs = 7}));
   check(moe::NoisyScorer<double>({.width = 5, .outputs = 7}));
+  check(moe::MixtureScorer<double>({.width = 5, .routers = 2, .outputs = 7}));
+  check(moe::HyperScorer<double>({.width = 5, .hidden = 6, .outputs = 7}));
+  check(moe::AttentionScorer<double>({.width = 5, .outputs = 7}));
 }
 
 TEST_CASE("all of a run-time scorer obeys the laws of routers", "[any_scorer]") {

@@ -5,10 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "moe/plan/statistics.hpp"
 #include "moe/router/kind/token_choice.hpp"
 #include "moe/router/score/softmax.hpp"
 #include "moe/router/selection/top_k.hpp"
 #include "moe/router/weighting/gather.hpp"
+#include "support/plain_routing.hpp"
 #include "support/router_laws.hpp"
 
 namespace {
@@ -100,7 +102,75 @@ TEST_CASE("cosine scorers refuse sizes and factors that do not fit", "[cosine_sc
   using S = CosineScorer<float>;
   CHECK_THROWS_AS(S({.width = 3, .projected = 4, .outputs = 0}), moe::config_error);
   CHECK_THROWS_AS(S({.width = 0, .projected = 4, .outputs = 2}), moe::config_error);
+  CHECK_THROWS_WITH(S({.width = 3, .projected = -1, .outputs = 2}),
+                    "moe: projected width: expected a value in [0, 2147483647], got -1");
   for (const double bad : {0.5, std::nan(""), std::numeric_limits<double>::infinity()}) {
     CHECK_THROWS_AS(S({.width = 3, .projected = 4, .outputs = 2, .largest = bad}), moe::config_error);
   }
+  for (const double bad : {0.0, -1.0, std::nan(""), std::numeric_limits<double>::infinity()}) {
+    CHECK_THROWS_AS(S({.width = 3, .outputs = 2, .tau = bad}), moe::config_error);
+  }
+  for (const double bad : {-1.0, std::nan(""), std::numeric_limits<double>::infinity()}) {
+    CHECK_THROWS_AS(S({.width = 3, .outputs = 2, .direction_length = bad}), moe::config_error);
+  }
+}
+
+TEST_CASE("what is not normed counts with its length, and tau may stay what it is", "[cosine_scorer]") {
+  for (const bool unit_rows : {false, true}) {
+    for (const bool unit_directions : {false, true}) {
+      for (const Index projected : {0, 6}) {
+        const bool trained = projected == 0;
+        INFO("unit rows " << unit_rows << ", directions " << unit_directions << ", projected " << projected);
+        Router router(CosineScorer<double>({.width = 5,
+                                            .projected = projected,
+                                            .outputs = 7,
+                                            .bias = false,
+                                            .tau = 0.3,
+                                            .trained_tau = trained,
+                                            .unit_rows = unit_rows,
+                                            .unit_directions = unit_directions}),
+                      moe::Softmax{}, moe::TopKSelection(3), moe::GatherWeighting{});
+        test::randomise(router, 3);
+        if (trained) test::set_parameter(router, "temperature", {{-std::log(0.3)}});
+        const test::Matrix s = test::parameter(router, "sim_matrix");
+        const auto call = test::random_call<double>(4, 5, 2);
+        test::Matrix z = test::linear(test::identity(5), call);
+        if (projected > 0) z = test::linear(test::parameter(router, "cosine_projector.weight"), call);
+        const auto out = logits_of(router, call);
+        for (std::size_t t = 0; t < 4; ++t) {
+          for (std::size_t e = 0; e < 7; ++e) {
+            double zs = 0, zz = 0, ss = 0;
+            for (std::size_t j = 0; j < s.size(); ++j) {
+              zs += z[t][j] * s[j][e];
+              zz += z[t][j] * z[t][j];
+              ss += s[j][e] * s[j][e];
+            }
+            const double sizes = (unit_rows ? std::sqrt(zz) : 1) * (unit_directions ? std::sqrt(ss) : 1);
+            CHECK(test::near(out[7 * t + e], zs / sizes / 0.3));
+          }
+        }
+        test::check_router_gradients(router, 4);
+      }
+    }
+  }
+}
+
+TEST_CASE("directions are set back to their length at every step's end", "[cosine_scorer]") {
+  CosineScorer<double> scorer({.width = 3, .projected = 4, .outputs = 5, .direction_length = 1.5});
+  scorer.initialise(2);
+  const auto check_lengths = [&](double expected) {
+    for (Index e = 0; e < 5; ++e) {
+      double squares = 0;
+      for (Index j = 0; j < 4; ++j) squares += std::pow(scorer.directions()[4 * e + j], 2);
+      CHECK(test::near(std::sqrt(squares), expected));
+    }
+  };
+  check_lengths(1.5);
+  auto twice = [](const char*, double* values, double*, Index n) {
+    for (Index i = 0; i < n; ++i) values[i] *= 2;
+  };
+  scorer.visit_storage(nullptr, twice);
+  check_lengths(3);
+  scorer.on_step_end(moe::RouteStats{});
+  check_lengths(1.5);
 }

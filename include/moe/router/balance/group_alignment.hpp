@@ -4,7 +4,7 @@
 
 #include "moe/core/check.hpp"
 #include "moe/router/balance/concept.hpp"
-#include "moe/router/groups.hpp"
+#include "moe/router/expert_blocks.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -26,7 +26,7 @@ class GroupAlignment {
   }
 
   double coefficient() const noexcept { return options_.coefficient; }
-  void check(Index outputs) const { impl::check_groups(options_.groups, outputs); }
+  void check(Index outputs) const { impl::require_blocks("groups", options_.groups, outputs); }
   void measure(Arena&, Index, Index) const noexcept {}
 
   template <class Real>

@@ -4,7 +4,7 @@
 
 #include "moe/core/check.hpp"
 #include "moe/router/balance/group_loss.hpp"
-#include "moe/router/groups.hpp"
+#include "moe/router/expert_blocks.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -28,7 +28,7 @@ class LocalBalance {
   }
 
   double coefficient() const noexcept { return options_.coefficient; }
-  void check(Index outputs) const { impl::check_groups(options_.groups, outputs); }
+  void check(Index outputs) const { impl::require_blocks("groups", options_.groups, outputs); }
   void measure(Arena& arena, Index, Index outputs) const { arena.take<double>(outputs / options_.groups); }
 
   template <class Real>

@@ -46,6 +46,26 @@ DeepSeekV1<Real> deepseek_v1(const DeepSeekV1Options& options) {
           options.non_finite};
 }
 
+/// DiT-MoE, 2407.11633: that router in a diffusion transformer, whose layers have two shared experts.
+/// Defaults of DiT-MoE-XL/2-8E2A.
+struct DiTMoeOptions {
+  Index width = 1152;  // D
+  Index experts = 8;   // E, the routed ones
+  Index k = 2;
+  double expert_balance = 0.01;  // alpha
+  NonFinite non_finite = NonFinite::throw_;
+};
+
+/// Throws config_error for sizes that do not fit.
+template <class Real>
+DeepSeekV1<Real> dit_moe_router(const DiTMoeOptions& options) {
+  return deepseek_v1<Real>({.width = options.width,
+                            .experts = options.experts,
+                            .k = options.k,
+                            .expert_balance = options.expert_balance,
+                            .non_finite = options.non_finite});
+}
+
 /// DeepSeek-V2, 2405.04434: the same within the best groups (devices) of a token, weights times a scale.
 /// Defaults of the 236B model; the Lite model has groups = kept_groups = 1, scale 1.
 struct DeepSeekV2Options {

@@ -1,5 +1,5 @@
 // Top-k routers: softmax over all then the k best (Switch, Qwen, DeepSeek-V1; renormalised: Mixtral), softmax
-// over the kept (Shazeer 2017 without noise), sigmoid scores (DeepSeek-V3 without bias).
+// over the kept (Shazeer 2017 without noise), sigmoid scores (DeepSeek-V3 without bias), also normalised.
 #pragma once
 
 #include "moe/core/check.hpp"
@@ -77,6 +77,15 @@ template <class Real>
 SigmoidTopK<Real> sigmoid_top_k(const TopKOptions& options) {
   return {LinearScorer<Real>(options.scorer()), SigmoidScore{},      TopKSelection(options.k),
           GatherWeighting(options.weights),     options.balancing(), options.non_finite};
+}
+
+/// Normalised sigmoid gating, 2505.10860: those weights divided by their sum, whatever options.weights says
+/// of it. Unlike a softmax it moves with a shift of all logits. The paper's shared experts are the layer's.
+/// Throws config_error for sizes or a k that do not fit.
+template <class Real>
+SigmoidTopK<Real> normalised_sigmoid_top_k(TopKOptions options) {
+  options.weights.normalise = Normalise::sum;
+  return sigmoid_top_k<Real>(options);
 }
 
 MOE_NAMESPACE_END

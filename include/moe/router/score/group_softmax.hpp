@@ -4,7 +4,7 @@
 #include "moe/core/check.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/softmax.hpp"
-#include "moe/router/groups.hpp"
+#include "moe/router/expert_blocks.hpp"
 #include "moe/router/row_context.hpp"
 #include "moe/router/score/elementwise.hpp"
 
@@ -23,7 +23,7 @@ class GroupSoftmax : public impl::ShareOfSum {
     require_range("groups", options.groups, 1, INT32_MAX);
   }
   const Options& options() const noexcept { return options_; }
-  void check(Index outputs) const { impl::check_groups(options_.groups, outputs); }
+  void check(Index outputs) const { impl::require_blocks("groups", options_.groups, outputs); }
 
   template <class Real>
   void forward(const RowContext<Real>& row, Real* score) const noexcept {

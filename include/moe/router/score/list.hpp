@@ -5,17 +5,19 @@
 #include "moe/router/score/group_softmax.hpp"
 #include "moe/router/score/identity.hpp"
 #include "moe/router/score/relu.hpp"
+#include "moe/router/score/relu_rms.hpp"
 #include "moe/router/score/sigmoid.hpp"
 #include "moe/router/score/softmax.hpp"
 #include "moe/router/score/sqrt_softplus.hpp"
 
 MOE_NAMESPACE_BEGIN
 
-using Scores = TypeList<Softmax,        //
-                        SigmoidScore,   //
-                        ReluScore,      //
-                        IdentityScore,  //
-                        GroupSoftmax,   //
-                        SqrtSoftplusScore>;
+using Scores = TypeList<Softmax,            //
+                        SigmoidScore,       //
+                        ReluScore,          //
+                        IdentityScore,      //
+                        GroupSoftmax,       //
+                        SqrtSoftplusScore,  //
+                        ReluRmsScore>;
 
 MOE_NAMESPACE_END

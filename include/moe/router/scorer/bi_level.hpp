@@ -11,7 +11,7 @@
 #include "moe/kernel/row.hpp"
 #include "moe/kernel/softmax.hpp"
 #include "moe/product/projection.hpp"
-#include "moe/router/groups.hpp"
+#include "moe/router/expert_blocks.hpp"
 #include "moe/router/scorer/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -131,7 +131,7 @@ class BiLevelScorer {
  private:
   static const Options& checked(const Options& options) {
     require_range("groups", options.groups, 1, INT32_MAX);
-    impl::check_groups(options.groups, options.outputs);
+    impl::require_blocks("groups", options.groups, options.outputs);
     return options;
   }
   /// m.

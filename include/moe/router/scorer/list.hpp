@@ -3,22 +3,32 @@
 #pragma once
 
 #include "moe/core/type_list.hpp"
+#include "moe/router/scorer/attention.hpp"
 #include "moe/router/scorer/bi_level.hpp"
+#include "moe/router/scorer/block_mean.hpp"
+#include "moe/router/scorer/centroid.hpp"
 #include "moe/router/scorer/cosine.hpp"
+#include "moe/router/scorer/hyper.hpp"
 #include "moe/router/scorer/linear.hpp"
 #include "moe/router/scorer/map/soft_cap.hpp"
 #include "moe/router/scorer/map/spread.hpp"
+#include "moe/router/scorer/mixture.hpp"
 #include "moe/router/scorer/noisy.hpp"
 #include "moe/router/scorer/two_layer.hpp"
 
 MOE_NAMESPACE_BEGIN
 
 template <class Real>
-using Scorers = TypeList<LinearScorer<Real>,    //
-                         TwoLayerScorer<Real>,  //
-                         CosineScorer<Real>,    //
-                         BiLevelScorer<Real>,   //
-                         NoisyScorer<Real>>;
+using Scorers = TypeList<LinearScorer<Real>,     //
+                         TwoLayerScorer<Real>,   //
+                         CosineScorer<Real>,     //
+                         BiLevelScorer<Real>,    //
+                         NoisyScorer<Real>,      //
+                         MixtureScorer<Real>,    //
+                         HyperScorer<Real>,      //
+                         AttentionScorer<Real>,  //
+                         BlockMeanScorer<Real>,  //
+                         CentroidScorer<Real>>;
 
 using LogitMaps = TypeList<SoftCap,  //
                            LogitSpread>;

@@ -3,7 +3,7 @@
 
 #include "moe/core/check.hpp"
 #include "moe/kernel/top_k.hpp"
-#include "moe/router/groups.hpp"
+#include "moe/router/expert_blocks.hpp"
 #include "moe/router/selection/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -28,7 +28,7 @@ class EachGroupSelection {
     impl::refuse_option("threshold", options.threshold, "the selection ", kName);
     impl::refuse_option("capacity factor", options.capacity_factor, "the selection ", kName);
     impl::refuse_option("p", options.p, "the selection ", kName);
-    impl::check_groups(options_.groups, n);
+    impl::require_blocks("groups", options_.groups, n);
     const Index k = impl::experts_per_token(options_.groups * options_.k, options, n, "the router's outputs");
     if (k % options_.groups != 0) {
       fail<config_error>("experts per token: expected a multiple of the ", options_.groups, " groups, got ",

@@ -6,7 +6,7 @@
 #include "moe/core/check.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/top_k.hpp"
-#include "moe/router/groups.hpp"
+#include "moe/router/expert_blocks.hpp"
 #include "moe/router/selection/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -45,7 +45,7 @@ class GroupLimitedSelection {
     impl::refuse_option("threshold", options.threshold, "the selection ", kName);
     impl::refuse_option("capacity factor", options.capacity_factor, "the selection ", kName);
     impl::refuse_option("p", options.p, "the selection ", kName);
-    impl::check_groups(options_.groups, n);
+    impl::require_blocks("groups", options_.groups, n);
     return impl::experts_per_token(options_.k, options, n / options_.groups * options_.kept,
                                    "experts of the kept groups");
   }

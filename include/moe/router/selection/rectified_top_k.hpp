@@ -10,7 +10,7 @@
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/kernel/top_k.hpp"
-#include "moe/router/groups.hpp"
+#include "moe/router/expert_blocks.hpp"
 #include "moe/router/selection/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -41,7 +41,7 @@ class RectifiedTopK {
   }
   const Options& options() const noexcept { return options_; }
 
-  void check(Index outputs) const { impl::check_groups(options_.groups, outputs); }
+  void check(Index outputs) const { impl::require_blocks("groups", options_.groups, outputs); }
   template <class Real>
   void check_call(const RouterInput<Real>& in) const {
     impl::refuse_option("threshold", in.options.threshold, "the selection ", kName);
