@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "moe/plan/statistics.hpp"
 #include "support/guarded_memory.hpp"
 #include "support/nasty_calls.hpp"
 #include "support/router_cases.hpp"
