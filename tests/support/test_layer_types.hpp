@@ -136,12 +136,6 @@ class LayerHolder final : public TestLayer<Real> {
 
   using typename TestLayer<Real>::Held;
   std::type_index type() const override { return typeid(Layer); }
-  std::string names() const override {
-    std::string all;
-    layer_.visit_names(
-        [&](const char* role, const char* name) { all += std::string(role) + " " + name + ", "; });
-    return all;
-  }
   Held make_tape() const override { return std::make_shared<Tape>(); }
   Held make_gradients() const override { return std::make_shared<Gradients>(layer_.make_gradients()); }
   void train(const moe::LayerInput<Real>& in, moe::LayerOutput<Real>& out, void* tape, moe::Workspace& ws,
@@ -171,9 +165,6 @@ class LayerHolder final : public TestLayer<Real> {
   void move_tape(void* tape) const override { Tape gone(std::move(*static_cast<Tape*>(tape))); }
   void move_gradients(void* gradients) const override {
     Gradients gone(std::move(*static_cast<Gradients*>(gradients)));
-  }
-  std::unique_ptr<TestLayer<Real>> move_layer() override {
-    return std::make_unique<LayerHolder>(std::move(layer_));
   }
   const ErasedBank<Real>& bank() const override { return bank_; }
 
