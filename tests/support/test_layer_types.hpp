@@ -171,9 +171,17 @@ class LayerHolder final : public TestLayer<Real> {
  private:
   static constexpr std::uint64_t kSeed = 3;
   /// Every call draws the same.
-  static moe::LayerInput<Real> drawing(moe::LayerInput<Real> in, moe::DrawCounter& draws) {
-    in.draws = &draws;
-    return in;
+  static moe::LayerInput<Real> drawing(const moe::LayerInput<Real>& in, moe::DrawCounter& draws) {
+    moe::LayerInput<Real> own(in.x);
+    moe::InputColumns<Real>::each([&](const char*, auto column, moe::ColumnSize) {
+      own.*column = moe::impl::borrowed(in.*column);  // copies of converted ones would allocate
+    });
+    own.router_x = in.router_x;
+    own.segments = in.segments.borrow();
+    own.options = in.options;
+    own.mode = in.mode;
+    own.draws = &draws;
+    return own;
   }
   using Tape = typename Layer::Tape;
   using Gradients = typename Layer::Gradients;
