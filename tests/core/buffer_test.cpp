@@ -127,6 +127,9 @@ TEST_CASE("Buffer: copy_from takes values from anywhere", "[core][smoke]") {
   Buffer<int> b;
   b.copy_from(values, 4);
   CHECK(counts(b, 4));
+  Buffer<int> one;
+  one.copy_from(values + 1, 1);
+  CHECK((one.size() == 1 && one[0] == 2));
   Buffer<int> own = counting(10);
   own.copy_from(own.data() + 2, 8);
   CHECK((own.size() == 8 && own[0] == 3 && own[7] == 10));

@@ -163,6 +163,8 @@ TEST_CASE("build_plan refuses ids that do not exist", "[plan][smoke]") {
 TEST_CASE("build_plan refuses one expert twice for a token", "[plan]") {
   CHECK(refusal<moe::route_error>({{{2, 1.0f}}, {{2, 0.5f}, {0, 0.25f}, {2, 0.25f}}}, 3) ==
         "moe: expert ids: expected each expert at most once per token, got 2 twice for token 1");
+  CHECK(refusal<moe::route_error>({{{1, 0.5f}, {1, 0.5f}, {0, 0.25f}}}, 3) ==
+        "moe: expert ids: expected each expert at most once per token, got 1 twice for token 0");
 }
 
 TEST_CASE("build_plan refuses weights that are not finite", "[plan]") {

@@ -20,10 +20,10 @@
 #include "moe/plan/capacity/any.hpp"
 #include "moe/storage/list.hpp"
 #include "support/catch.hpp"
+#include "support/fields.hpp"
 #include "support/guarded_memory.hpp"
 #include "support/layer_cases.hpp"
 #include "support/nasty_calls.hpp"
-#include "support/option_fields.hpp"
 #include "support/same_bits.hpp"
 
 namespace {
@@ -34,6 +34,9 @@ template <class Real>
 constexpr Real kNan = std::numeric_limits<Real>::quiet_NaN();
 template <class Real>
 constexpr Real kInf = std::numeric_limits<Real>::infinity();
+/// What few options mean, and no memory holds.
+constexpr Index kWrongSizes[] = {-1, 0, PTRDIFF_MAX, -PTRDIFF_MAX, PTRDIFF_MAX / 2};
+constexpr double kWrongNumbers[] = {-1, 0, 1e300, kNan<double>, kInf<double>, -kInf<double>};
 
 /// Four tokens, three experts, two choices each, in one segment of all; every array between guards.
 template <class Real>
@@ -359,13 +362,18 @@ void archives(NastyCalls& calls) {
   }
 }
 
-/// A part of such options is refused, or made.
+/// A part of options with one number after the other replaced by nonsense is refused, or made.
 template <class Part, class Options, class Make>
 void try_options(NastyCalls& calls, const Options& options, const Make& make) {
-  for_each_nonsense(options, [&](const std::string& what, const Options& wrong) {
-    calls.check(std::string(Part::kName) + ": " + what, {answer | config | size},
-                outcome_of([&] { make(wrong); }), "");
-  });
+  const auto with = [&](auto wrong) {
+    with_each_number(options, wrong, [&](const Options& changed, std::size_t which) {
+      calls.check(
+          std::string(Part::kName) + ": number " + std::to_string(which) + " = " + std::to_string(wrong),
+          {answer | config | size}, outcome_of([&] { make(changed); }), "");
+    });
+  };
+  for (const Index wrong : kWrongSizes) with(wrong);
+  for (const double wrong : kWrongNumbers) with(wrong);
 }
 
 }  // namespace
@@ -457,7 +465,7 @@ TEST_CASE("frames of nonsense are refused", "[proof][smoke]") {
       if constexpr (std::is_constructible_v<Frame, Index, Index, moe::LatentNorm>) {
         made(name, v >= 0 && std::isfinite(v), [&] { Frame(4, 2, {.enabled = true, .eps = v}); });
       } else if constexpr (std::is_constructible_v<Frame, Index, double>) {
-        made(name, std::abs(v) <= std::numeric_limits<float>::max(), [&] { Frame(4, v); });
+        made(name, std::abs(v) <= double{std::numeric_limits<float>::max()}, [&] { Frame(4, v); });
       }
     }
   });

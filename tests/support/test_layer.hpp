@@ -88,8 +88,6 @@ class TestLayer {
   };
 
   virtual std::type_index type() const = 0;
-  /// The parts, as describe() has them.
-  virtual std::string names() const = 0;
   virtual Held make_tape() const = 0;
   virtual Held make_gradients() const = 0;
   virtual void train(const moe::LayerInput<Real>& in, moe::LayerOutput<Real>& out, void* tape,
@@ -99,10 +97,9 @@ class TestLayer {
   virtual void visit_gradients(void* gradients, const Visit& visit) = 0;
   virtual void visit_ranges(void* gradients, const VisitRange& visit) = 0;
   virtual void visit_packed(const VisitPacked& visit) = 0;
-  /// They are moved-from then; the layer itself goes into the result.
+  /// They are moved-from then.
   virtual void move_tape(void* tape) const = 0;
   virtual void move_gradients(void* gradients) const = 0;
-  virtual std::unique_ptr<TestLayer> move_layer() = 0;
   /// The routed experts alone; lives as long as the layer.
   virtual const ErasedBank<Real>& bank() const = 0;
 };

@@ -136,12 +136,6 @@ class LayerHolder final : public TestLayer<Real> {
 
   using typename TestLayer<Real>::Held;
   std::type_index type() const override { return typeid(Layer); }
-  std::string names() const override {
-    std::string all;
-    layer_.visit_names(
-        [&](const char* role, const char* name) { all += std::string(role) + " " + name + ", "; });
-    return all;
-  }
   Held make_tape() const override { return std::make_shared<Tape>(); }
   Held make_gradients() const override { return std::make_shared<Gradients>(layer_.make_gradients()); }
   void train(const moe::LayerInput<Real>& in, moe::LayerOutput<Real>& out, void* tape, moe::Workspace& ws,
@@ -172,17 +166,22 @@ class LayerHolder final : public TestLayer<Real> {
   void move_gradients(void* gradients) const override {
     Gradients gone(std::move(*static_cast<Gradients*>(gradients)));
   }
-  std::unique_ptr<TestLayer<Real>> move_layer() override {
-    return std::make_unique<LayerHolder>(std::move(layer_));
-  }
   const ErasedBank<Real>& bank() const override { return bank_; }
 
  private:
   static constexpr std::uint64_t kSeed = 3;
   /// Every call draws the same.
-  static moe::LayerInput<Real> drawing(moe::LayerInput<Real> in, moe::DrawCounter& draws) {
-    in.draws = &draws;
-    return in;
+  static moe::LayerInput<Real> drawing(const moe::LayerInput<Real>& in, moe::DrawCounter& draws) {
+    moe::LayerInput<Real> own(in.x);
+    moe::InputColumns<Real>::each([&](const char*, auto column, moe::ColumnSize) {
+      own.*column = moe::impl::borrowed(in.*column);  // copies of converted ones would allocate
+    });
+    own.router_x = in.router_x;
+    own.segments = in.segments.borrow();
+    own.options = in.options;
+    own.mode = in.mode;
+    own.draws = &draws;
+    return own;
   }
   using Tape = typename Layer::Tape;
   using Gradients = typename Layer::Gradients;
