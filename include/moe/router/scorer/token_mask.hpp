@@ -8,6 +8,7 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/random.hpp"
+#include "moe/core/workspace.hpp"
 #include "moe/router/hash_table.hpp"
 
 MOE_NAMESPACE_BEGIN
