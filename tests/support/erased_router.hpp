@@ -117,7 +117,7 @@ class RouterRef final : public ErasedRouter<typename R::Real> {
     moe::impl::visit_state_of(router_, visit);
   }
   void on_step_end(const moe::RouteStats& stats) override {
-    if constexpr (kTrainable) router_.on_step_end(stats);
+    if constexpr (kTrainable) moe::impl::on_step_end_of(router_, stats);
   }
   bool set_non_finite(moe::NonFinite policy) override {
     if constexpr (requires { router_.set_non_finite(policy); }) {

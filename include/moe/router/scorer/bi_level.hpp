@@ -7,6 +7,7 @@
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
+#include "moe/core/moved.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/kernel/softmax.hpp"
@@ -95,13 +96,15 @@ class BiLevelScorer {
   template <Executor X>
   void backward(const RouterInput<Real>& in, const Tape& tape, const Logits<Real>& dlogits,
                 const MatrixView<Real>& dx, Gradients* gradients, Arena& arena, X& executor) const {
+    impl::check_gradients_of(*this, gradients);
+    const Real* const shares = impl::taped(kName, tape.share, in.tokens() * local_.out());
     const MatrixView<Real> dgroup = rows_of(arena, in.tokens(), group_);
     const MatrixView<Real> dlocal = rows_of(arena, in.tokens(), local_);
     const Index count = dlogits.rows == nullptr ? in.tokens() : dlogits.row_count;
     executor.parallel_for(count, [&](Index a, Index) noexcept {
       const Index t = dlogits.rows == nullptr ? a : Index{dlogits.rows[a]};
       const Index m = places();
-      const Real* const share = tape.share.data() + t * local_.out();
+      const Real* const share = shares + t * local_.out();
       fill_row(Real{0}, dlocal.row(t), local_.out());
       for (Index i = 0; i < groups(); ++i) {
         const Real* const dlogit = dlogits.value.row(t) + i * m;
@@ -145,7 +148,7 @@ class BiLevelScorer {
   }
 
   Projection<Real> group_, local_;
-  Index outputs_;
+  impl::Movable<Index> outputs_;
 };
 
 MOE_NAMESPACE_END
