@@ -116,7 +116,9 @@ class RouterRef final : public ErasedRouter<typename R::Real> {
   void visit_state(const typename Base::VisitState& visit) override {
     moe::impl::visit_state_of(router_, visit);
   }
-  void on_step_end(const moe::RouteStats& stats) override { moe::impl::on_step_end_of(router_, stats); }
+  void on_step_end(const moe::RouteStats& stats) override {
+    if constexpr (kTrainable) moe::impl::on_step_end_of(router_, stats);
+  }
   bool set_non_finite(moe::NonFinite policy) override {
     if constexpr (requires { router_.set_non_finite(policy); }) {
       router_.set_non_finite(policy);

@@ -116,7 +116,7 @@ class Column {
     for (const impl::EntryOf<R> value : range) {
       if (!impl::fits<T>(value)) {
         using Limits = std::numeric_limits<T>;
-        fail<route_error>("column: expected entries in [", Limits::min(), ", ", Limits::max(), "], got ",
+        fail<route_error>("column: expected entries in [", (Limits::min)(), ", ", (Limits::max)(), "], got ",
                           value, " at position ", to - data_);
       }
       *to++ = static_cast<T>(value);

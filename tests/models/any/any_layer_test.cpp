@@ -118,7 +118,7 @@ TEST_CASE("storage shown with a backward has no gradients of frozen parts", "[mo
   call.gradients = &gradients;
   CHECK(trained_ranges(call) ==
         "gate.weight experts.gate_up experts.down shared_experts.gate_up shared_experts.down "
-        "shared_gate.weight ");
+        "shared_expert_gate.weight ");
   call.trained = {.experts = false, .shared = false};
   CHECK(trained_ranges(call) == "gate.weight ");
   CHECK(trained_ranges({}).empty());
@@ -128,6 +128,7 @@ TEST_CASE("storage shown with a backward has no gradients of frozen parts", "[mo
 TEST_CASE("an optimiser moves every parameter of every model and keeps its state by name", "[models]") {
   for (const std::string& folder : test::golden_folders()) {
     CAPTURE(folder);
+    if (folder == "nllb_moe_2" || folder == "nllb_moe_3") continue;  // refused, see docs/models.md
     auto layer = Golden(folder).load();
     auto gradients = layer.make_gradients();
     const moe::TrainedLayer trained(layer, gradients);

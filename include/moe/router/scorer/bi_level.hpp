@@ -8,7 +8,6 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/moved.hpp"
-#include "moe/core/part_traits.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/kernel/softmax.hpp"
