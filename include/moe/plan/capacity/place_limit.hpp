@@ -19,7 +19,7 @@ enum class CapacityOrder : std::uint8_t {
   best_rows_first,    // rows by their highest combine weight, first choices of all before second ones; ties:
                       // lower token (batch-priority routing of V-MoE, 2106.05974)
   position,           // the first rows that chose the expert, as whichever choice (Megatron "position")
-  random_rows_first,  // rows by a draw of (seed, step, row key), first choices of all before second ones
+  random_rows_first,  // rows by a draw of (seed, call, row key), first choices of all before second ones
 };
 
 namespace impl {

@@ -15,7 +15,7 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// Inner's logits plus scale * g, g = -ln(-ln u), u drawn per (seed, step, row key, output); the call's
+/// Inner's logits plus scale * g, g = -ln(-ln u), u drawn per (seed, call, row key, output); the call's
 /// temperature divides their sum. Inference: Inner's. Parameters are Inner's. Losses on logits see the noise.
 template <Scorer Inner>
 class GumbelScorer : public impl::InnerHooks<GumbelScorer<Inner>, Inner> {
