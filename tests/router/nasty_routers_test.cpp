@@ -6,7 +6,6 @@
 
 #include "moe/router/balance/list.hpp"
 #include "moe/router/runtime/token_choice_options.hpp"
-#include "moe/router/score/list.hpp"
 #include "moe/router/scorer/list.hpp"
 #include "moe/router/selection/list.hpp"
 #include "moe/router/weighting/list.hpp"

@@ -219,9 +219,9 @@ class PoolExecutor {
 
   /// A parent's team: its threads cannot be joined here, its locks may be held for ever. Kept, so that leak
   /// checkers know it.
-  static void abandon(Team* team) noexcept { team->next_abandoned = abandoned_.exchange(team); }
+  static void abandon(Team* team) noexcept { team->next_abandoned = last_abandoned.exchange(team); }
 
-  inline static std::atomic<Team*> abandoned_{nullptr};
+  inline static std::atomic<Team*> last_abandoned{nullptr};
   Index others_ = 0;
   std::atomic<Team*> team_{nullptr};
 };

@@ -23,8 +23,8 @@ struct RandomRouterOptions {
 };
 
 /// Draws by (seed, call, row key), in training and in inference: two passes of one batch differ, as THOR's
-/// consistency loss has them, for they are two calls of one counter. K of a call: any of [1, E]; with E the mean
-/// of all experts. Reads no rows.
+/// consistency loss has them, for they are two calls of one counter. K of a call: any of [1, E]; with E the
+/// mean of all experts. Reads no rows.
 template <class RealType>
 class RandomRouter {
  public:
