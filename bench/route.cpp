@@ -2,6 +2,7 @@
 //   route/<router>/<shape>/tokens:<T>/threads:1
 #include <memory>
 
+#include "moe/core/part_traits.hpp"
 #include "moe/plan/capacity/dropless.hpp"
 #include "moe/plan/dispatch_plan.hpp"
 #include "moe/router/hash_table.hpp"
@@ -37,7 +38,7 @@ void route(benchmark::State& state, const std::shared_ptr<Router>& router, Index
     auto plan = moe::DispatchPlan<float>::carve(arena, tokens, router->experts(), pairs);
     const Index mark = arena.mark();
     if (arena.measuring()) {
-      router->measure(arena, shape, 1);
+      moe::impl::measure_of(*router, arena, shape, Index{1});
       arena.rewind(mark);
       moe::measure_plan(arena, moe::Dropless{}, pairs, router->experts());
     } else {

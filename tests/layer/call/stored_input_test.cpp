@@ -70,7 +70,7 @@ TEST_CASE("a stored input has every column's numbers in memory of its own", "[la
         CHECK((kept.*member).data() != (in.*member).data());
       }
     });
-    CHECK(given == 15);
+    CHECK(given == 16);
   }
 }
 

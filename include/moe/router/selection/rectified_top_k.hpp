@@ -51,7 +51,7 @@ class RectifiedTopK {
   /// C.
   static Index capacity(Index active, Index k, double factor, Index outputs) noexcept {
     const double places = factor * static_cast<double>(k * active) / static_cast<double>(outputs);
-    return static_cast<Index>(std::min(std::ceil(places), static_cast<double>(active)));
+    return static_cast<Index>((std::min)(std::ceil(places), static_cast<double>(active)));
   }
 
   /// T K for what is chosen or rerouted, and every place once more for what is filled in.
@@ -60,7 +60,7 @@ class RectifiedTopK {
     const Index all = checked_product("routed pairs", shape.tokens, outputs);
     const double bound =
         static_cast<double>(shape.tokens) * static_cast<double>(k) * (1 + factor_of(shape.options)) +
-        static_cast<double>(std::min(shape.segments, shape.tokens)) * static_cast<double>(outputs);
+        static_cast<double>((std::min)(shape.segments, shape.tokens)) * static_cast<double>(outputs);
     return bound < static_cast<double>(all) ? static_cast<Index>(bound) + 1 : all;
   }
   void measure(Arena& arena, Index tokens, Index outputs) const { Scratch{arena, tokens, outputs}; }
@@ -151,7 +151,7 @@ class RectifiedTopK {
     for (Index t = first; t < last && scratch.places[e] > 0; ++t) {
       if (rank_of(t) >= 0) scratch.row[candidates++] = t;
     }
-    const Index taken = std::min(scratch.places[e], candidates);
+    const Index taken = (std::min)(scratch.places[e], candidates);
     std::nth_element(scratch.row, scratch.row + taken, scratch.row + candidates, [&](Index a, Index b) {
       const Real of_a = set.choice(a, e), of_b = set.choice(b, e);
       return of_a != of_b ? of_a > of_b : a < b;
