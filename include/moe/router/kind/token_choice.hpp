@@ -10,14 +10,14 @@
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/core/moved.hpp"
-#include "moe/core/near_miss.hpp"
-#include "moe/core/part_hooks.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/plan/statistics.hpp"
 #include "moe/router/balance/concept.hpp"
 #include "moe/router/concept.hpp"
+#include "moe/router/kind/token_choice_arrays.hpp"
+#include "moe/router/kind/token_choice_hooks.hpp"
 #include "moe/router/logit_checks.hpp"
 #include "moe/router/observable.hpp"
 #include "moe/router/row_context.hpp"
@@ -28,94 +28,13 @@
 
 MOE_NAMESPACE_BEGIN
 
-namespace impl {
-
-/// What the router forms on the way to its table. N outputs, M room for choices per token.
-template <class Real>
-struct TokenChoiceArrays {
-  Logits<Real> logits;            // [T, N]
-  MatrixView<Real> score;         // [T, N]
-  MatrixView<Real> probability;   // [T, N]; empty unless a loss needs it
-  ExpertId* chosen = nullptr;     // [T, M]
-  Index* chosen_count = nullptr;  // [T]
-  Real* weight = nullptr;         // [T, M]
-  bool* keep = nullptr;           // [T, M] routed to a real expert
-  bool* active = nullptr;         // [T]
-  Index most = 0;                 // M
-
-  static MatrixView<Real> matrix(Arena& arena, Index rows, Index cols) {
-    Real* const data = arena.take<Real>(checked_product("logits", rows, cols));
-    MatrixView<Real> view;
-    view.data = data;
-    view.rows = rows;
-    view.cols = view.stride = cols;
-    return view;
-  }
-
-  static TokenChoiceArrays carve(Arena& arena, Index tokens, Index outputs, Index most, bool noisy,
-                                 bool probability) {
-    TokenChoiceArrays a;
-    a.logits.value = matrix(arena, tokens, outputs);
-    if (noisy) {
-      a.logits.clean = matrix(arena, tokens, outputs);
-      a.logits.noise_scale = matrix(arena, tokens, outputs);
-    }
-    a.score = matrix(arena, tokens, outputs);
-    if (probability) a.probability = matrix(arena, tokens, outputs);
-    a.chosen = arena.take<ExpertId>(checked_product("choices", tokens, most));
-    a.chosen_count = arena.take<Index>(tokens);
-    a.weight = arena.take<Real>(tokens * most);
-    a.keep = arena.take<bool>(tokens * most);
-    a.active = arena.take<bool>(tokens);
-    a.most = most;
-    return a;
-  }
-};
-
-}  // namespace impl
-
 /// Every token chooses by its own scores (contract C1), or, with a SetSelection, rows of a segment or a batch
 /// are chosen for together; losses look at the whole batch. `Balance` is a Balancing<...>. Every part may own
 /// parameters and state.
 template <Scorer S, ScoreFunction F, class Select, Weighting W, class Balance = Balancing<>>
 requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   static constexpr bool kSet = SetSelection<Select>;
-  using Call = RouterInput<typename S::Real>;
-  static_assert(impl::refuse_wrong_hooks<S, Call>() && impl::refuse_wrong_hooks<F, Call>() &&
-                impl::refuse_wrong_hooks<Select, Call>() && impl::refuse_wrong_hooks<W, Call>() &&
-                impl::refuse_near_misses<F, impl::Hook::add_gradients>() &&
-                impl::refuse_near_misses<Select, impl::Hook::add_gradients>() &&
-                impl::refuse_near_misses<W, impl::Hook::add_gradients, impl::Hook::experts>() &&
-                Balance::template refuse_wrong_parts<typename S::Real, S>());
-  static_assert(impl::absent_or<S, impl::Hook::noisy>(requires(const S& s) {
-                  { s.noisy() } -> std::convertible_to<bool>;
-                }),
-                "moe: a scorer has a noisy() that cannot be called: bool noisy() const");
-  static_assert(
-      impl::absent_or<W, impl::Hook::experts>(requires(const W& w) {
-        { w.experts(Index{}) } -> std::convertible_to<Index>;
-      }),
-      "moe: a weighting has an experts() that cannot be called: Index experts(Index outputs) const");
-  static_assert(
-      (impl::kOwnPart<F> || !impl::kHasGradients<F> || LearningScore<F, typename S::Real>)&&(
-          impl::kOwnPart<Select> || !impl::kHasGradients<Select> ||
-          LearningSelection<Select, typename S::Real>)&&(impl::kOwnPart<W> || !impl::kHasGradients<W> ||
-                                                         LearningWeighting<W, typename S::Real>),
-      "moe: a score, selection or weighting has Gradients and no add_gradients(): its parameters would never "
-      "train");
-  static_assert(
-      impl::absent_or<F, impl::Hook::add_gradients>(LearningScore<F, typename S::Real>),
-      "moe: a score has an add_gradients() that cannot be called: "
-      "void add_gradients(const RowContext<Real>& row, const Real* dscore, Gradients& gradients) const");
-  static_assert(
-      impl::absent_or<Select, impl::Hook::add_gradients>(LearningSelection<Select, typename S::Real>),
-      "moe: a selection has an add_gradients() that cannot be called: void add_gradients(const "
-      "RowContext<Real>& row, const Chosen& chosen, const Real* dweight, Gradients& gradients) const");
-  static_assert(
-      impl::absent_or<W, impl::Hook::add_gradients>(LearningWeighting<W, typename S::Real>),
-      "moe: a weighting has an add_gradients() that cannot be called: void add_gradients(const "
-      "RowContext<Real>& row, const Chosen& chosen, const Real* dweight, const WeightScratch<Real>& scratch, "
-      "Gradients& gradients) const");
+  static_assert(impl::refuse_wrong_token_choice_parts<S, F, Select, W, Balance>());
 
  public:
   using Real = typename S::Real;
@@ -341,37 +260,7 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   static constexpr Index kTokens = 32;  // a worker takes at once
   static Index blocks(Index tokens) noexcept { return ceil_div(tokens, kTokens); }
 
-  struct BackwardScratch {
-    Logits<Real> logits;
-    MatrixView<Real> score;
-    MatrixView<Real> probability;
-    Real* weight;  // [T, M]
-    Index weights;
-    std::int32_t* rows;         // [T] that take part
-    WeightScratch<Real> again;  // [M], for weightings with parameters
-    BackwardScratch(Arena& arena, Index tokens, Index outputs, Index most, bool noisy,
-                    bool with_probability) {
-      using Arrays = impl::TokenChoiceArrays<Real>;
-      logits.value = Arrays::matrix(arena, tokens, outputs);
-      if (noisy) {
-        logits.clean = Arrays::matrix(arena, tokens, outputs);
-        logits.noise_scale = Arrays::matrix(arena, tokens, outputs);
-      }
-      score = Arrays::matrix(arena, tokens, outputs);
-      if (with_probability) probability = Arrays::matrix(arena, tokens, outputs);
-      weights = tokens * most;
-      weight = arena.take<Real>(weights);
-      rows = arena.take<std::int32_t>(tokens);
-      if constexpr (LearningWeighting<W, Real>)
-        again = {arena.take<Real>(most), arena.take<bool>(most), arena.take<Real>(most)};
-    }
-    void zero() const noexcept {
-      for (const MatrixView<Real>& m : {logits.value, logits.clean, logits.noise_scale, score, probability}) {
-        fill_row(Real{0}, m.data, m.rows * m.cols);
-      }
-      fill_row(Real{0}, weight, weights);
-    }
-  };
+  using BackwardScratch = impl::TokenChoiceScratch<Real, LearningWeighting<W, Real>>;
 
   /// M.
   Index most(const CallOptions& options) const {
