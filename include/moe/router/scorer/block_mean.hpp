@@ -80,10 +80,6 @@ class BlockMeanScorer {
   }
 
   Gradients make_gradients() const noexcept { return {}; }
-  template <class Visitor>
-  void visit_parameters(Gradients*, Visitor&) noexcept {}
-  template <class Visitor>
-  void visit_storage(Gradients*, Visitor&) noexcept {}
 
  private:
   Index block() const noexcept { return options_->width / options_->outputs; }

@@ -140,7 +140,7 @@ class CentroidScorer {
   template <Executor X>
   void logits(const RouterInput<Real>& in, const Logits<Real>& out, Tape*, Arena&, X& executor) const {
     executor.parallel_for(in.tokens(), [&](Index t, Index) noexcept {
-      const Real factor = this->factor(in.x.row(t));
+      const Real factor = this->factor(normed() ? impl::length_of(in.x.row(t), width()) : Real{1});
       for (Index e = 0; e < outputs(); ++e) out.value(t, e) = dot(in.x.row(t), used(e), width()) * factor;
       impl::finite_or_spoiled(out.value.row(t), outputs());
     });
@@ -155,13 +155,13 @@ class CentroidScorer {
     executor.parallel_for(dx ? count : 0, [&](Index a, Index) noexcept {
       const Index t = dlogits.rows == nullptr ? a : Index{dlogits.rows[a]};
       const Real* const x = in.x.row(t);
-      const Real factor = this->factor(x);
+      const Real size = impl::length_of(x, width());
+      const Real factor = this->factor(size);
       Real along = 0;
       for (Index e = 0; e < outputs(); ++e) {
         axpy_row(dlogits.value(t, e) * factor, used(e), dx.row(t), width());
         along += dlogits.value(t, e) * factor * dot(x, used(e), width());
       }
-      const Real size = impl::length_of(x, width());
       if (normed() && size > static_cast<Real>(impl::kShortestLength)) {
         axpy_row(-along / size / size, x, dx.row(t), width());
       }
@@ -169,18 +169,13 @@ class CentroidScorer {
   }
 
   Gradients make_gradients() const noexcept { return {}; }
-  template <class Visitor>
-  void visit_parameters(Gradients*, Visitor&) noexcept {}
-  template <class Visitor>
-  void visit_storage(Gradients*, Visitor&) noexcept {}
 
  private:
   bool normed() const noexcept { return options_->similarity == Similarity::cosine; }
-  /// What products with used() are multiplied by.
-  Real factor(const Real* x) const noexcept {
+  /// What products of a row of that length with used() are multiplied by.
+  Real factor(Real length) const noexcept {
     const Real inverse = static_cast<Real>(1 / options_->tau);
-    if (!normed()) return inverse;
-    return inverse / impl::length_of(x, width());
+    return normed() ? inverse / length : inverse;
   }
   const Real* used(Index e) const noexcept { return used_.data() + e * width(); }
 

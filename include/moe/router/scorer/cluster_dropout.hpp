@@ -37,12 +37,20 @@ class ClusterDropout {
   void check_call(const RouterInput<Real>& in) const {
     if (drops(in)) in.require_draws("expert dropout");
   }
-  void measure(Arena& arena, Index outputs) const { arena.take<bool>(outputs); }
+  void measure(Arena& arena, Index outputs) const {
+    arena.take<bool>(outputs);
+    arena.take<std::uint64_t>(outputs);
+  }
   template <class Real>
   auto hidden(const RouterInput<Real>& in, Index outputs, Arena& arena) const {
     bool* const dropped = arena.take<bool>(outputs);
+    std::uint64_t* const draw = arena.take<std::uint64_t>(outputs);
     for (Index e = 0; e < outputs; ++e) dropped[e] = false;
-    if (drops(in)) draw(in.random(DrawStream::expert_dropout), outputs, dropped);
+    if (drops(in)) {
+      const KeyedRandom random = in.random(DrawStream::expert_dropout);
+      for (Index e = 0; e < outputs; ++e) draw[e] = random.bits(0, static_cast<std::uint32_t>(e));
+      drop_smallest(draw, outputs, dropped);
+    }
     return [dropped](Index, Index e) noexcept -> bool { return dropped[e]; };
   }
 
@@ -51,15 +59,14 @@ class ClusterDropout {
   bool drops(const RouterInput<Real>& in) const noexcept {
     return in.training && options_.rate > 0;
   }
-  void draw(const KeyedRandom& random, Index outputs, bool* dropped) const noexcept {
-    const auto of = [&](Index e) { return random.bits(0, static_cast<std::uint32_t>(e)); };
+  void drop_smallest(const std::uint64_t* draw, Index outputs, bool* dropped) const noexcept {
     const Index size = outputs / options_.clusters;
     const auto count = static_cast<Index>(options_.rate * static_cast<double>(size));
     for (Index e = 0; e < outputs; ++e) {
       Index before = 0;  // in its cluster
       const Index first = e / size * size;
       for (Index o = first; o < first + size; ++o) {
-        before += of(o) < of(e) || (of(o) == of(e) && o < e) ? 1 : 0;
+        before += draw[o] < draw[e] || (draw[o] == draw[e] && o < e) ? 1 : 0;
       }
       dropped[e] = before < count;
     }

@@ -12,55 +12,48 @@
 #include "moe/core/random.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/router/scorer/concept.hpp"
+#include "moe/router/scorer/inner.hpp"
 
 MOE_NAMESPACE_BEGIN
 
 /// Inner's logits plus scale * g, g = -ln(-ln u), u drawn per (seed, call, row key, output); the call's
 /// temperature divides their sum. Inference: Inner's. Parameters are Inner's. Losses on logits see the noise.
 template <Scorer Inner>
-class GumbelScorer : public impl::InnerHooks<GumbelScorer<Inner>, Inner> {
+class GumbelScorer : public impl::InnerScorer<GumbelScorer<Inner>, Inner> {
+  using Base = impl::InnerScorer<GumbelScorer<Inner>, Inner>;
+
  public:
+  using Base::inner;
+  using Base::outputs;
   using Real = typename Inner::Real;
-  using Gradients = typename Inner::Gradients;
   using Tape = typename Inner::Tape;
 
   /// scale 0: no noise. Throws config_error for a scale below 0 or not finite, and for a scorer that is
   /// noisy.
-  explicit GumbelScorer(Inner inner, double scale = 1) : inner_(std::move(inner)), scale_(scale) {
+  explicit GumbelScorer(Inner scorer, double scale = 1) : Base(std::move(scorer)), scale_(scale) {
     if (!(scale >= 0 && is_finite(scale))) {
       fail<config_error>("scale of the Gumbel noise: expected a finite value >= 0, got ", scale);
     }
-    if (impl::is_noisy(inner_)) fail<config_error>("scorer: expected one without noise under Gumbel noise");
+    if (impl::is_noisy(inner())) fail<config_error>("scorer: expected one without noise under Gumbel noise");
   }
 
-  Index width() const noexcept { return inner_.width(); }
-  Index outputs() const noexcept { return inner_.outputs(); }
-  Inner& inner() noexcept { return inner_; }
-  const Inner& inner() const noexcept { return inner_; }
-  void initialise(std::uint64_t seed, double scale = 1) { inner_.initialise(seed, scale); }
+  void initialise(std::uint64_t seed, double scale = 1) { inner().initialise(seed, scale); }
 
   void check_call(const RouterInput<Real>& in) const {
     if (in.training && scale_ > 0) in.require_draws("a router with Gumbel noise");
-    impl::check_call_of(inner_, in);
+    impl::check_call_of(inner(), in);
   }
 
   template <class Visitor>
   void visit_names(const char* role, Visitor& f) const {
-    impl::visit_names_of(role, inner_, f);
+    impl::visit_names_of(role, inner(), f);
     f("logits", "gumbel");
-  }
-
-  void measure(Arena& arena, Index tokens, Index concurrency) const {
-    inner_.measure(arena, tokens, concurrency);
-  }
-  void measure_backward(Arena& arena, Index tokens, Index concurrency) const {
-    inner_.measure_backward(arena, tokens, concurrency);
   }
 
   template <Executor X>
   void logits(const RouterInput<Real>& in, const Logits<Real>& out, Tape* tape, Arena& arena,
               X& executor) const {
-    inner_.logits(in, out, tape, arena, executor);
+    inner().logits(in, out, tape, arena, executor);
     if (!in.training || scale_ == 0) return;
     const KeyedRandom draw = in.random(DrawStream::logit_noise);
     executor.parallel_for(in.tokens(), [&](Index t, Index) noexcept {
@@ -71,24 +64,7 @@ class GumbelScorer : public impl::InnerHooks<GumbelScorer<Inner>, Inner> {
     });
   }
 
-  template <Executor X>
-  void backward(const RouterInput<Real>& in, const Tape& tape, const Logits<Real>& dlogits,
-                const MatrixView<Real>& dx, Gradients* gradients, Arena& arena, X& executor) const {
-    inner_.backward(in, tape, dlogits, dx, gradients, arena, executor);
-  }
-
-  Gradients make_gradients() const { return inner_.make_gradients(); }
-  template <class Visitor>
-  void visit_parameters(Gradients* gradients, Visitor& f) {
-    inner_.visit_parameters(gradients, f);
-  }
-  template <class Visitor>
-  void visit_storage(Gradients* gradients, Visitor& f) {
-    inner_.visit_storage(gradients, f);
-  }
-
  private:
-  Inner inner_;
   double scale_;
 };
 

@@ -8,6 +8,7 @@
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
+#include "moe/core/executor.hpp"
 #include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/core/random.hpp"
@@ -66,7 +67,8 @@ class HyperScorer {
   /// is now.
   void fix() {
     Buffer<Real> units(hidden());
-    make_weights(units.data(), fixed_.resize(generated()));
+    SerialExecutor serial;
+    make_weights(units.data(), fixed_.resize(generated()), serial);
     fixed_embedding_ = embedding_;
   }
   bool fixed() const noexcept {
@@ -84,7 +86,7 @@ class HyperScorer {
     const Real* weights = fixed_.data();
     if (!fixed()) {
       const Made made(arena, *this);
-      make_weights(made.units, made.weights);
+      make_weights(made.units, made.weights, executor);
       weights = made.weights;
     }
     executor.parallel_for(in.tokens(), [&](Index t, Index) noexcept {
@@ -103,7 +105,7 @@ class HyperScorer {
     const Index count = dlogits.rows == nullptr ? in.tokens() : dlogits.row_count, w = width_ + 1;
     const auto row = [&](Index a) noexcept { return dlogits.rows == nullptr ? a : Index{dlogits.rows[a]}; };
     const Made made(arena, *this), d(arena, *this);
-    make_weights(made.units, made.weights);
+    make_weights(made.units, made.weights, executor);
     executor.parallel_for(dx ? count : 0, [&](Index a, Index) noexcept {
       const Index t = row(a);
       for (Index e = 0; e < outputs_; ++e) {
@@ -169,14 +171,18 @@ class HyperScorer {
       bias[o] = uniform(o, in);
     }
   }
-  void make_weights(Real* units, Real* weights) const noexcept {
+  /// A task makes the weights of one output.
+  template <Executor X>
+  void make_weights(Real* units, Real* weights, X& executor) const {
     for (Index h = 0; h < hidden(); ++h) {
       const Real pre = dot(first_.data() + h * width_, embedding_.data(), width_) + first_bias_[h];
       units[h] = pre > 0 || !is_finite(pre) ? pre : Real{0};  // what is not finite must show
     }
-    for (Index o = 0; o < second_bias_.size(); ++o) {
-      weights[o] = dot(second_.data() + o * hidden(), units, hidden()) + second_bias_[o];
-    }
+    executor.parallel_for(outputs_, [&](Index e, Index) noexcept {
+      for (Index o = e * (width_ + 1); o < (e + 1) * (width_ + 1); ++o) {
+        weights[o] = dot(second_.data() + o * hidden(), units, hidden()) + second_bias_[o];
+      }
+    });
   }
 
   impl::Movable<Index> width_;

@@ -10,6 +10,7 @@
 #include "moe/kernel/row.hpp"
 #include "moe/router/logit_checks.hpp"
 #include "moe/router/scorer/concept.hpp"
+#include "moe/router/scorer/inner.hpp"
 #include "moe/router/scorer/map/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -17,8 +18,12 @@ MOE_NAMESPACE_BEGIN
 /// Inner's logits through the map; a row that is not finite, which a map might hide, stays so. Parameters are
 /// Inner's.
 template <Scorer Inner, LogitMap Map>
-class MappedScorer : public impl::InnerHooks<MappedScorer<Inner, Map>, Inner> {
+class MappedScorer : public impl::InnerScorer<MappedScorer<Inner, Map>, Inner> {
+  using Base = impl::InnerScorer<MappedScorer<Inner, Map>, Inner>;
+
  public:
+  using Base::inner;
+  using Base::outputs;
   using Real = typename Inner::Real;
   using Gradients = typename Inner::Gradients;
   struct Tape {
@@ -27,36 +32,22 @@ class MappedScorer : public impl::InnerHooks<MappedScorer<Inner, Map>, Inner> {
   };
 
   /// Throws config_error for a noisy scorer and a map that changes logits: noise comes behind clean logits.
-  MappedScorer(Inner inner, Map map) : inner_(std::move(inner)), map_(std::move(map)) {
-    if (noisy() && !impl::is_identity(map_)) {
+  MappedScorer(Inner scorer, Map map) : Base(std::move(scorer)), map_(std::move(map)) {
+    if (impl::is_noisy(inner()) && !impl::is_identity(map_)) {
       fail<config_error>("scorer: expected no map of the logits of a noisy scorer, got one");
     }
   }
 
-  bool noisy() const noexcept { return impl::is_noisy(inner_); }
-
-  Index width() const noexcept { return inner_.width(); }
-  Index outputs() const noexcept { return inner_.outputs(); }
-  Inner& inner() noexcept { return inner_; }
-  const Inner& inner() const noexcept { return inner_; }
-
   template <class Visitor>
   void visit_names(const char* role, Visitor& f) const {
-    impl::visit_names_of(role, inner_, f);
+    impl::visit_names_of(role, inner(), f);
     if (!impl::is_identity(map_)) impl::visit_names_of("logits", map_, f);
-  }
-
-  void measure(Arena& arena, Index tokens, Index concurrency) const {
-    inner_.measure(arena, tokens, concurrency);
-  }
-  void measure_backward(Arena& arena, Index tokens, Index concurrency) const {
-    inner_.measure_backward(arena, tokens, concurrency);
   }
 
   template <Executor X>
   void logits(const RouterInput<Real>& in, const Logits<Real>& out, Tape* tape, Arena& arena,
               X& executor) const {
-    inner_.logits(in, out, tape == nullptr ? nullptr : &tape->inner, arena, executor);
+    inner().logits(in, out, tape == nullptr ? nullptr : &tape->inner, arena, executor);
     const Index n = outputs();
     Real* const raw = tape == nullptr ? nullptr : tape->raw.resize(checked_product("tape", in.tokens(), n));
     executor.parallel_for(in.tokens(), [&](Index t, Index) noexcept {
@@ -75,21 +66,10 @@ class MappedScorer : public impl::InnerHooks<MappedScorer<Inner, Map>, Inner> {
       const Index t = dlogits.rows == nullptr ? a : Index{dlogits.rows[a]};
       map_.backward(raw + t * outputs(), dlogits.value.row(t), outputs());
     });
-    inner_.backward(in, tape.inner, dlogits, dx, gradients, arena, executor);
-  }
-
-  Gradients make_gradients() const { return inner_.make_gradients(); }
-  template <class Visitor>
-  void visit_parameters(Gradients* gradients, Visitor& f) {
-    inner_.visit_parameters(gradients, f);
-  }
-  template <class Visitor>
-  void visit_storage(Gradients* gradients, Visitor& f) {
-    inner_.visit_storage(gradients, f);
+    inner().backward(in, tape.inner, dlogits, dx, gradients, arena, executor);
   }
 
  private:
-  Inner inner_;
   Map map_;
 };
 

@@ -8,6 +8,7 @@
 #include "moe/core/part_traits.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/router/scorer/concept.hpp"
+#include "moe/router/scorer/inner.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -23,53 +24,52 @@ concept ExpertMask = std::copy_constructible<M> &&
 
 /// Inner's logits, -inf where the mask hides them. Parameters are Inner's.
 template <Scorer Inner, ExpertMask Mask>
-class MaskedScorer : public impl::InnerHooks<MaskedScorer<Inner, Mask>, Inner> {
+class MaskedScorer : public impl::InnerScorer<MaskedScorer<Inner, Mask>, Inner> {
+  using Base = impl::InnerScorer<MaskedScorer<Inner, Mask>, Inner>;
+
  public:
+  using Base::inner;
+  using Base::outputs;
   using Real = typename Inner::Real;
   using Tape = typename Inner::Tape;
   using Gradients = typename Inner::Gradients;
 
-  MaskedScorer(Inner inner, Mask mask) : inner_(std::move(inner)), mask_(std::move(mask)) {}
+  MaskedScorer(Inner scorer, Mask mask) : Base(std::move(scorer)), mask_(std::move(mask)) {}
 
-  bool noisy() const noexcept { return impl::is_noisy(inner_); }
-  Index width() const noexcept { return inner_.width(); }
-  Index outputs() const noexcept { return inner_.outputs(); }
-  Inner& inner() noexcept { return inner_; }
-  const Inner& inner() const noexcept { return inner_; }
   const Mask& mask() const noexcept { return mask_; }
 
   static constexpr Coupling coupling(bool training) noexcept {
     return weakest(impl::coupling_of<Inner>(training), impl::coupling_of<Mask>(training));
   }
-  void check(Index outputs) const {
-    impl::check_outputs_of(inner_, outputs);
-    impl::check_outputs_of(mask_, outputs);
+  void check(Index n) const {
+    impl::check_outputs_of(inner(), n);
+    impl::check_outputs_of(mask_, n);
   }
   template <class Call>
   void check_call(const Call& call) const {
-    impl::check_call_of(inner_, call);
+    impl::check_call_of(inner(), call);
     impl::check_call_of(mask_, call);
   }
   template <class Visitor>
   void visit_names(const char* role, Visitor& f) const {
-    impl::visit_names_of(role, inner_, f);
+    impl::visit_names_of(role, inner(), f);
     impl::visit_names_of("logits", mask_, f);
   }
 
   void measure(Arena& arena, Index tokens, Index concurrency) const {
     mask_.measure(arena, outputs());
-    inner_.measure(arena, tokens, concurrency);
+    inner().measure(arena, tokens, concurrency);
   }
   void measure_backward(Arena& arena, Index tokens, Index concurrency) const {
     mask_.measure(arena, outputs());
-    inner_.measure_backward(arena, tokens, concurrency);
+    inner().measure_backward(arena, tokens, concurrency);
   }
 
   template <Executor X>
   void logits(const RouterInput<Real>& in, const Logits<Real>& out, Tape* tape, Arena& arena,
               X& executor) const {
     const auto hidden = mask_.hidden(in, outputs(), arena);
-    inner_.logits(in, out, tape, arena, executor);
+    inner().logits(in, out, tape, arena, executor);
     executor.parallel_for(in.tokens(), [&](Index t, Index) noexcept {
       constexpr Real kHidden = -std::numeric_limits<Real>::infinity();
       if (first_bad_logit(out.value.row(t), outputs()) >= 0) return;  // what is not finite must show
@@ -94,21 +94,10 @@ class MaskedScorer : public impl::InnerHooks<MaskedScorer<Inner, Mask>, Inner> {
         }
       }
     });
-    inner_.backward(in, tape, dlogits, dx, gradients, arena, executor);
-  }
-
-  Gradients make_gradients() const { return inner_.make_gradients(); }
-  template <class Visitor>
-  void visit_parameters(Gradients* gradients, Visitor& f) {
-    inner_.visit_parameters(gradients, f);
-  }
-  template <class Visitor>
-  void visit_storage(Gradients* gradients, Visitor& f) {
-    inner_.visit_storage(gradients, f);
+    inner().backward(in, tape, dlogits, dx, gradients, arena, executor);
   }
 
  private:
-  Inner inner_;
   Mask mask_;
 };
 

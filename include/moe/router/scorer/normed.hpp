@@ -11,6 +11,7 @@
 #include "moe/kernel/rms_norm.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/router/scorer/concept.hpp"
+#include "moe/router/scorer/inner.hpp"
 #include "moe/storage/parameter.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -23,8 +24,12 @@ struct InputNorm {
 
 /// Inner's logits of the normed rows. Parameters "norm.scale" [D, 1], 1 at first, and Inner's.
 template <Scorer Inner>
-class NormedScorer : public impl::InnerHooks<NormedScorer<Inner>, Inner> {
+class NormedScorer : public impl::InnerScorer<NormedScorer<Inner>, Inner> {
+  using Base = impl::InnerScorer<NormedScorer<Inner>, Inner>;
+
  public:
+  using Base::inner;
+  using Base::width;
   using Real = typename Inner::Real;
   struct Tape {
     typename Inner::Tape inner;
@@ -36,7 +41,7 @@ class NormedScorer : public impl::InnerHooks<NormedScorer<Inner>, Inner> {
   };
 
   /// Throws config_error for an eps below 0, or an eps or factor that is not finite.
-  NormedScorer(Inner inner, InputNorm norm) : inner_(std::move(inner)), norm_(norm) {
+  NormedScorer(Inner scorer, InputNorm norm) : Base(std::move(scorer)), norm_(norm) {
     if (!(norm.eps >= 0 && is_finite(norm.eps))) {
       fail<config_error>("norm eps: expected a finite value >= 0, got ", norm.eps);
     }
@@ -46,25 +51,19 @@ class NormedScorer : public impl::InnerHooks<NormedScorer<Inner>, Inner> {
     scale_.assign(norm.enabled ? width() : 0, Real{1});
   }
 
-  bool noisy() const noexcept { return impl::is_noisy(inner_); }
-  Index width() const noexcept { return inner_.width(); }
-  Index outputs() const noexcept { return inner_.outputs(); }
-  Inner& inner() noexcept { return inner_; }
-  const Inner& inner() const noexcept { return inner_; }
-
   template <class Visitor>
   void visit_names(const char* role, Visitor& f) const {
     if (norm_.enabled) f("rows", "rms_norm");
-    impl::visit_names_of(role, inner_, f);
+    impl::visit_names_of(role, inner(), f);
   }
 
   void measure(Arena& arena, Index tokens, Index concurrency) const {
     take_rows(arena, tokens);
-    inner_.measure(arena, tokens, concurrency);
+    inner().measure(arena, tokens, concurrency);
   }
   void measure_backward(Arena& arena, Index tokens, Index concurrency) const {
     take_rows(arena, tokens);
-    inner_.measure_backward(arena, tokens, concurrency);
+    inner().measure_backward(arena, tokens, concurrency);
   }
 
   template <Executor X>
@@ -72,7 +71,7 @@ class NormedScorer : public impl::InnerHooks<NormedScorer<Inner>, Inner> {
               X& executor) const {
     auto* const inner_tape = tape == nullptr ? nullptr : &tape->inner;
     if (!norm_.enabled) {
-      inner_.logits(in, out, inner_tape, arena, executor);
+      inner().logits(in, out, inner_tape, arena, executor);
       return;
     }
     const Index tokens = in.tokens();
@@ -82,7 +81,7 @@ class NormedScorer : public impl::InnerHooks<NormedScorer<Inner>, Inner> {
       rms_norm_row(in.x.row(t), scale_.data(), static_cast<Real>(norm_.factor), static_cast<Real>(norm_.eps),
                    normed + t * width(), width());
     });
-    inner_.logits(inner_input(in, normed), out, inner_tape, arena, executor);
+    inner().logits(inner_input(in, normed), out, inner_tape, arena, executor);
   }
 
   template <Executor X>
@@ -91,14 +90,14 @@ class NormedScorer : public impl::InnerHooks<NormedScorer<Inner>, Inner> {
     impl::check_gradients_of(*this, gradients);
     auto* const inner_gradients = gradients == nullptr ? nullptr : &gradients->inner;
     if (!norm_.enabled) {
-      inner_.backward(in, tape.inner, dlogits, dx, inner_gradients, arena, executor);
+      inner().backward(in, tape.inner, dlogits, dx, inner_gradients, arena, executor);
       return;
     }
     const Index tokens = in.tokens();
     const Real* const normed = impl::taped("normed scorer", tape.normed, tokens * width());
     const MatrixView<Real> dnormed(take_rows(arena, tokens), tokens, width());
     fill_row(Real{0}, dnormed.data, tokens * width());
-    inner_.backward(inner_input(in, normed), tape.inner, dlogits, dnormed, inner_gradients, arena, executor);
+    inner().backward(inner_input(in, normed), tape.inner, dlogits, dnormed, inner_gradients, arena, executor);
     const Index count = dlogits.rows == nullptr ? tokens : dlogits.row_count;
     for (Index a = 0; a < count; ++a) {  // ascending: the sum's bits depend on the rows alone
       const Index t = dlogits.rows == nullptr ? a : Index{dlogits.rows[a]};
@@ -109,7 +108,7 @@ class NormedScorer : public impl::InnerHooks<NormedScorer<Inner>, Inner> {
     }
   }
 
-  Gradients make_gradients() const { return {inner_.make_gradients(), Buffer<Real>(scale_.size())}; }
+  Gradients make_gradients() const { return {inner().make_gradients(), Buffer<Real>(scale_.size())}; }
 
   template <class Visitor>
   void visit_parameters(Gradients* gradients, Visitor& f) {
@@ -117,12 +116,12 @@ class NormedScorer : public impl::InnerHooks<NormedScorer<Inner>, Inner> {
       f(Parameter<Real>{"norm.scale", view(scale_),
                         gradients == nullptr ? ParameterView<Real>{} : view(gradients->scale)});
     }
-    inner_.visit_parameters(gradients == nullptr ? nullptr : &gradients->inner, f);
+    inner().visit_parameters(gradients == nullptr ? nullptr : &gradients->inner, f);
   }
   template <class Visitor>
   void visit_storage(Gradients* gradients, Visitor& f) {
     visit_buffer(f, "norm.scale", scale_, gradients, &Gradients::scale);
-    inner_.visit_storage(gradients == nullptr ? nullptr : &gradients->inner, f);
+    inner().visit_storage(gradients == nullptr ? nullptr : &gradients->inner, f);
   }
 
  private:
@@ -131,12 +130,11 @@ class NormedScorer : public impl::InnerHooks<NormedScorer<Inner>, Inner> {
   }
   static ParameterView<Real> view(Buffer<Real>& values) noexcept { return {values.data(), values.size(), 1}; }
   RouterInput<Real> inner_input(const RouterInput<Real>& in, const Real* rows) const noexcept {
-    RouterInput<Real> inner = in;
-    inner.x.data = rows;
-    inner.x.stride = width();
-    return inner;
+    RouterInput<Real> of_normed = in;
+    of_normed.x.data = rows;
+    of_normed.x.stride = width();
+    return of_normed;
   }
-  Inner inner_;
   InputNorm norm_;
   Buffer<Real> scale_;  // [D]
 };
