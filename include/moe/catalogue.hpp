@@ -9,6 +9,7 @@
 // Lists of parts, and their run-time forms
 #include "moe/expert/bank/any.hpp"
 #include "moe/expert/bank/list.hpp"
+#include "moe/expert/spawn.hpp"
 #include "moe/layer/frame/any.hpp"
 #include "moe/layer/frame/list.hpp"
 #include "moe/layer/shared/any.hpp"
