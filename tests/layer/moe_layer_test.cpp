@@ -3,6 +3,7 @@
 #include "moe/layer/moe_layer.hpp"
 
 #include <Eigen/Core>
+#include <limits>
 #include <thread>
 #include <unsupported/Eigen/CXX11/Tensor>
 #include <vector>
@@ -179,6 +180,48 @@ TEST_CASE("rows for the router that begin where x begins are its own all the sam
   CHECK(run(wide, all.topRows(kTokens), second_rows) == run(wide, x, copy));
   CHECK(run(wide, second_rows, all.topRows(kTokens)) == run(wide, copy, x));
   CHECK(run(reads_three, x, x.leftCols(3)) == run(reads_three, x, left));
+}
+
+TEST_CASE("a row that is spoiled reaches no gradient of shared experts", "[layer][smoke]") {
+  Router isolating = router();
+  isolating.set_non_finite(moe::NonFinite::isolate_row);
+  Bank shared_bank({.experts = 1, .width = kWidth, .hidden = 3});
+  shared_bank.initialise(6);
+  moe::MoeLayer layer(isolating, bank(), moe::Dropless{}, moe::SharedExperts(std::move(shared_bank)));
+  using Shared = decltype(layer);
+  Rows x = Rows::Random(kTokens, kWidth), y(kTokens, kWidth), dx(kTokens, kWidth);
+  const Rows dy = Rows::Random(kTokens, kWidth);
+  moe::Workspace workspace;
+  const auto gradients_of = [&](const moe::LayerInput<double>& in) {
+    moe::LayerOutput<double> out(y);
+    Shared::Tape tape;
+    layer.forward_train(in, out, tape, workspace);
+    auto gradients = layer.make_gradients();
+    Shared::LayerGradients back(dy, dx, gradients);
+    layer.backward(tape, back, workspace);
+    return flat(layer, gradients);
+  };
+  bool valid[kTokens];
+  for (Index t = 0; t < kTokens; ++t) valid[t] = t != 4;
+  moe::LayerInput<double> padded(x);
+  padded.valid = valid;
+  const std::vector<double> want = gradients_of(padded);
+  x(4, 1) = std::numeric_limits<double>::quiet_NaN();
+  CHECK(gradients_of(x) == want);
+  CHECK(dx.row(4) == Rows::Zero(1, kWidth).row(0));
+}
+
+TEST_CASE("rows for the router must not lie in y", "[layer][smoke]") {
+  const Layer layer(router(), bank());
+  const Rows x = Rows::Random(kTokens, kWidth);
+  Rows y = Rows::Random(kTokens, kWidth);
+  const Rows before = y;
+  moe::LayerInput<double> in(x);
+  in.router_x = y;
+  moe::LayerOutput<double> out(y);
+  moe::Workspace workspace;
+  CHECK_THROWS_WITH(layer.forward(in, out, workspace), Catch::Matchers::Contains("router_x"));
+  CHECK(y == before);
 }
 
 TEST_CASE("frozen parts stay, the others get the same gradients", "[layer]") {

@@ -24,10 +24,12 @@ using ConstView = moe::ConstMatrixView<double>;
 using Frame = moe::LatentFrame<double>;
 
 constexpr Index kTokens = 5;
-constexpr bool kActive[kTokens] = {true, true, false, true, false};
+constexpr bool kActive[kTokens] = {true, false, true, false, true};
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 /// A layer whose experts square every latent number: y = Wout (Win x)^2. Inactive rows hold NaN where only
-/// they are read.
+/// they are read, before, between and behind.
 struct SquareLayer {
   Index width, latent;
   Frame frame;
@@ -44,7 +46,7 @@ struct SquareLayer {
     for (auto* v : {&x, &dy}) {
       test::fill_random(*v, static_cast<std::size_t>(kTokens * width), random);
       for (Index t = 0; t < kTokens; ++t) {
-        if (!kActive[t]) (*v)[static_cast<std::size_t>(t * width)] = std::numeric_limits<double>::quiet_NaN();
+        if (!kActive[t]) (*v)[static_cast<std::size_t>(t * width)] = kNaN;
       }
     }
   }
@@ -53,12 +55,12 @@ struct SquareLayer {
   std::vector<double> forward(Frame::Tape* tape, X& executor) const {
     test::ExactArena memory(test::measured_bytes(
         frame, [&](const Frame& f, moe::Arena& a) { f.measure(a, kTokens, executor.concurrency()); }));
-    std::vector<double> y(x.size(), std::numeric_limits<double>::quiet_NaN());
+    std::vector<double> y(x.size(), kNaN);
     const View rows(y.data(), kTokens, width);
     const ConstView inner_x = frame.before(ConstView(x.data(), kTokens, width), tape, memory.get(), executor);
     const View inner_y = frame.inner_y(rows, memory.get());
     for (Index t = 0; t < kTokens; ++t) {
-      for (Index l = 0; l < latent; ++l) inner_y(t, l) = kActive[t] ? inner_x(t, l) * inner_x(t, l) : 0;
+      for (Index l = 0; l < latent; ++l) inner_y(t, l) = kActive[t] ? inner_x(t, l) * inner_x(t, l) : kNaN;
     }
     frame.after(inner_y, rows, kActive, tape, memory.get(), executor);
     return y;
@@ -70,7 +72,7 @@ struct SquareLayer {
     test::ExactArena memory(test::measured_bytes(frame, [&](const Frame& f, moe::Arena& a) {
       f.measure_backward(a, kTokens, executor.concurrency());
     }));
-    std::vector<double> dx(x.size(), std::numeric_limits<double>::quiet_NaN());
+    std::vector<double> dx(x.size(), kNaN);
     const View dx_rows = wants_dx ? View(dx.data(), kTokens, width) : View{};
     const ConstView in(x.data(), kTokens, width);
     const ConstView dinner =
@@ -165,6 +167,7 @@ TEST_CASE("a latent norm divides the sum by its root mean square", "[layer]") {
   normed.forward(&normed_tape, serial);
   CHECK(tape.y_normed.empty());
   for (Index t = 0; t < kTokens; ++t) {
+    if (!kActive[t]) continue;
     double squares = 0;
     for (Index l = 0; l < 4; ++l) squares += tape.y_inner[4 * t + l] * tape.y_inner[4 * t + l];
     for (Index l = 0; l < 4; ++l) {

@@ -197,6 +197,26 @@ TEST_CASE("gradients of a routed sum agree with central differences", "[layer]")
   }
 }
 
+TEST_CASE("a pair that was dropped has no gradient", "[layer][smoke]") {
+  const moe::RoutedSum<Router, Bank, moe::FixedCapacity> sum(router(), bank(),
+                                                             moe::FixedCapacity({.tokens_per_expert = 2}));
+  using Capped = std::remove_const_t<decltype(sum)>;
+  Rows rows;
+  moe::SerialExecutor serial;
+  Capped::Tape tape;
+  forward(sum, rows, moe::SumFrom::zero, &tape, serial);
+  const moe::DispatchPlan<double>& plan = tape.plan();
+  REQUIRE(plan.dropped_count > 0);
+  test::ExactArena arena(test::measured_bytes(sum, [](const Capped& s, moe::Arena& a) {
+    s.measure_backward(a, {kTokens, 1}, 1);
+  }));
+  const double* const dweight =
+      sum.backward_experts(tape, rows.of(rows.x), {rows.of(rows.dy), rows.of(rows.dx), moe::SumFrom::zero},
+                           nullptr, arena.get(), serial);
+  for (Index i = 0; i < plan.dropped_count; ++i) CHECK(dweight[plan.dropped[i]] == 0);
+  for (Index s = 0; s < plan.slots(); ++s) CHECK(dweight[plan.pair[s]] != 0);
+}
+
 TEST_CASE("padding reaches nothing, capacity drops, experts may be functions", "[layer][smoke]") {
   const auto negate = [](Index, ConstView x, View z) noexcept {
     for (Index r = 0; r < x.rows; ++r) {
