@@ -47,6 +47,21 @@ class LastIsNull {
   ExpertId null_id_;
 };
 
+/// Weighs the first choice and leaves the others out, as a second expert that a coin drops.
+class FirstAlone {
+ public:
+  template <class Real>
+  void forward(const moe::RowContext<Real>&, const moe::Chosen& chosen, Real* weight,
+               bool* keep) const noexcept {
+    for (Index i = 0; i < chosen.count; ++i) {
+      weight[i] = 1;
+      keep[i] = i == 0;
+    }
+  }
+  template <class Real>
+  void backward(const moe::RowContext<Real>&, const moe::Chosen&, const Real*, Real*) const noexcept {}
+};
+
 /// The harness copies executors; pools cannot be.
 template <class X>
 struct Borrowed {
@@ -135,6 +150,14 @@ Router<LastIsNull> null_router() {
 const test::RouterCases kCases{{"TokenChoice, the last output a null expert", null_router}};
 
 }  // namespace
+
+TEST_CASE("a choice that a weighting leaves out is not elided: only null experts are", "[token_choice]") {
+  const Router<FirstAlone> router(moe::LinearScorer<double>({.width = 4, .outputs = 4}), moe::Softmax{},
+                                  moe::TopKSelection(2), FirstAlone{}, losses());
+  const auto routed = route(router, test::random_call<double>(30, 4, 3));
+  CHECK(routed.pairs() == 30);
+  CHECK(routed.elided == 0);
+}
 
 TEST_CASE("token choice matches plain loops: K per call, K = E, bias, masks", "[token_choice]") {
   for (const bool bias : {false, true}) {
