@@ -162,6 +162,14 @@ TEST_CASE("archive: what does not fit a layer is named and loads nothing", "[wei
     what = reason(Archive::from_bytes(writer.bytes()), "a", to);
     CHECK(what.find("a.more, which it does not have") != std::string::npos);
   }
+  SECTION("more than the layer has, without a prefix") {
+    const float more[] = {1.0f};
+    ArchiveWriter writer;
+    writer.add_layer("", from);
+    writer.add_matrix("more", moe::ConstMatrixView<float>(more, 1, 1));
+    what = reason(Archive::from_bytes(writer.bytes()), "", to);
+    CHECK(what.find("more, which it does not have") != std::string::npos);
+  }
   CHECK(same_bits(to.w, before.w));
   CHECK(same_bits(to.v, before.v));
   CHECK(same_bits(to.state, before.state));

@@ -73,8 +73,8 @@ TEST_CASE(
     INFO("F " << f << ", D " << d);
     const test::TemporaryFolder folder;
     moe::io::SafetensorsWriter writer;
-    const auto gate_or_up = [f = f](Index e, Index row, Index i, bool interleaved) {
-      return interleaved ? element(e, row % 2, row / 2, i) : element(e, row / f, row % f, i);
+    const auto gate_or_up = [half = f](Index e, Index row, Index i, bool interleaved) {
+      return interleaved ? element(e, row % 2, row / 2, i) : element(e, row / half, row % half, i);
     };
     for (Index e = 0; e < kExperts; ++e) {
       const std::string prefix = "experts." + std::to_string(e) + ".";

@@ -92,6 +92,13 @@ TEMPLATE_TEST_CASE("numbers beyond the range become infinite, NaN stays NaN", "[
   CHECK(TestType::from_float(std::numeric_limits<float>::max()).bits == kInfinity<TestType>);
   CHECK(TestType::from_float(std::numeric_limits<float>::denorm_min()).bits == 0);
   CHECK(TestType::from_float(-0.0f).bits == 0x8000);
+  const double largest = value_of<TestType>(kInfinity<TestType> - 1),
+               limit = largest + (largest - value_of<TestType>(kInfinity<TestType> - 2)) / 2;
+  int finite = 0;
+  for (double x = limit; x <= static_cast<double>(std::numeric_limits<float>::max()); x *= 1.01) {
+    finite += TestType::from_float(static_cast<float>(x)).bits != kInfinity<TestType>;
+  }
+  CHECK(finite == 0);
   // Payloads that a 16-bit fraction cannot hold must not become infinity.
   for (const std::uint32_t bits : {0x7F800001u, 0xFF800001u, 0x7FC00000u, 0x7FFFFFFFu, 0xFFFFFFFFu}) {
     const auto nan = TestType::from_float(std::bit_cast<float>(bits));

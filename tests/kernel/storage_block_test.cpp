@@ -171,6 +171,27 @@ TEMPLATE_TEST_CASE("the scale is as small as the codes allow", "[kernel]", Int8G
   }
 }
 
+TEST_CASE("4 bits: the larger side takes code -8, and a column near the limit of signs repeats itself",
+          "[kernel]") {
+  // Exact with a scale of -1, which 8 / 7 is not.
+  std::vector<float> values(static_cast<std::size_t>(kNumbers), 0.0f);
+  const float exact[] = {8, 3, -2, 1, -7};
+  for (Index k = 0; k < 5; ++k) values[static_cast<std::size_t>(k * kColumns)] = exact[k];
+  // Sides 1.0739 apart, the sign stays; top / 7 = 1.00391, which rounds up to 1.0078 in bf16, and with that
+  // the other side would get code -6, whose block has its sign turned.
+  values[1] = 7 * 1.00391f;
+  values[static_cast<std::size_t>(kColumns + 1)] = -7 * 1.00391f / 1.0739f;
+  StorageBlock<Int4Groups<>> block, again;
+  moe::encode_block(values.data(), block);
+  CHECK(block.code(0, 0) == -8);
+  CHECK(block.code(1, 1) == -7);
+  float decoded[kNumbers];
+  moe::decode_block(block, decoded);
+  for (Index k = 0; k < 5; ++k) CHECK(decoded[k * kColumns] == exact[k]);
+  moe::encode_block(decoded, again);
+  CHECK(same(block, again));
+}
+
 TEMPLATE_TEST_CASE("a column of zeros has scale 0 and codes 0", "[kernel]", Int8Groups<>,
                    Int4Groups<Float16>) {
   std::vector<float> values = columns_of(1, 9);
