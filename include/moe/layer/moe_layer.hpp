@@ -74,9 +74,9 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     double auxiliary_scale = 1;
     ConstMatrixView<Real> dlogit{};  // [T, N] and
     Column<double> advantage{};      // [T]: as in RouteGradients, router/concept.hpp
-    Column<bool>
-        frozen_pair{};  // [P] by pair of the tape's routes(); true: no gradient of the routed experts'
-                        // parameters has a part of this pair's (forward, dx and d weight do not change)
+    Column<bool> frozen_pair{};      // [P] by pair of the tape's routes(); true: no gradient of the routed
+                                     // experts' parameters has a part of this pair's (y, dx and d weight do
+                                     // not change)
     impl::GradientsOf<RouterType>* router = nullptr;
     impl::GradientsOf<Bank>* experts = nullptr;
     typename S::Gradients* shared = nullptr;
