@@ -4,6 +4,8 @@
 
 #include "moe/moe.hpp"
 
+#include "moe/analysis/effective_parameters.hpp"
+#include "moe/analysis/gradient_conflict.hpp"
 #include "moe/analysis/routing_change.hpp"
 
 // Lists of parts, and their run-time forms
@@ -40,6 +42,7 @@
 #include "moe/router/named/each_group.hpp"
 #include "moe/router/named/expert_clusters.hpp"
 #include "moe/router/named/frozen_top_k.hpp"
+#include "moe/router/named/grin.hpp"
 #include "moe/router/named/hyper_router.hpp"
 #include "moe/router/named/importance.hpp"
 #include "moe/router/named/local_router.hpp"
@@ -47,6 +50,8 @@
 #include "moe/router/named/one_group.hpp"
 #include "moe/router/named/prototype_router.hpp"
 #include "moe/router/named/rectified.hpp"
+#include "moe/router/named/reinforce.hpp"
+#include "moe/router/named/remix.hpp"
 #include "moe/router/named/speech.hpp"
 #include "moe/router/named/stable.hpp"
 #include "moe/router/named/threshold.hpp"
@@ -61,3 +66,8 @@
 #include "moe/router/scorer/normed.hpp"
 #include "moe/router/selection/broadcast.hpp"
 #include "moe/router/weighting/expert_scale.hpp"
+
+// Training by rewards and by parts
+#include "moe/train/gradient_mask.hpp"
+#include "moe/train/rloo.hpp"
+#include "moe/train/value_baseline.hpp"

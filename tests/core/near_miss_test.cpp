@@ -46,6 +46,13 @@ struct TwoEdits {
 };
 static_assert(kNear<Tripled, Hook::coefficient> && !kNear<TwoEdits, Hook::coefficient, Hook::on_step_end>);
 
+struct Sampled {
+  double log_probabilty() const { return 0; }
+  void log_probability_backwards() {}
+};
+static_assert(kNear<Sampled, Hook::log_probability> && kNear<Sampled, Hook::log_probability_backward> &&
+              !kNear<Sampled, Hook::probability, Hook::probability_backward>);
+
 // Members of any kind, of a base as well, public or not.
 struct Template {
   template <class Visitor>

@@ -48,6 +48,21 @@ struct BankBatch {
     one.dy.assign(dy.begin() + s * width, dy.begin() + (s + 1) * width);
     return one;
   }
+  /// The batch without the rows where frozen[s].
+  BankBatch without(const bool* frozen) const {
+    BankBatch rest{width, {0}, {}, {}, {}, {}};
+    for (std::size_t e = 0; e + 1 < offsets.size(); ++e) {
+      for (Index s = offsets[e]; s < offsets[e + 1]; ++s) {
+        if (frozen[s]) continue;
+        rest.token.push_back(static_cast<std::int32_t>(rest.weight.size()));
+        rest.weight.push_back(weight[static_cast<std::size_t>(s)]);
+        rest.x.insert(rest.x.end(), x.begin() + s * width, x.begin() + (s + 1) * width);
+        rest.dy.insert(rest.dy.end(), dy.begin() + s * width, dy.begin() + (s + 1) * width);
+      }
+      rest.offsets.push_back(static_cast<Index>(rest.weight.size()));
+    }
+    return rest;
+  }
 };
 
 template <class Real>
@@ -158,7 +173,7 @@ template <class Bank, class X>
 BankBackward<typename Bank::Real> run_backward(const Bank& bank, const BankBatch<typename Bank::Real>& batch,
                                                const typename Bank::Tape& tape,
                                                typename Bank::Gradients* gradients, bool wants_dx,
-                                               X& executor) {
+                                               X& executor, const bool* frozen = nullptr) {
   using Real = typename Bank::Real;
   ExactArena arena(measured_bytes(bank, [&](const Bank& b, moe::Arena& a) {
     b.measure_backward(a, batch.slots(), executor.concurrency());
@@ -167,10 +182,10 @@ BankBackward<typename Bank::Real> run_backward(const Bank& bank, const BankBatch
   SlotRows<Real> dx(batch.slots(), batch.width);
   BankBackward<Real> out{std::vector<Real>(batch.weight.size(), std::numeric_limits<Real>::quiet_NaN()), {}};
   const moe::RowBatch<Real> in{row.data(), batch.token.data(), batch.offsets.data(), batch.experts()};
-  bank.backward(
-      in, tape,
-      {dy.data(), batch.weight.data(), out.dweight.data(), wants_dx ? dx.sink() : moe::RowSink<Real>{}},
-      gradients, arena.get(), executor);
+  bank.backward(in, tape,
+                {dy.data(), batch.weight.data(), out.dweight.data(),
+                 wants_dx ? dx.sink() : moe::RowSink<Real>{}, frozen},
+                gradients, arena.get(), executor);
   dx.check_gaps();
   if (wants_dx) out.dx = collect_rows(dx.result, batch.width);
   return out;
@@ -199,8 +214,39 @@ void randomise_bank(Bank& bank, unsigned seed) {
   });
 }
 
+/// Frozen slots: dx and d weight are what they were, gradients those of a batch without them, by any number
+/// of threads, and dx not asked for.
+template <class Bank>
+void check_frozen_slots(Bank& bank, const BankBatch<typename Bank::Real>& batch) {
+  using Real = typename Bank::Real;
+  static_assert(moe::impl::kFreezesPairs<Bank>);
+  moe::SerialExecutor serial;
+  moe::PoolExecutor pool(3);
+  typename Bank::Tape tape, rest_tape;
+  run_forward(bank, batch, &tape, serial);
+  typename Bank::Gradients all = bank.make_gradients();
+  const BankBackward<Real> plain = run_backward(bank, batch, tape, &all, true, serial);
+  moe::Buffer<bool> frozen(batch.slots());
+  for (Index share : {0, 1, 2, 3}) {  // nobody, every second, all but every third, all
+    INFO("frozen slots, share " << share);
+    for (Index s = 0; s < batch.slots(); ++s)
+      frozen[s] = share == 3 || (share == 1 && s % 2 == 0) || (share == 2 && s % 3 != 0);
+    const BankBatch<Real> rest = batch.without(frozen.data());
+    run_forward(bank, rest, &rest_tape, serial);
+    typename Bank::Gradients want = bank.make_gradients(), got = bank.make_gradients(),
+                             threads = bank.make_gradients();
+    run_backward(bank, rest, rest_tape, &want, true, serial);
+    const BankBackward<Real> back = run_backward(bank, batch, tape, &got, true, serial, frozen.data());
+    run_backward(bank, batch, tape, &threads, false, pool, frozen.data());
+    CHECK(same_bits(back.dweight, plain.dweight));
+    CHECK(same_bits(back.dx, plain.dx));
+    CHECK(same_bits(flat_gradients(bank, want), flat_gradients(bank, got)));
+    CHECK(same_bits(flat_gradients(bank, want), flat_gradients(bank, threads)));
+  }
+}
+
 /// forward == forward_train; serial == 2 and 3 threads, forward and backward; a row alone == in its batch;
-/// frozen parts do not change the others; padding keeps gradient 0: all bit for bit.
+/// frozen parts and slots do not change the others; padding keeps gradient 0: all bit for bit.
 template <class Bank>
 void check_bank_laws(Bank& bank, const BankBatch<typename Bank::Real>& batch) {
   using Real = typename Bank::Real;
@@ -242,6 +288,8 @@ void check_bank_laws(Bank& bank, const BankBatch<typename Bank::Real>& batch) {
     CHECK(same_bits(row_of(back.dx, s), own.dx));
     CHECK(same_bits({back.dweight[static_cast<std::size_t>(s)]}, own.dweight));
   }
+
+  if constexpr (moe::impl::kFreezesPairs<Bank>) check_frozen_slots(bank, batch);
 
   std::size_t shown = 0, stored = 0;
   bank.visit_parameters(&gradients, [&](const moe::Parameter<Real>& p) {

@@ -54,17 +54,17 @@ const bool kSelections = test::add_part_cases(moe::Selections{},
                                                 return built(options);
                                               },
                                               {.ties = false});
-const bool kWeightings = test::add_part_cases(moe::Weightings{},
-                                              []<class Part> {
-                                                auto options = base();
-                                                options.weighting = test::sample_part<Part>();
-                                                if (std::is_same_v<Part, moe::SparseMixerWeighting>)
-                                                  options.score = moe::IdentityScore{};
-                                                if (std::is_same_v<Part, moe::RandomSecondWeighting>)
-                                                  options.k = 2;
-                                                return built(options);
-                                              },
-                                              {.step = 1e-4});  // the sparse mixer's threshold is near
+const bool kWeightings = test::add_part_cases(
+    moe::Weightings{},
+    []<class Part> {
+      auto options = base();
+      options.weighting = test::sample_part<Part>();
+      if (std::is_same_v<Part, moe::SparseMixerWeighting> || std::is_same_v<Part, moe::GrinWeighting>)
+        options.score = moe::IdentityScore{};
+      if (std::is_same_v<Part, moe::RandomSecondWeighting>) options.k = 2;
+      return built(options);
+    },
+    {.step = 1e-4});  // the sparse mixer's threshold is near
 const bool kBalance = test::add_part_cases(moe::BalanceParts{},
                                            []<class Part> {
                                              auto options = base();

@@ -259,6 +259,21 @@ void nasty_calls(const std::string& name, ErasedRouter<Real>& router, NastyCalls
   s.backward("a smaller arena",
              {measuring.bytes() > 4 * moe::kAlignment ? workspace : workspace | answer, "workspace"},
              [](G, const void*&, double& share) { share = 0.5; });
+  // From outside: obeyed, or refused before anything is written.
+  const std::vector<Real> dlogit(static_cast<std::size_t>(kTokens * (router.outputs() + 1)), Real(0.25));
+  const std::vector<double> advantage(static_cast<std::size_t>(kTokens), 0.5), few(1, 1.0),
+      no_numbers(kTokens, nan);
+  const auto columns = [&](Index n) { return moe::ConstMatrixView<Real>(dlogit.data(), kTokens, n); };
+  s.backward("dlogit", {answer | config, "dlogit"},
+             [&](G out, const void*&, double&) { out.dlogit = columns(router.outputs()); });
+  s.backward("dlogit too wide", {shape | config, "dlogit"},
+             [&](G out, const void*&, double&) { out.dlogit = columns(router.outputs() + 1); });
+  s.backward("advantage", {answer | config, "advantage"},
+             [&](G out, const void*&, double&) { out.advantage = advantage; });
+  s.backward("one advantage", {shape | config, "advantage"},
+             [&](G out, const void*&, double&) { out.advantage = few; });
+  s.backward("advantages of no number", {numeric | config, "advantage"},
+             [&](G out, const void*&, double&) { out.advantage = no_numbers; });
   for (const double v : {double{nan}, double{inf}, 1e300}) {
     s.backward("auxiliary_scale of no number", {answer | numeric | config, "auxiliary"},
                [=](G out, const void*&, double&) { out.auxiliary_scale = v; });

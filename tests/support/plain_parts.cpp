@@ -324,6 +324,32 @@ const std::map<std::string, PlainStep>& plain_parts() {
            const double importance = b.call.columns.reals.at("features")[3 * t + 1];
            return best(b.choice[t], importance > 2.0 / 3 ? 3 : importance > 1.0 / 3 ? 2 : 1);
          })},
+        {"selection plackett_luce", selection([](const Batch& b, std::size_t t) {
+           Vector key = b.logit[t];
+           const auto draw = b.draws(DrawStream::choice);
+           for (std::size_t e = 0; b.call.training && e < kOutputs; ++e)
+             key[e] -= std::log(-std::log(draw.uniform(b.call.key[t], static_cast<std::uint32_t>(e))));
+           return best(key, 3);
+         })},
+        {"selection sparse_mixer", selection([](const Batch& b, std::size_t t) {
+           if (!b.call.training) return best(b.logit[t], 3);
+           std::vector<ExpertId> ids;
+           Vector rest = b.logit[t];
+           const auto draw = b.draws(DrawStream::choice);
+           for (std::uint32_t lane = 0; ids.size() < 3; lane += kOutputs) {
+             const double top = *std::max_element(rest.begin(), rest.end());
+             if (top == -kInfinity) break;
+             Vector key = rest;
+             for (std::size_t e = 0; e < kOutputs; ++e) {
+               const double u = draw.uniform(b.call.key[t], lane + static_cast<std::uint32_t>(e));
+               const bool far = (top - rest[e]) / std::max(std::abs(rest[e]), top) > 2 * 0.3;
+               key[e] = far || rest[e] == -kInfinity ? -kInfinity : rest[e] - std::log(-std::log(u));
+             }
+             ids.push_back(best(key, 1)[0]);
+             rest[static_cast<std::size_t>(ids.back())] = -kInfinity;
+           }
+           return ids;
+         })},
         {"selection column_top_k",
          [](Batch& b) {
            for (std::size_t e = 0; e < kOutputs; ++e) {
@@ -425,6 +451,29 @@ const std::map<std::string, PlainStep>& plain_parts() {
              rest[static_cast<std::size_t>(b.chosen[t][i])] = -kInfinity;
            }
            return w;
+         })},
+        {"weighting grin",
+         [](Batch& b) {
+           weighting([](const Batch& of, std::size_t t, const Vector& kept) {
+             Vector rest = of.logit[t], w;
+             for (std::size_t i = 0; i < kept.size(); ++i) {
+               const double top = *std::max_element(rest.begin(), rest.end());
+               double sum = 0;
+               for (const double h : rest) {
+                 const bool far = (top - h) / std::max(std::abs(h), top) > 2 * 0.3;
+                 if (h != -kInfinity && !far) sum += std::exp(h - top);
+               }
+               const double u =
+                   of.draws(DrawStream::multiplier).uniform(of.call.key[t], static_cast<std::uint32_t>(i));
+               const bool third = of.call.training && kept[i] != top && u <= 0.75;
+               w.push_back(std::exp(kept[i] - top) / sum / (third ? 3 : 1));
+               rest[static_cast<std::size_t>(of.chosen[t][i])] = -kInfinity;
+             }
+             return w;
+           })(b);
+         }},
+        {"weighting equal", weighting([](const Batch&, std::size_t, const Vector& kept) {
+           return Vector(kept.size(), 1 / static_cast<double>(kept.size()));
          })},
         {"weighting random_second",
          [](Batch& b) {

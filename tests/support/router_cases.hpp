@@ -26,12 +26,13 @@ namespace test {
 /// What a case needs of the sweeps.
 struct CaseOptions {
   RouterLaws laws{};
-  bool ties = true;       // rows of zeros have equal scores and some experts: lower ids first
-  bool losses = true;     // gradients of the losses alone as well
-  bool smoke = false;     // also in the cheap subset, for sanitizers (its file must say [smoke])
-  bool segments = false;  // calls of several segments as well: couples the rows of a segment
-  Index tokens = 5;       // of the gradient checks
-  double step = 2e-3;     // of the differences
+  bool ties = true;        // rows of zeros have equal scores and some experts: lower ids first
+  bool losses = true;      // gradients of the losses alone as well
+  bool smoke = false;      // also in the cheap subset, for sanitizers (its file must say [smoke])
+  bool estimator = false;  // gradients of weights are not their derivatives: its own test enumerates them
+  bool segments = false;   // calls of several segments as well: couples the rows of a segment
+  Index tokens = 5;        // of the gradient checks
+  double step = 2e-3;      // of the differences
   std::uint64_t seed = 31;
   double scale = 1;  // parameters are in U(-scale, scale)
 };

@@ -22,11 +22,14 @@
 #include "moe/router/selection/each_group.hpp"
 #include "moe/router/selection/group_limited.hpp"
 #include "moe/router/selection/importance_top_k.hpp"
+#include "moe/router/selection/plackett_luce.hpp"
 #include "moe/router/selection/rectified_top_k.hpp"
+#include "moe/router/selection/sparse_mixer.hpp"
 #include "moe/router/selection/table.hpp"
 #include "moe/router/selection/threshold.hpp"
 #include "moe/router/selection/top_k.hpp"
 #include "moe/router/selection/top_p.hpp"
+#include "moe/router/weighting/grin.hpp"
 #include "moe/router/weighting/leading.hpp"
 #include "moe/router/weighting/sparse_mixer.hpp"
 
@@ -47,6 +50,10 @@ Part sample_part() {
     return Part({.k = 3, .groups = 4, .kept = 2});
   } else if constexpr (std::is_same_v<Part, moe::TopKSelection>) {
     return Part(3);
+  } else if constexpr (std::is_same_v<Part, moe::PlackettLuce>) {
+    return Part({.k = 3});
+  } else if constexpr (std::is_same_v<Part, moe::SparseMixerSelection>) {
+    return Part({.k = 3, .eps = 0.3});
   } else if constexpr (std::is_same_v<Part, moe::TopPSelection>) {
     return Part({.p = 0.6});
   } else if constexpr (std::is_same_v<Part, moe::ThresholdSelection>) {
@@ -60,7 +67,8 @@ Part sample_part() {
     return Part({.k_max = 3, .column = 1});
   } else if constexpr (std::is_same_v<Part, moe::LeadingWeighting>) {
     return Part({.leading = 7});
-  } else if constexpr (std::is_same_v<Part, moe::SparseMixerWeighting>) {
+  } else if constexpr (std::is_same_v<Part, moe::SparseMixerWeighting> ||
+                       std::is_same_v<Part, moe::GrinWeighting>) {
     return Part({.eps = 0.3});
   } else if constexpr (std::is_same_v<Part, moe::SelectionBias>) {
     return Part({.outputs = kSampleOutputs});

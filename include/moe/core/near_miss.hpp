@@ -125,6 +125,25 @@
     MOE_AT(probability_ba, c, k, ward) MOE_AT(probability_bac, k, w, ard)                                    \
     MOE_AT(probability_back, w, a, rd) MOE_AT(probability_backw, a, r, d)                                    \
     MOE_AT(probability_backwa, r, d, ) MOE_END(probability_backwar, d))                                      \
+  MOE_HOOK(log_probability, MOE_AT(, l, o, g_probability) MOE_AT(l, o, g, _probability)                      \
+    MOE_AT(lo, g, _, probability) MOE_AT(log, _, p, robability) MOE_AT(log_, p, r, obability)                \
+    MOE_AT(log_p, r, o, bability) MOE_AT(log_pr, o, b, ability) MOE_AT(log_pro, b, a, bility)                \
+    MOE_AT(log_prob, a, b, ility) MOE_AT(log_proba, b, i, lity) MOE_AT(log_probab, i, l, ity)                \
+    MOE_AT(log_probabi, l, i, ty) MOE_AT(log_probabil, i, t, y) MOE_AT(log_probabili, t, y, )                \
+    MOE_END(log_probabilit, y))                                                                              \
+  MOE_HOOK(log_probability_backward, MOE_AT(, l, o, g_probability_backward)                                  \
+    MOE_AT(l, o, g, _probability_backward) MOE_AT(lo, g, _, probability_backward)                            \
+    MOE_AT(log, _, p, robability_backward) MOE_AT(log_, p, r, obability_backward)                            \
+    MOE_AT(log_p, r, o, bability_backward) MOE_AT(log_pr, o, b, ability_backward)                            \
+    MOE_AT(log_pro, b, a, bility_backward) MOE_AT(log_prob, a, b, ility_backward)                            \
+    MOE_AT(log_proba, b, i, lity_backward) MOE_AT(log_probab, i, l, ity_backward)                            \
+    MOE_AT(log_probabi, l, i, ty_backward) MOE_AT(log_probabil, i, t, y_backward)                            \
+    MOE_AT(log_probabili, t, y, _backward) MOE_AT(log_probabilit, y, _, backward)                            \
+    MOE_AT(log_probability, _, b, ackward) MOE_AT(log_probability_, b, a, ckward)                            \
+    MOE_AT(log_probability_b, a, c, kward) MOE_AT(log_probability_ba, c, k, ward)                            \
+    MOE_AT(log_probability_bac, k, w, ard) MOE_AT(log_probability_back, w, a, rd)                            \
+    MOE_AT(log_probability_backw, a, r, d) MOE_AT(log_probability_backwa, r, d, )                            \
+    MOE_END(log_probability_backwar, d))                                                                     \
   MOE_HOOK(experts, MOE_AT(, e, x, perts) MOE_AT(e, x, p, erts) MOE_AT(ex, p, e, rts)                        \
     MOE_AT(exp, e, r, ts) MOE_AT(expe, r, t, s) MOE_AT(exper, t, s, ) MOE_END(expert, s))                    \
   MOE_HOOK(noisy, MOE_AT(, n, o, isy) MOE_AT(n, o, i, sy) MOE_AT(no, i, s, y) MOE_AT(noi, s, y, )            \

@@ -40,7 +40,9 @@ enum class DrawStream : std::uint32_t {
   user,
   expert,
   place,
-  expert_dropout
+  expert_dropout,
+  choice,
+  multiplier
 };
 
 /// What all draws of a call have in common.

@@ -53,6 +53,9 @@ struct RowGradients {
   const Real* weight = nullptr;  // [P]
   Real* dweight = nullptr;       // [P] out: <dy[s], result of s>
   RowSink<Real> dx{};            // out: gradient of the row the slot read
+  const bool* frozen = nullptr;  // [P] or null: true: no parameter's gradient has a part of this slot's
+
+  bool freezes(Index s) const noexcept { return frozen != nullptr && frozen[s]; }
 };
 
 /// What else a bank may have: `measure(arena, pairs, concurrency)`, which takes from a measuring arena what
@@ -73,7 +76,8 @@ concept ExpertBank = std::move_constructible<B> &&
 /// Gradients `make_gradients()` and `visit_parameters(gradients, f)`, which calls f(Parameter<Real>) for
 /// every named parameter (storage/parameter.hpp). What else it may have: `measure_backward`, as `measure`;
 /// `visit_storage(gradients, f)`, which calls f(name, values, gradients, n) for every flat range (without:
-/// every parameter is one).
+/// every parameter is one); `static constexpr bool freezes_pairs = true`, which says that it obeys
+/// RowGradients::frozen (without: a call with frozen pairs is refused).
 template <class B>
 concept TrainableExpertBank = ExpertBank<B> && std::default_initializable<typename B::Tape> &&
     requires(const B& bank, const RowBatch<typename B::Real>& batch, const RowSink<typename B::Real>& sink,
@@ -89,6 +93,14 @@ concept TrainableExpertBank = ExpertBank<B> && std::default_initializable<typena
 };
 
 namespace impl {
+
+template <class B>
+inline constexpr bool kFreezesPairs = false;
+template <class B>
+requires requires {
+  B::freezes_pairs;
+}
+inline constexpr bool kFreezesPairs<B> = B::freezes_pairs;
 
 /// A bank that keeps nothing on its tape runs in training as it does in inference.
 template <class B, class X>

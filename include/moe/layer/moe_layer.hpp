@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "moe/core/column.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/core/input.hpp"
 #include "moe/core/moved.hpp"
@@ -63,13 +64,19 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     typename F::Gradients frame;
   };
 
-  /// In: dy and the scale of the auxiliary losses. Out: dx (overwritten; may be absent), and added to: the
-  /// gradients of every part that is not frozen (null).
+  /// In: dy, the scale of the auxiliary losses, and, each of them optional, what comes from outside:
+  /// gradients of the logits, advantages of what was sampled, pairs that train no expert. Out: dx
+  /// (overwritten; may be absent), and added to: the gradients of every part that is not frozen (null).
   struct LayerGradients {
     ConstMatrixView<Real> dy;
     MatrixView<Real> dx{};
     MatrixView<Real> router_dx{};  // overwritten; only for calls with a separate router_x
     double auxiliary_scale = 1;
+    ConstMatrixView<Real> dlogit{};  // [T, N] and
+    Column<double> advantage{};      // [T]: as in RouteGradients, router/concept.hpp
+    Column<bool> frozen_pair{};      // [P] by pair of the tape's routes(); true: no gradient of the routed
+                                     // experts' parameters has a part of this pair's (y, dx and d weight do
+                                     // not change)
     impl::GradientsOf<RouterType>* router = nullptr;
     impl::GradientsOf<Bank>* experts = nullptr;
     typename S::Gradients* shared = nullptr;
@@ -179,9 +186,12 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     tape.writer_.set(sum_.identity());
   }
 
-  /// Gradients of sum(dy * y) + auxiliary_scale * losses at the call on the tape. Throws state_error for a
-  /// tape without a call, of another layer or of another batch, config_error for a scale that is not finite,
-  /// shape_error (also for another layer's gradients), workspace_error, before anything is written.
+  /// Gradients of sum(dy * y) + auxiliary_scale * losses at the call on the tape, plus those from outside.
+  /// Throws state_error for a tape without a call, of another layer or of another batch, config_error for a
+  /// scale that is not finite and for what router or experts cannot obey (dlogit without logits, an advantage
+  /// of choices that were not sampled, frozen pairs of experts as functions), numeric_error for values from
+  /// outside that are not finite, shape_error (also for another layer's gradients), workspace_error, before
+  /// anything is written.
   template <Executor X = SerialExecutor>
   void backward(const Tape& tape, const LayerGradients& gradients, Workspace& workspace,
                 X&& executor = X{}) const requires kTrainable {
@@ -198,9 +208,10 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     const ConstMatrixView<Real> dy_inner =
         frame_.after_backward(tape.frame_, gradients.dy, gradients.frame, arena, executor);
     const MatrixView<Real> dx_inner = frame_.inner_dx(gradients.dx, tokens, arena);
-    const Real* const dweight =
-        sum_.backward_experts(tape.sum_, frame_.inner_x(tape.frame_, x),
-                              SumGradients<Real>{dy_inner, dx_inner}, gradients.experts, arena, executor);
+    const Real* const dweight = sum_.backward_experts(
+        tape.sum_, frame_.inner_x(tape.frame_, x),
+        SumGradients<Real>{dy_inner, dx_inner, SumFrom::zero, gradients.frozen_pair.borrow()},
+        gradients.experts, arena, executor);
     if (dx_inner) {
       scoped(arena, [&] {
         frame_.before_backward(tape.frame_, x, dx_inner, gradients.dx, gradients.frame, arena, executor);
@@ -213,10 +224,11 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     for (Index t = 0; separate && t < gradients.router_dx.rows; ++t) {
       fill_row(Real{0}, gradients.router_dx.row(t), gradients.router_dx.cols);
     }
-    sum_.backward_router(tape.sum_, in,
-                         RouteGradients<Real>{dweight, gradients.auxiliary_scale,
-                                              separate ? gradients.router_dx : gradients.dx},
-                         gradients.router, arena, executor);
+    RouteGradients<Real> at_router = outside(gradients);
+    at_router.dweight = dweight;
+    at_router.auxiliary_scale = gradients.auxiliary_scale;
+    at_router.dx = separate ? gradients.router_dx : gradients.dx;
+    sum_.backward_router(tape.sum_, in, at_router, gradients.router, arena, executor);
   }
 
   /// Zero gradients of every part.
@@ -419,8 +431,16 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
       require_disjoint("dy", gradients.dy, "router_dx", gradients.router_dx);
       require_disjoint("dx", gradients.dx, "router_dx", gradients.router_dx);
     }
-    sum_.check(tape.sum_, tokens);
+    require_disjoint("dlogit", gradients.dlogit, "dx", gradients.dx);
+    require_disjoint("dlogit", gradients.dlogit, "router_dx", gradients.router_dx);
+    sum_.check(tape.sum_, tape.input_.router_input(), outside(gradients), gradients.frozen_pair);
     return tokens;
+  }
+  static RouteGradients<Real> outside(const LayerGradients& gradients) noexcept {
+    RouteGradients<Real> out;
+    out.dlogit = gradients.dlogit;
+    out.advantage = gradients.advantage.borrow();
+    return out;
   }
   void check_gradients(impl::GradientsOf<RouterType>* router, impl::GradientsOf<Bank>* experts,
                        typename S::Gradients* shared, typename F::Gradients* frame) const {

@@ -7,10 +7,14 @@
 #include <type_traits>
 
 #include "moe/core/check.hpp"
+#include "moe/core/column.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/core/input.hpp"
+#include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
+#include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
+#include "moe/kernel/finite.hpp"
 #include "moe/plan/route_table.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -68,20 +72,82 @@ void route_train_of(const R& router, const RouterInput<typename R::Real>& in,
 
 }  // namespace impl
 
-/// What arrives at a router's backward.
+/// What arrives at a router's backward. `dlogit` and `advantage` come from outside the layer, and rows that
+/// take no part in the call have none of either.
 template <class Real>
 struct RouteGradients {
-  const Real* dweight = nullptr;  // [P] by pair of the table; 0 for dropped pairs
-  double auxiliary_scale = 1;     // factor of the auxiliary losses in the total loss
-  MatrixView<Real> dx{};          // [T, Dr] added to
+  const Real* dweight = nullptr;   // [P] by pair of the table; 0 for dropped pairs
+  double auxiliary_scale = 1;      // factor of the auxiliary losses in the total loss
+  MatrixView<Real> dx{};           // [T, Dr] added to
+  ConstMatrixView<Real> dlogit{};  // [T, N] or absent: of the logits that the score saw, with noise and mask
+                                   // and over the call's temperature; masked ones have none
+  Column<double> advantage{};      // [T] or absent: cost minus baseline of what the row sampled; a * grad ln
+                                   // Q(choices) is added, so that a descent makes costly choices rarer
 };
+
+namespace impl {
+
+/// Throws config_error for gradients from outside, which whatever is called `of` cannot obey.
+template <class Real>
+void refuse_outside_gradients(const RouteGradients<Real>& out, const char* of) {
+  if (out.dlogit) {
+    fail<config_error>("dlogit: expected none for ", of, ", which cannot obey it, got a matrix");
+  }
+  if (!out.advantage.empty()) {
+    fail<config_error>("advantage: expected none for ", of, ", which samples nothing, got ",
+                       static_cast<Index>(out.advantage.size()), " entries");
+  }
+}
+
+/// Throws unless gradients from outside are [T, outputs] and [T], config_error if a router that samples
+/// nothing got an advantage, numeric_error for a number of an active row that is not finite. `active` [T].
+template <class Real>
+void check_outside_gradients(const RouteGradients<Real>& out, Index tokens, Index outputs, bool sampled,
+                             const bool* active) {
+  if (out.dlogit) require_shape("dlogit", out.dlogit, tokens, outputs);
+  if (!out.advantage.empty()) {
+    if (!sampled) {
+      fail<config_error>("advantage: expected none for a call whose choices were not sampled, got ",
+                         static_cast<Index>(out.advantage.size()), " entries");
+    }
+    require_extent("advantage", "entries", tokens, static_cast<Index>(out.advantage.size()));
+  }
+  for (Index t = 0; t < tokens; ++t) {
+    if (!active[t]) continue;
+    for (Index e = 0; out.dlogit && e < outputs; ++e) {
+      if (!is_finite(out.dlogit(t, e))) {
+        fail<numeric_error>("dlogit: expected finite values, got ", out.dlogit(t, e), " for token ", t,
+                            ", output ", e);
+      }
+    }
+    if (!out.advantage.empty() && !is_finite(out.advantage[t])) {
+      fail<numeric_error>("advantage: expected finite values, got ", out.advantage[t], " for token ", t);
+    }
+  }
+}
+
+/// Throws what a router's backward would refuse, before anything is written. A router without
+/// `check_backward` obeys no gradients from outside.
+template <class R>
+void check_backward_of(const R& router, const RouterInput<typename R::Real>& in,
+                       const RouteTable<typename R::Real>& table, const TapeOf<R>& tape,
+                       const RouteGradients<typename R::Real>& out) {
+  if constexpr (requires { router.check_backward(in, table, tape, out); }) {
+    router.check_backward(in, table, tape, out);
+  } else {
+    refuse_outside_gradients(out, "this router");
+  }
+}
+
+}  // namespace impl
 
 /// Gradients mirror the parameters; a null pointer means frozen. With a Tape that is not empty there is
 /// `route_train(in, table, tape, arena, executor)`, with Gradients `make_gradients()` and
 /// `visit_parameters(gradients, f)`. What else it may have: `measure_backward`, as `measure`;
-/// `visit_storage(gradients, f)` (without: every parameter is a range of its own); `on_step_end(stats)`,
-/// which updates what is not trained by gradient (selection bias, adaptive coefficients) from the counts of
-/// all layers and micro-batches of the step.
+/// `check_backward(in, table, tape, out)`, which throws for what backward refuses (without: any `dlogit` or
+/// `advantage`); `visit_storage(gradients, f)` (without: every parameter is a range of its own);
+/// `on_step_end(stats)`, which updates what is not trained by gradient (selection bias, adaptive
+/// coefficients) from the counts of all layers and micro-batches of the step.
 template <class R>
 concept TrainableRouter = Router<R> && std::default_initializable<typename R::Tape> &&
     requires(const R& router, const RouterInput<typename R::Real>& in, RouteTable<typename R::Real>& table,

@@ -103,6 +103,39 @@ TEST_CASE("frozen parts get no gradients, gradients add up and go back to zero",
   CHECK((s[0] == 0 && s[1] == 0 && s[2] == 0));
 }
 
+TEST_CASE("an erased layer hands on what comes from outside", "[models]") {
+  const Golden golden("qwen2_moe");
+  auto layer = golden.load();
+  const Ran ran(layer, golden.input());
+  auto gradients = layer.make_gradients();
+  moe::Workspace workspace;
+  moe::models::AnyLayer::Backward call{
+      .dy = moe::ConstMatrixView<float>(golden.dy.data(), golden.tokens, golden.width),
+      .gradients = &gradients};
+  const auto sizes = [&] {
+    layer.zero_gradients(gradients);
+    layer.backward(ran.tape, call, workspace);
+    std::array<double, 2> size{};  // router, experts
+    layer.visit_storage(gradients, [&](const char* name, float*, float* g, Index n) {
+      for (Index i = 0; i < n && std::strncmp(name, "shared", 6) != 0; ++i)
+        size[std::strncmp(name, "gate", 4) == 0 ? 0 : 1] += std::abs(static_cast<double>(g[i]));
+    });
+    return size;
+  };
+  const auto plain = sizes();
+  moe::Buffer<bool> frozen;
+  frozen.assign(ran.tape.routes().pairs(), true);
+  call.frozen_pair = frozen;
+  CHECK((sizes()[0] == plain[0] && sizes()[1] == 0));
+  std::vector<float> dlogit(static_cast<std::size_t>(golden.tokens * layer.experts()), 0);
+  dlogit[1] = 1e3F;
+  call.dlogit = moe::ConstMatrixView<float>(dlogit.data(), golden.tokens, layer.experts());
+  CHECK(sizes()[0] > plain[0]);
+  const std::vector<double> advantage(static_cast<std::size_t>(golden.tokens), 1);
+  call.advantage = advantage;
+  CHECK_THROWS_AS(sizes(), moe::config_error);  // nothing was sampled
+}
+
 TEST_CASE("storage shown with a backward has no gradients of frozen parts", "[models]") {
   const Golden golden("qwen2_moe");
   auto layer = golden.load();

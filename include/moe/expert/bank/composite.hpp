@@ -51,6 +51,7 @@ class Composite {
 
  public:
   static constexpr Coupling coupling = weakest_coupling();
+  static constexpr bool freezes_pairs = impl::kFreezesPairs<First> && (impl::kFreezesPairs<Rest> && ...);
 
   /// Throws config_error unless all banks have one width.
   explicit Composite(First first, Rest... rest) : bank_(std::move(first), std::move(rest)...) {
@@ -129,7 +130,8 @@ class Composite {
     for_each_bank([&](auto i) {
       const Index mark = arena.mark(), base = batch.offsets[first_of(i)];
       const RowGradients<Real> own{rows.dy + base, rows.weight + base, rows.dweight + base,
-                                   part(rows.dx, base)};
+                                   part(rows.dx, base),
+                                   rows.frozen == nullptr ? nullptr : rows.frozen + base};
       std::get<i>(bank_).backward(part(batch, i, arena), std::get<i>(tape.bank), own, part(gradients, i),
                                   arena, executor);
       arena.rewind(mark);

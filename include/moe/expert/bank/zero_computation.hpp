@@ -40,6 +40,7 @@ class ZeroComputation {
   using Real = RealType;
   using Options = ZeroComputationOptions;
   static constexpr Coupling coupling = Coupling::row_independent;
+  static constexpr bool freezes_pairs = true;
 
   struct Tape {
     Index slots = -1;
@@ -106,8 +107,8 @@ class ZeroComputation {
   }
 
   /// With dz = weight * dy: dweight = <dy, z>, dx (unless dx.data is null; null for zero experts), and
-  /// gradients (unless null) added to. Throws state_error for the tape of another batch, shape_error for
-  /// gradients of another bank.
+  /// gradients (unless null) of slots that are not frozen added to. Throws state_error for the tape of
+  /// another batch, shape_error for gradients of another bank.
   template <Executor X>
   void backward(const RowBatch<Real>& batch, const Tape& tape, const RowGradients<Real>& rows,
                 Gradients* gradients, Arena& arena, X& executor) const {
@@ -150,6 +151,7 @@ class ZeroComputation {
       Real* const dconstant = gradients->constant.data() + c * width();
       Real* const dgate = gradients->gate.data() + 2 * c * width();
       for (Index s = batch.offsets[c]; s < batch.offsets[c + 1]; ++s) {
+        if (rows.freezes(s)) continue;
         axpy_row(rows.weight[s] * tape.mix[2 * s + 1], rows.dy[s], dconstant, width());
         axpy_row(scratch.dlogit[s], batch.row[s], dgate, width());
         axpy_row(-scratch.dlogit[s], batch.row[s], dgate + width(), width());

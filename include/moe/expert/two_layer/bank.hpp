@@ -43,6 +43,7 @@ class TwoLayerBank {
   using Gradients = TwoLayerParameters<typename Unit::Layout, Real>;
   static constexpr const char* kName = Unit::kName;
   static constexpr Coupling coupling = Coupling::row_independent;
+  static constexpr bool freezes_pairs = true;
 
   struct Tape {
     Index slots = -1;
@@ -89,7 +90,8 @@ class TwoLayerBank {
   }
 
   /// With dz = weight * dy: dweight = <dy, z>, dx (unless dx.data is null), and gradients (unless null) added
-  /// to. Sums over the rows of an expert go in ascending order. Where rows and weights are rounded, the
+  /// to. Sums over the rows of an expert go in ascending order; those of frozen slots are left out, so that
+  /// gradients have the bits of a batch without them. Where rows and weights are rounded, the
   /// derivative is taken as if rounding were the identity. Throws state_error for the tape of another batch
   /// or bank, shape_error for gradients of another bank.
   template <Executor X>
@@ -223,6 +225,12 @@ class TwoLayerBank {
     Real* dpre;    // [P, first_stride]
     Real* panels;  // [concurrency * grouped_scratch]
     PreparedRows<TileKernel<native_arch, Real>> dy;
+    // What is left without frozen slots:
+    const Real** kept_x;     // [P]
+    const Real** kept_dpre;  // [P]
+    const Real** kept_dh;    // [P]
+    const Real** kept_dy;    // [P]
+    Index* kept_offsets;     // [E + 1]
     BackwardScratch(Arena& arena, Index slots, const Parameters& parameters, Index concurrency)
         : dh_row(arena.take<const Real*>(slots)),
           dpre_row(arena.take<const Real*>(slots)),
@@ -230,8 +238,40 @@ class TwoLayerBank {
           dh(arena.take<Real>(checked_product("hidden gradients", slots, parameters.hidden_stride()))),
           dpre(arena.take<Real>(checked_product("hidden gradients", slots, parameters.first_stride()))),
           panels(arena.take<Real>(checked_product("panels", concurrency, grouped_scratch<Real>()))),
-          dy(arena, slots, parameters.width()) {}
+          dy(arena, slots, parameters.width()),
+          kept_x(arena.take<const Real*>(slots)),
+          kept_dpre(arena.take<const Real*>(slots)),
+          kept_dh(arena.take<const Real*>(slots)),
+          kept_dy(arena.take<const Real*>(slots)),
+          kept_offsets(arena.take<Index>(parameters.experts() + 1)) {}
   };
+
+  /// The factors of the weights' gradients, by expert.
+  struct Factors {
+    const Real* const* x;
+    const Real* const* dpre;
+    const Real* const* dh;
+    const Real* const* dy;
+    const Index* offsets;
+  };
+  static Factors factors_of(const RowBatch<Real>& batch, const RowGradients<Real>& rows,
+                            const Real* const* dy, const BackwardScratch& scratch) noexcept {
+    if (rows.frozen == nullptr) return {batch.row, scratch.dpre_row, scratch.dh_row, dy, batch.offsets};
+    Index kept = 0;
+    for (Index e = 0; e < batch.experts; ++e) {
+      scratch.kept_offsets[e] = kept;
+      for (Index s = batch.offsets[e]; s < batch.offsets[e + 1]; ++s) {
+        if (rows.frozen[s]) continue;
+        scratch.kept_x[kept] = batch.row[s];
+        scratch.kept_dpre[kept] = scratch.dpre_row[s];
+        scratch.kept_dh[kept] = scratch.dh_row[s];
+        scratch.kept_dy[kept] = dy[s];
+        ++kept;
+      }
+    }
+    scratch.kept_offsets[batch.experts] = kept;
+    return {scratch.kept_x, scratch.kept_dpre, scratch.kept_dh, scratch.kept_dy, scratch.kept_offsets};
+  }
 
   template <Executor X>
   void run(const RowBatch<Real>& batch, const RowSink<Real>& sink, Tape* tape, Arena& arena,
@@ -332,10 +372,10 @@ class TwoLayerBank {
   void add_gradients(const RowBatch<Real>& batch, const RowGradients<Real>& rows, const Real* const* dy,
                      Gradients& gradients, const BackwardScratch& scratch, X& executor) const {
     if (gradients.has_weights()) {
-      grouped_outer<native_arch>(batch.row, width(), scratch.dpre_row, parameters_.bias_positions(),
-                                 batch.offsets, batch.experts, gradients.first(), scratch.tasks,
-                                 scratch.panels, executor);
-      grouped_outer<native_arch>(scratch.dh_row, hidden(), dy, width(), batch.offsets, batch.experts,
+      const Factors of = factors_of(batch, rows, dy, scratch);
+      grouped_outer<native_arch>(of.x, width(), of.dpre, parameters_.bias_positions(), of.offsets,
+                                 batch.experts, gradients.first(), scratch.tasks, scratch.panels, executor);
+      grouped_outer<native_arch>(of.dh, hidden(), of.dy, width(), of.offsets, batch.experts,
                                  gradients.second(), scratch.tasks, scratch.panels, executor);
     }
     if (!has_bias()) return;
@@ -349,6 +389,7 @@ class TwoLayerBank {
       const Index column = (is_first ? block : block - first_blocks) * kBlock;
       const Index count = (std::min)(kBlock, (is_first ? positions : width()) - column);
       for (Index s = batch.offsets[e]; s < batch.offsets[e + 1]; ++s) {
+        if (rows.freezes(s)) continue;
         if (is_first) {
           add_row(scratch.dpre_row[s] + column, gradients.first_bias(e) + column, count);
         } else {

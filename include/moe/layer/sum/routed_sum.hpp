@@ -8,6 +8,8 @@
 #include <utility>
 
 #include "moe/combine/weighted_sum.hpp"
+#include "moe/core/check.hpp"
+#include "moe/core/column.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/core/input.hpp"
 #include "moe/core/moved.hpp"
@@ -48,6 +50,8 @@ struct SumGradients {
   ConstMatrixView<Real> dy;  // [T, D]
   MatrixView<Real> dx{};     // [T, D] or absent
   SumFrom from = SumFrom::zero;
+  Column<bool> frozen_pair{};  // [P] by pair of the table, or empty: true: no gradient of the bank's
+                               // parameters has a part of this pair's
 };
 
 /// A call has nothing to do between stages 2 and 3.
@@ -193,15 +197,24 @@ class RoutedSum {
                         tape.routes().tokens);
     }
   }
+  /// The same, and what the router refuses of `at_router`; config_error for frozen pairs of a bank that
+  /// cannot leave them out, shape_error unless they are as many as the table's.
+  void check(const Tape& tape, const RouterInput<Real>& in, const RouteGradients<Real>& at_router,
+             const Column<bool>& frozen_pair) const requires kTrainable {
+    check(tape, in.tokens());
+    impl::check_backward_of(router_, in, tape.routes(), tape.decided().router, at_router);
+    check_frozen(tape, frozen_pair);
+  }
 
   /// Stages 5 to 3: dx, and the experts' gradients added to (null: frozen). `x` are the rows of the call on
   /// the tape. Returns d weight by pair [pairs of the table], taken from the arena, for backward_router.
-  /// Throws what check() throws, and shape_error for another bank's gradients.
+  /// Throws what check() throws, of frozen pairs too, and shape_error for another bank's gradients.
   template <Executor X>
   const Real* backward_experts(const Tape& tape, const ConstMatrixView<Real>& x,
                                const SumGradients<Real>& out, impl::GradientsOf<Bank>* gradients,
                                Arena& arena, X& executor) const requires kTrainable {
     check(tape, x.rows);
+    check_frozen(tape, out.frozen_pair);
     impl::check_gradients_of(experts_, gradients);
     const Routed<Real>& routed = tape.decided().routed;
     Backward<X> call{*this, routed.table.pairs(), routed.plan.slots(), tape, x, out, gradients, executor};
@@ -244,6 +257,7 @@ class RoutedSum {
     Real* dweight;        // [P] by slot
     Real* scaled;         // [P, D], null unless weights are on the input, as is:
     Real* one;            // [P] the weights of the results
+    bool* frozen;         // [P] by slot
     BackwardScratch(Arena& arena, Index slots, Index width, bool on_input)
         : x_row(arena.take<const Real*>(slots)),
           dy_row(arena.take<const Real*>(slots)),
@@ -251,7 +265,8 @@ class RoutedSum {
           dx(arena.take<Real>(checked_product("expert gradients", slots, row_stride<Real>(width)))),
           dweight(arena.take<Real>(slots)),
           scaled(on_input ? arena.take<Real>(slots * row_stride<Real>(width)) : nullptr),
-          one(on_input ? arena.take<Real>(slots) : nullptr) {}
+          one(on_input ? arena.take<Real>(slots) : nullptr),
+          frozen(arena.take<bool>(slots)) {}
   };
 
   // The one list of what a call takes from its arena, in order. A call that is only measured answers with
@@ -439,12 +454,14 @@ class RoutedSum {
       const bool on_input = sum.weighs_input();
       gather_row_pointers(plan, out.dy, scratch.dy_row);
       for (Index s = 0; on_input && s < slots; ++s) scratch.one[s] = 1;
+      const bool freezes = !out.frozen_pair.empty();
+      for (Index s = 0; freezes && s < slots; ++s) scratch.frozen[s] = out.frozen_pair[plan.pair[s]];
       const RowSink<Real> dx =
           sum.make_sink(out.dx || on_input ? scratch.dx : nullptr, scratch.dx_row, slots);
-      sum.experts_.backward(
-          make_batch(plan, x, scratch.x_row, scratch.scaled, executor), tape.experts_,
-          RowGradients<Real>{scratch.dy_row, on_input ? scratch.one : plan.weight, scratch.dweight, dx},
-          gradients, arena, executor);
+      sum.experts_.backward(make_batch(plan, x, scratch.x_row, scratch.scaled, executor), tape.experts_,
+                            RowGradients<Real>{scratch.dy_row, on_input ? scratch.one : plan.weight,
+                                               scratch.dweight, dx, freezes ? scratch.frozen : nullptr},
+                            gradients, arena, executor);
       for (Index s = 0; on_input && s < slots; ++s) {  // the slot read w x
         const Real* const row = scratch.dx_row[s];
         scratch.dweight[s] = row == nullptr ? 0 : dot(row, x.row(Index{plan.token[s]}), x.cols);
@@ -469,6 +486,15 @@ class RoutedSum {
     const CallShape shape{tokens, in.segments.count(tokens), in.options};
     Forward<TapeType, X, D> call{*this, tokens, max_pairs(shape), in, rows, tape, executor, decided};
     return stages(call, arena);
+  }
+
+  void check_frozen(const Tape& tape, const Column<bool>& frozen_pair) const {
+    if (frozen_pair.empty()) return;
+    if (!impl::kFreezesPairs<Bank>) {
+      fail<config_error>("frozen_pair: expected none for these experts, which cannot leave pairs out, got ",
+                         static_cast<Index>(frozen_pair.size()), " entries");
+    }
+    require_extent("frozen_pair", "entries", tape.routes().pairs(), static_cast<Index>(frozen_pair.size()));
   }
 
   bool weighs_input() const noexcept { return impl::weight_place(router_) == WeightPlace::input; }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "moe/core/check.hpp"
+#include "moe/core/column.hpp"
 #include "moe/core/moved.hpp"
 #include "moe/executor/any.hpp"
 #include "moe/layer/call/arguments.hpp"
@@ -76,6 +77,17 @@ class ErasedGradients {
   virtual const char* type() const noexcept = 0;
 };
 
+/// AnyLayer::Backward with erased gradients.
+struct ErasedBackward {
+  ConstMatrixView<float> dy, dlogit;
+  MatrixView<float> dx, router_dx;
+  double auxiliary_scale = 1;
+  Column<double> advantage;
+  Column<bool> frozen_pair;
+  ErasedGradients* gradients = nullptr;
+  Trained trained{};
+};
+
 class ErasedLayer {
  public:
   using VisitParameter = FunctionRef<void(const Parameter<float>&)>;
@@ -96,9 +108,8 @@ class ErasedLayer {
   virtual std::unique_ptr<ErasedTape> make_tape() const = 0;
   virtual void forward_train(const LayerInput<float>& in, LayerOutput<float>& out, ErasedTape& tape,
                              Workspace& workspace, AnyExecutor executor) const = 0;
-  virtual void backward(const ErasedTape& tape, ConstMatrixView<float> dy, MatrixView<float> dx,
-                        MatrixView<float> router_dx, double auxiliary_scale, ErasedGradients* gradients,
-                        Trained trained, Workspace& workspace, AnyExecutor executor) const = 0;
+  virtual void backward(const ErasedTape& tape, const ErasedBackward& call, Workspace& workspace,
+                        AnyExecutor executor) const = 0;
   virtual std::unique_ptr<ErasedGradients> make_gradients() const = 0;
   virtual void visit_parameters(ErasedGradients* gradients, VisitParameter f) = 0;
   virtual void visit_storage(ErasedGradients* gradients, Trained trained, VisitStorage f) = 0;
@@ -153,14 +164,16 @@ class ErasedModel final : public ErasedLayer {
                      Workspace& workspace, AnyExecutor executor) const override {
     layer_.forward_train(in, out, own(tape).tape, workspace, executor);
   }
-  void backward(const ErasedTape& tape, ConstMatrixView<float> dy, MatrixView<float> dx,
-                MatrixView<float> router_dx, double auxiliary_scale, ErasedGradients* gradients,
-                Trained trained, Workspace& workspace, AnyExecutor executor) const override {
-    typename Layer::LayerGradients call = trained_gradients(gradients, trained);
-    call.dy = dy;
-    call.dx = dx;
-    call.router_dx = router_dx;
-    call.auxiliary_scale = auxiliary_scale;
+  void backward(const ErasedTape& tape, const ErasedBackward& erased, Workspace& workspace,
+                AnyExecutor executor) const override {
+    typename Layer::LayerGradients call = trained_gradients(erased.gradients, erased.trained);
+    call.dy = erased.dy;
+    call.dx = erased.dx;
+    call.router_dx = erased.router_dx;
+    call.auxiliary_scale = erased.auxiliary_scale;
+    call.dlogit = erased.dlogit;
+    call.advantage = erased.advantage.borrow();
+    call.frozen_pair = erased.frozen_pair.borrow();
     layer_.backward(own(tape).tape, call, workspace, executor);
   }
   std::unique_ptr<ErasedGradients> make_gradients() const override {
@@ -245,7 +258,8 @@ class AnyLayer : public moe::impl::RefusedCalls<AnyLayer> {
     impl::ErasedGradients& erased() const { return there("gradients", gradients_); }
     std::unique_ptr<impl::ErasedGradients> gradients_;
   };
-  /// In: dy, which parts are trained, the scale of the auxiliary losses. Out: dx (overwritten, may be
+  /// In: dy, which parts are trained, the scale of the auxiliary losses, and what comes from outside, as of
+  /// MoeLayer::LayerGradients. Out: dx (overwritten, may be
   /// absent), router_dx (only for calls with router_x), and added to: the gradients of the trained parts
   /// (null: none).
   struct Backward {
@@ -255,6 +269,9 @@ class AnyLayer : public moe::impl::RefusedCalls<AnyLayer> {
     double auxiliary_scale = 1;
     Gradients* gradients = nullptr;
     Trained trained{};
+    ConstMatrixView<float> dlogit{};  // [T, N] or absent
+    Column<double> advantage{};       // [T] or empty
+    Column<bool> frozen_pair{};       // [P] or empty
   };
   using LayerGradients = Backward;  // as TokenLayer calls it
 
@@ -308,9 +325,17 @@ class AnyLayer : public moe::impl::RefusedCalls<AnyLayer> {
   }
   template <Executor X = SerialExecutor>
   void backward(const Tape& tape, const Backward& call, Workspace& workspace, X&& executor = X{}) const {
-    erased().backward(tape.erased(), call.dy, call.dx, call.router_dx, call.auxiliary_scale,
-                      call.gradients == nullptr ? nullptr : &call.gradients->erased(), call.trained,
-                      workspace, AnyExecutor(executor));
+    const impl::ErasedBackward erased_call{
+        .dy = call.dy,
+        .dlogit = call.dlogit,
+        .dx = call.dx,
+        .router_dx = call.router_dx,
+        .auxiliary_scale = call.auxiliary_scale,
+        .advantage = call.advantage.borrow(),
+        .frozen_pair = call.frozen_pair.borrow(),
+        .gradients = call.gradients == nullptr ? nullptr : &call.gradients->erased(),
+        .trained = call.trained};
+    erased().backward(tape.erased(), erased_call, workspace, AnyExecutor(executor));
   }
 
   Gradients make_gradients() const { return Gradients(erased().make_gradients()); }

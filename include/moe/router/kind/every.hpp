@@ -75,10 +75,12 @@ class EveryExpert {
   }
 
   /// The experts of a token share its weight g: dg is the sum of their dweight, and sigmoid' = g (1 - g).
-  /// Tokens in ascending order. Throws shape_error for another router's gradients.
+  /// Tokens in ascending order. Throws shape_error for another router's gradients, config_error for gradients
+  /// from outside.
   template <Executor X>
   void backward(const RouterInput<Real>& in, const RouteTable<Real>& table, const Tape&,
                 const RouteGradients<Real>& out, Gradients* gradients, Arena&, X&) const {
+    impl::refuse_outside_gradients(out, "every expert");
     impl::check_gradients_of(*this, gradients);
     for (Index t = 0; gated() && t < table.tokens; ++t) {
       if (table.count(t) == 0) continue;

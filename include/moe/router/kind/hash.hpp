@@ -44,10 +44,12 @@ class HashRouter {
         table.push(t, table_.expert(h, Index{in.token_id[t]}), Real{1});
     }
   }
-  /// Nothing is learned.
+  /// Nothing is learned. Throws config_error for gradients from outside.
   template <Executor X>
-  void backward(const RouterInput<Real>&, const RouteTable<Real>&, const Tape&, const RouteGradients<Real>&,
-                Gradients*, Arena&, X&) const noexcept {}
+  void backward(const RouterInput<Real>&, const RouteTable<Real>&, const Tape&,
+                const RouteGradients<Real>& out, Gradients*, Arena&, X&) const {
+    impl::refuse_outside_gradients(out, "a hash router");
+  }
 
  private:
   void check(const RouterInput<Real>& in) const {

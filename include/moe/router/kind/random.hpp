@@ -65,10 +65,12 @@ class RandomRouter {
       if (in.takes_part(t)) push_some(table, t, k, draw, options_.draw == DrawOf::call ? 0 : in.key(t));
     }
   }
-  /// Nothing is learned.
+  /// Nothing is learned. Throws config_error for gradients from outside.
   template <Executor X>
-  void backward(const RouterInput<Real>&, const RouteTable<Real>&, const Tape&, const RouteGradients<Real>&,
-                Gradients*, Arena&, X&) const noexcept {}
+  void backward(const RouterInput<Real>&, const RouteTable<Real>&, const Tape&,
+                const RouteGradients<Real>& out, Gradients*, Arena&, X&) const {
+    impl::refuse_outside_gradients(out, "a random router");
+  }
 
  private:
   Index k_of(const CallOptions& options) const {

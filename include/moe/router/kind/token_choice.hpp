@@ -160,13 +160,30 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
     }
   }
 
-  /// Throws state_error for a tape that this router did not write, or of another batch, shape_error for
-  /// another router's gradients, before anything is written.
+  /// Throws state_error for a tape that this router did not write, or of another batch, and for gradients
+  /// from outside: shape_error if they are not [T, N] and [T], numeric_error if they are not finite,
+  /// config_error for an advantage of choices that were not sampled.
+  void check_backward(const RouterInput<Real>& in, const RouteTable<Real>& table, const Tape& tape,
+                      const RouteGradients<Real>& out) const {
+    require_parts();
+    tape.writer.require("router tape", identity_);
+    const MatrixView<Real>& logits = tape.arrays.logits.value;
+    if (logits.rows != in.tokens() || table.tokens != in.tokens() || logits.cols != outputs()) {
+      fail<state_error>("router tape: expected that of a call with ", in.tokens(), " rows and ", outputs(),
+                        " outputs, got ", logits.rows, " and ", logits.cols, ", and a table of ",
+                        table.tokens, " rows");
+    }
+    impl::check_outside_gradients(out, in.tokens(), outputs(), in.training && impl::samples<Real>(selection_),
+                                  tape.arrays.active);
+  }
+
+  /// Throws what check_backward throws, shape_error for another router's gradients, before anything is
+  /// written.
   template <Executor X>
   void backward(const RouterInput<Real>& in, const RouteTable<Real>& table, const Tape& tape,
                 const RouteGradients<Real>& out, Gradients* gradients, Arena& arena, X& executor) const {
     const auto& a = tape.arrays;
-    check_backward(in, table, tape);
+    check_backward(in, table, tape, out);
     impl::check_gradients_of(*this, gradients);
     const bool losses = in.training && has_loss() && out.auxiliary_scale != 0;
     const BackwardScratch d(arena, in.tokens(), outputs(), a.most, impl::is_noisy(scorer_), has_loss());
@@ -174,7 +191,7 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
     Index active = 0;
     for (Index t = 0; t < in.tokens(); ++t) {  // gradients of the table's pairs, back at their choices
       // Of a set that was chosen from, rows without a choice learn nothing.
-      const bool learns = a.active[t] && (!kSet || losses || a.chosen_count[t] > 0);
+      const bool learns = a.active[t] && (!kSet || losses || out.dlogit || a.chosen_count[t] > 0);
       if (learns) d.rows[active++] = static_cast<std::int32_t>(t);
       Index p = table.offsets[t];
       for (Index i = t * a.most; i < t * a.most + a.chosen_count[t]; ++i) {
@@ -215,6 +232,7 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
           score_.probability_backward(row, a.probability.row(t), d.probability.row(t), d.score.row(t));
         }
         score_.backward(row, d.score.row(t), d.logits.value.row(t));
+        add_outside_gradients(out, row, chosen_of(a, t), d.logits.value.row(t));
       }
     });
     if constexpr (LearningScore<F, Real>) {
@@ -318,14 +336,16 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
     }
   }
 
-  void check_backward(const RouterInput<Real>& in, const RouteTable<Real>& table, const Tape& tape) const {
-    require_parts();
-    tape.writer.require("router tape", identity_);
-    const MatrixView<Real>& logits = tape.arrays.logits.value;
-    if (logits.rows != in.tokens() || table.tokens != in.tokens() || logits.cols != outputs()) {
-      fail<state_error>("router tape: expected that of a call with ", in.tokens(), " rows and ", outputs(),
-                        " outputs, got ", logits.rows, " and ", logits.cols, ", and a table of ",
-                        table.tokens, " rows");
+  /// To dlogit [N] of one row: what came with the call, and the estimator of what was sampled.
+  void add_outside_gradients(const RouteGradients<Real>& out, const RowContext<Real>& row,
+                             const Chosen& chosen, Real* dlogit) const noexcept {
+    for (Index e = 0; out.dlogit && e < row.n; ++e) {
+      if (!is_neg_inf(row.logit[e])) dlogit[e] += out.dlogit(row.token, e);
+    }
+    if constexpr (SampledSelection<Select, Real>) {
+      if (!out.advantage.empty()) {
+        selection_.log_probability_backward(row, chosen, out.advantage[row.token], dlogit);
+      }
     }
   }
 

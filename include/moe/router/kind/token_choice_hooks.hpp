@@ -25,7 +25,8 @@ consteval bool refuse_wrong_token_choice_parts() {
   static_assert(refuse_wrong_hooks<S, Call>() && refuse_wrong_hooks<F, Call>() &&
                 refuse_wrong_hooks<Select, Call>() && refuse_wrong_hooks<W, Call>() &&
                 refuse_near_misses<F, Hook::add_gradients>() &&
-                refuse_near_misses<Select, Hook::add_gradients>() &&
+                refuse_near_misses<Select, Hook::add_gradients, Hook::log_probability,
+                                   Hook::log_probability_backward>() &&
                 refuse_near_misses<W, Hook::add_gradients, Hook::experts>() &&
                 Balance::template refuse_wrong_parts<Real, S>());
   static_assert(absent_or<S, Hook::noisy>(requires(const S& s) {
@@ -51,6 +52,13 @@ consteval bool refuse_wrong_token_choice_parts() {
       absent_or<Select, Hook::add_gradients>(LearningSelection<Select, Real>),
       "moe: a selection has an add_gradients() that cannot be called: void add_gradients(const "
       "RowContext<Real>& row, const Chosen& chosen, const Real* dweight, Gradients& gradients) const");
+  static_assert(
+      absent_or<Select, Hook::log_probability>(SampledSelection<Select, Real>) &&
+          absent_or<Select, Hook::log_probability_backward>(SampledSelection<Select, Real>),
+      "moe: a selection has log_probability() or log_probability_backward() and they cannot both be called: "
+      "double log_probability(const RowContext<Real>& row, const Chosen& chosen) const, void "
+      "log_probability_backward(const RowContext<Real>& row, const Chosen& chosen, double advantage, Real* "
+      "dlogit) const");
   static_assert(
       absent_or<W, Hook::add_gradients>(LearningWeighting<W, Real>),
       "moe: a weighting has an add_gradients() that cannot be called: void add_gradients(const "

@@ -88,6 +88,29 @@ class OneSelection : public impl::LearningSelections<Parts...> {
   Index select(const RowContext<Real>& row, Real* choice, ExpertId* out) const noexcept {
     return this->visit([&](const auto& part) { return part.select(row, choice, out); });
   }
+  /// Whether it is a SampledSelection that it holds.
+  bool samples() const noexcept {
+    return this->visit([](const auto& part) { return impl::samples<double>(part); });
+  }
+  /// 0, and no gradient, of one that samples nothing.
+  template <class Real>
+  requires(SampledSelection<Parts, Real> || ...)  //
+      double log_probability(const RowContext<Real>& row, const Chosen& chosen) const noexcept {
+    return this->visit([&]<class Part>(const Part& part) {
+      if constexpr (SampledSelection<Part, Real>) return part.log_probability(row, chosen);
+      return 0.0;
+    });
+  }
+  template <class Real>
+  requires(SampledSelection<Parts, Real> || ...)  //
+      void log_probability_backward(const RowContext<Real>& row, const Chosen& chosen, double advantage,
+                                    Real* dlogit) const noexcept {
+    this->visit([&]<class Part>(const Part& part) {
+      if constexpr (SampledSelection<Part, Real>) {
+        part.log_probability_backward(row, chosen, advantage, dlogit);
+      }
+    });
+  }
 };
 
 /// One of several selections over a set of rows.

@@ -21,7 +21,8 @@ MOE_NAMESPACE_BEGIN
 /// `most(options, n)`: bound on choices per row for the options of a call; throws config_error for options
 /// that it cannot obey (impl::refuse_option). `select(row, choice, out)` may overwrite `choice`, the scores
 /// with the selection bias, and returns how many ids it wrote. May have: kName, check(outputs),
-/// check_call(call), coupling(training), state, and parameters (LearningSelection).
+/// check_call(call), coupling(training), state, parameters (LearningSelection), and a probability of what it
+/// draws (SampledSelection).
 template <class S>
 concept Selection = std::copy_constructible<S> && requires(const S& s, const RowContext<impl::RealOf<S>>& row,
                                                            impl::RealOf<S>* choice, Index n, ExpertId* out) {
@@ -66,7 +67,31 @@ concept LearningSelection = requires(const S& s, const RowContext<Real>& row, co
   s.add_gradients(row, chosen, dweight, gradients);
 };
 
+/// A selection of a row that draws its choices in training: `log_probability(row, chosen)` is ln Q, of the
+/// choices in their order, and `log_probability_backward(row, chosen, advantage, dlogit)` adds advantage *
+/// d ln Q / d logit to dlogit [N]. That is the estimator of a score function (REINFORCE), exact in its mean:
+/// sum over choices of Q cost grad ln Q = grad of the mean cost, whatever baseline is taken from the cost.
+/// May have `samples()`, false for one that draws nothing as it was built.
+template <class S, class Real>
+concept SampledSelection = requires(const S& s, const RowContext<Real>& row, const Chosen& chosen,
+                                    Real* dlogit) {
+  { s.log_probability(row, chosen) } -> std::same_as<double>;
+  s.log_probability_backward(row, chosen, 1.0, dlogit);
+};
+
 namespace impl {
+
+/// Whether a selection's choices in training have a log probability.
+template <class Real, class S>
+bool samples(const S& selection) noexcept {
+  if constexpr (!SampledSelection<S, Real>) {
+    return false;
+  } else if constexpr (requires { selection.samples(); }) {
+    return selection.samples();
+  } else {
+    return true;
+  }
+}
 
 template <class Real>
 inline constexpr Real kMasked = -std::numeric_limits<Real>::infinity();

@@ -8,8 +8,10 @@
 #include "moe/router/selection/each_group.hpp"
 #include "moe/router/selection/group_limited.hpp"
 #include "moe/router/selection/importance_top_k.hpp"
+#include "moe/router/selection/plackett_luce.hpp"
 #include "moe/router/selection/positive.hpp"
 #include "moe/router/selection/rectified_top_k.hpp"
+#include "moe/router/selection/sparse_mixer.hpp"
 #include "moe/router/selection/table.hpp"
 #include "moe/router/selection/threshold.hpp"
 #include "moe/router/selection/top_k.hpp"
@@ -25,6 +27,8 @@ using Selections = TypeList<TopKSelection,          //
                             ThresholdSelection,     //
                             EachGroupSelection,     //
                             ImportanceTopK,         //
+                            PlackettLuce,           //
+                            SparseMixerSelection,   //
                             TableSelection>;
 
 using SetSelections = TypeList<ColumnTopK,  //

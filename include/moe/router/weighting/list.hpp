@@ -2,7 +2,9 @@
 #pragma once
 
 #include "moe/core/type_list.hpp"
+#include "moe/router/weighting/equal.hpp"
 #include "moe/router/weighting/gather.hpp"
+#include "moe/router/weighting/grin.hpp"
 #include "moe/router/weighting/leading.hpp"
 #include "moe/router/weighting/moe_plus_plus.hpp"
 #include "moe/router/weighting/random_second.hpp"
@@ -17,6 +19,8 @@ using Weightings = TypeList<GatherWeighting,        //
                             SigmoidWeighting,       //
                             LeadingWeighting,       //
                             SparseMixerWeighting,   //
+                            GrinWeighting,          //
+                            EqualWeighting,         //
                             RandomSecondWeighting,  //
                             MoePlusPlusWeighting>;
 

@@ -6,6 +6,8 @@
 #include "moe/core/check.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/math.hpp"
+#include "moe/router/near_best.hpp"
+#include "moe/router/sequential_choice.hpp"
 #include "moe/router/weighting/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -66,13 +68,7 @@ class SparseMixerWeighting {
   template <class Real>
   bool counts(const Chosen& chosen, Index i, Index e, Real own, Real h) const noexcept {
     if (is_neg_inf(h)) return false;
-    for (Index j = 0; j < i; ++j) {
-      if (Index{chosen.id[j]} == e) return false;
-    }
-    const Real magnitude = h < 0 ? -h : h;
-    const Real factor = magnitude > own ? magnitude : own;
-    // 0 / 0 where both logits are 0: NaN is not above, so the expert counts, as in the released code.
-    return !((own - h) / factor > 2 * static_cast<Real>(options_.eps));
+    return !impl::is_among(chosen, i, e) && impl::is_near_best(own, h, options_.eps);
   }
 
   Options options_;
