@@ -30,6 +30,7 @@
 #include "moe/router/layer_schedule.hpp"
 #include "moe/router/named/adaptive_top_two.hpp"
 #include "moe/router/named/attention_router.hpp"
+#include "moe/router/named/base.hpp"
 #include "moe/router/named/bi_level.hpp"
 #include "moe/router/named/block_ffn.hpp"
 #include "moe/router/named/broadcast.hpp"

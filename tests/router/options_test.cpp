@@ -141,6 +141,8 @@ TEST_CASE("no named router takes options that it cannot obey", "[router]") {
                 [](const auto& o) { moe::each_group_router<double>(o); });
   check_refuses("one_group", moe::OneGroupOptions{.width = 5, .experts = 8},
                 [](const auto& o) { moe::one_group_router<double>(o); });
+  check_refuses("base", moe::BaseOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::base_router<double>(o); });
   check_refuses("bi_level", moe::BiLevelOptions{.width = 5, .experts = 8},
                 [](const auto& o) { moe::bi_level_router<double>(o); });
   check_refuses("importance", moe::ImportanceTopKOptions{.width = 5, .experts = 8},

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "support/exact_assignment.hpp"
+
 namespace test {
 
 namespace {
@@ -340,6 +342,17 @@ const std::map<std::string, PlainStep>& plain_parts() {
                  b.chosen[open[i].second].push_back(static_cast<ExpertId>(e));
              }
            }
+         }},
+
+        {"selection assignment",
+         [](Batch& b) {
+           Matrix choice;
+           for (const std::size_t t : b.active_rows()) choice.push_back(b.choice[t]);
+           auto output = exact_assignment(choice);
+           for (std::size_t r = 0; r < choice.size() && !b.call.training; ++r)
+             output[r] = static_cast<std::size_t>(best(choice[r], 1)[0]);
+           for (std::size_t r = 0; r < choice.size(); ++r)
+             b.chosen[b.active_rows()[r]].push_back(static_cast<ExpertId>(output[r]));
          }},
 
         {"selection rectified_top_k",
