@@ -47,6 +47,7 @@
 #include "moe/router/named/one_group.hpp"
 #include "moe/router/named/prototype_router.hpp"
 #include "moe/router/named/rectified.hpp"
+#include "moe/router/named/sinkhorn_router.hpp"
 #include "moe/router/named/speech.hpp"
 #include "moe/router/named/stable.hpp"
 #include "moe/router/named/threshold.hpp"

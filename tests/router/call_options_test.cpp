@@ -25,6 +25,7 @@
 #include "moe/router/selection/column_top_k.hpp"
 #include "moe/router/selection/group_limited.hpp"
 #include "moe/router/selection/positive.hpp"
+#include "moe/router/selection/sinkhorn_top_k.hpp"
 #include "moe/router/selection/table.hpp"
 #include "moe/router/selection/top_k.hpp"
 #include "moe/router/weighting/gather.hpp"
@@ -208,6 +209,8 @@ TEST_CASE("a router refuses by name what it cannot obey", "[call_options]") {
               "the selection positive");
   check_obeys(router_of(softmax, moe::ColumnTopK({.capacity_factor = 1})), {true, true, false, false},
               "the selection column_top_k");
+  check_obeys(router_of(softmax, moe::SinkhornTopK({})), {false, true, false, false},
+              "the selection sinkhorn_top_k");
   check_obeys(router_of(softmax, moe::Assignment({})), {false, true, false, false},
               "the selection assignment");
   check_obeys(moe::HashRouter<double>(table()), {false, false, false, false}, "a hash router");

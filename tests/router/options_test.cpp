@@ -175,6 +175,10 @@ TEST_CASE("no named router takes options that it cannot obey", "[router]") {
                 [](const auto& o) { moe::mixture_of_routers<double>(o); });
   check_refuses("prototype", moe::PrototypeRouterOptions{.width = 5, .experts = 8},
                 [](const auto& o) { moe::prototype_router<double>(o); });
+  check_refuses("sinkhorn", moe::SinkhornOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::sinkhorn_router<double>(o); });
+  check_refuses("selective_sinkhorn", moe::SelectiveSinkhornOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::selective_sinkhorn<double>(o); });
   check_refuses("speech", moe::SpeechRouterOptions{.width = 5, .experts = 8},
                 [](const auto& o) { moe::speech_router<double>(o); });
   check_refuses("stable", moe::StableOptions{.width = 5, .experts = 8, .vocabulary = 9},

@@ -11,6 +11,7 @@
 #include "moe/router/selection/importance_top_k.hpp"
 #include "moe/router/selection/positive.hpp"
 #include "moe/router/selection/rectified_top_k.hpp"
+#include "moe/router/selection/sinkhorn_top_k.hpp"
 #include "moe/router/selection/table.hpp"
 #include "moe/router/selection/threshold.hpp"
 #include "moe/router/selection/top_k.hpp"
@@ -30,6 +31,7 @@ using Selections = TypeList<TopKSelection,          //
 
 using SetSelections = TypeList<ColumnTopK,     //
                                RectifiedTopK,  //
-                               Assignment>;
+                               Assignment,     //
+                               SinkhornTopK>;
 
 MOE_NAMESPACE_END
