@@ -43,6 +43,7 @@
 #include "moe/router/named/hyper_router.hpp"
 #include "moe/router/named/importance.hpp"
 #include "moe/router/named/local_router.hpp"
+#include "moe/router/named/loss_free.hpp"
 #include "moe/router/named/mixture_of_routers.hpp"
 #include "moe/router/named/one_group.hpp"
 #include "moe/router/named/prototype_router.hpp"

@@ -171,6 +171,8 @@ TEST_CASE("no named router takes options that it cannot obey", "[router]") {
                 [](const auto& o) { moe::hyper_router<double>(o); });
   check_refuses("local", moe::LocalRouterOptions{.width = 16, .experts = 8, .devices = 2},
                 [](const auto& o) { moe::local_router<double>(o); });
+  check_refuses("loss_free", moe::LossFreeOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::loss_free_top_k<double>(o); });
   check_refuses("mixture_of_routers", moe::MixtureOfRoutersOptions{.width = 5, .experts = 8},
                 [](const auto& o) { moe::mixture_of_routers<double>(o); });
   check_refuses("prototype", moe::PrototypeRouterOptions{.width = 5, .experts = 8},
