@@ -21,9 +21,11 @@
 #include "moe/router/score/softmax.hpp"
 #include "moe/router/scorer/linear.hpp"
 #include "moe/router/scorer/noisy.hpp"
+#include "moe/router/selection/assignment.hpp"
 #include "moe/router/selection/column_top_k.hpp"
 #include "moe/router/selection/group_limited.hpp"
 #include "moe/router/selection/positive.hpp"
+#include "moe/router/selection/sinkhorn_top_k.hpp"
 #include "moe/router/selection/table.hpp"
 #include "moe/router/selection/top_k.hpp"
 #include "moe/router/weighting/gather.hpp"
@@ -207,6 +209,10 @@ TEST_CASE("a router refuses by name what it cannot obey", "[call_options]") {
               "the selection positive");
   check_obeys(router_of(softmax, moe::ColumnTopK({.capacity_factor = 1})), {true, true, false, false},
               "the selection column_top_k");
+  check_obeys(router_of(softmax, moe::SinkhornTopK({})), {false, true, false, false},
+              "the selection sinkhorn_top_k");
+  check_obeys(router_of(softmax, moe::Assignment({})), {false, true, false, false},
+              "the selection assignment");
   check_obeys(moe::HashRouter<double>(table()), {false, false, false, false}, "a hash router");
   check_obeys(moe::EveryExpert<double>(kOutputs), {false, false, false, false}, "every expert");
   const std::vector<ExpertId> ids{0, 1, 2, 3, 4, 5};

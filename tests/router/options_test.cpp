@@ -141,6 +141,8 @@ TEST_CASE("no named router takes options that it cannot obey", "[router]") {
                 [](const auto& o) { moe::each_group_router<double>(o); });
   check_refuses("one_group", moe::OneGroupOptions{.width = 5, .experts = 8},
                 [](const auto& o) { moe::one_group_router<double>(o); });
+  check_refuses("base", moe::BaseOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::base_router<double>(o); });
   check_refuses("bi_level", moe::BiLevelOptions{.width = 5, .experts = 8},
                 [](const auto& o) { moe::bi_level_router<double>(o); });
   check_refuses("importance", moe::ImportanceTopKOptions{.width = 5, .experts = 8},
@@ -169,10 +171,16 @@ TEST_CASE("no named router takes options that it cannot obey", "[router]") {
                 [](const auto& o) { moe::hyper_router<double>(o); });
   check_refuses("local", moe::LocalRouterOptions{.width = 16, .experts = 8, .devices = 2},
                 [](const auto& o) { moe::local_router<double>(o); });
+  check_refuses("loss_free", moe::LossFreeOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::loss_free_top_k<double>(o); });
   check_refuses("mixture_of_routers", moe::MixtureOfRoutersOptions{.width = 5, .experts = 8},
                 [](const auto& o) { moe::mixture_of_routers<double>(o); });
   check_refuses("prototype", moe::PrototypeRouterOptions{.width = 5, .experts = 8},
                 [](const auto& o) { moe::prototype_router<double>(o); });
+  check_refuses("sinkhorn", moe::SinkhornOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::sinkhorn_router<double>(o); });
+  check_refuses("selective_sinkhorn", moe::SelectiveSinkhornOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::selective_sinkhorn<double>(o); });
   check_refuses("speech", moe::SpeechRouterOptions{.width = 5, .experts = 8},
                 [](const auto& o) { moe::speech_router<double>(o); });
   check_refuses("stable", moe::StableOptions{.width = 5, .experts = 8, .vocabulary = 9},

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "support/exact_assignment.hpp"
+
 namespace test {
 
 namespace {
@@ -364,6 +366,55 @@ const std::map<std::string, PlainStep>& plain_parts() {
                const double capacity = std::max(1.0, std::floor(active * 2 / kOutputs));
                for (std::size_t i = 0; i < open.size() && static_cast<double>(i) < capacity; ++i)
                  b.chosen[open[i].second].push_back(static_cast<ExpertId>(e));
+             }
+           }
+         }},
+
+        {"selection assignment",
+         [](Batch& b) {
+           Matrix choice;
+           for (const std::size_t t : b.active_rows()) choice.push_back(b.choice[t]);
+           auto output = exact_assignment(choice);
+           for (std::size_t r = 0; r < choice.size() && !b.call.training; ++r)
+             output[r] = static_cast<std::size_t>(best(choice[r], 1)[0]);
+           for (std::size_t r = 0; r < choice.size(); ++r)
+             b.chosen[b.active_rows()[r]].push_back(static_cast<ExpertId>(output[r]));
+         }},
+
+        {"selection sinkhorn_top_k",
+         [](Batch& b) {
+           const auto rows = b.active_rows();
+           Matrix k;  // of those that take part
+           Vector v(kOutputs, 1);
+           double open = 0;
+           for (const std::size_t t : rows) {
+             k.emplace_back();
+             for (const double l : b.logit[t]) k.back().push_back(std::exp(l / 0.7));
+           }
+           for (std::size_t e = 0; e < kOutputs; ++e)
+             open += std::any_of(k.begin(), k.end(), [&](const Vector& row) { return row[e] > 0; }) ? 1 : 0;
+           const auto plan = [&] {
+             Matrix p = k;
+             for (Vector& row : p) {
+               for (std::size_t e = 0; e < kOutputs; ++e) row[e] *= v[e];
+               row = over(row, total(row));
+             }
+             return p;
+           };
+           for (int i = 0; i < 20; ++i) {
+             Vector sum(kOutputs, 0);
+             for (const Vector& row : plan()) {
+               for (std::size_t e = 0; e < kOutputs; ++e) sum[e] += row[e];
+             }
+             for (std::size_t e = 0; e < kOutputs; ++e)
+               v[e] *= sum[e] > 0 ? static_cast<double>(rows.size()) / open / sum[e] : 1;
+           }
+           const Matrix p = plan();
+           for (std::size_t r = 0; r < rows.size(); ++r) {
+             const auto ids = best(b.call.training ? p[r] : b.choice[rows[r]], 2);
+             for (const ExpertId e : ids) {
+               if (b.logit[rows[r]][static_cast<std::size_t>(e)] != -kInfinity)
+                 b.chosen[rows[r]].push_back(e);
              }
            }
          }},

@@ -19,11 +19,13 @@
 #include "moe/router/score/group_softmax.hpp"
 #include "moe/router/scorer/map/soft_cap.hpp"
 #include "moe/router/scorer/map/spread.hpp"
+#include "moe/router/selection/assignment.hpp"
 #include "moe/router/selection/each_group.hpp"
 #include "moe/router/selection/group_limited.hpp"
 #include "moe/router/selection/importance_top_k.hpp"
 #include "moe/router/selection/plackett_luce.hpp"
 #include "moe/router/selection/rectified_top_k.hpp"
+#include "moe/router/selection/sinkhorn_top_k.hpp"
 #include "moe/router/selection/sparse_mixer.hpp"
 #include "moe/router/selection/table.hpp"
 #include "moe/router/selection/threshold.hpp"
@@ -63,6 +65,10 @@ Part sample_part() {
     return Part({.groups = 4});
   } else if constexpr (std::is_same_v<Part, moe::RectifiedTopK>) {
     return Part({.k = 2, .capacity_factor = 0.8, .groups = 2});
+  } else if constexpr (std::is_same_v<Part, moe::Assignment>) {
+    return Part({.tolerance = 1e-9});  // the greatest sum itself
+  } else if constexpr (std::is_same_v<Part, moe::SinkhornTopK>) {
+    return Part({.k = 2, .regularisation = 0.7, .tolerance = 0, .iterations = 20});
   } else if constexpr (std::is_same_v<Part, moe::ImportanceTopK>) {
     return Part({.k_max = 3, .column = 1});
   } else if constexpr (std::is_same_v<Part, moe::LeadingWeighting>) {

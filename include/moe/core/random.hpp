@@ -42,7 +42,8 @@ enum class DrawStream : std::uint32_t {
   place,
   expert_dropout,
   choice,
-  multiplier
+  multiplier,
+  transport
 };
 
 /// What all draws of a call have in common.

@@ -88,6 +88,23 @@ class SelectionBias {
     }
   }
 
+  /// sum of b_e (c_e - m): by how much the dual of the balanced choice, L(b) = (sum over tokens of their K
+  /// best s + b) - m (sum of b), exceeds the sum of the scores s that were chosen with this bias. L(b) is at
+  /// least what any balanced choice is worth, so that with equal loads, where the gap is 0, none is worth
+  /// more; a step moves the bias down the slope of L. `stats`: of calls that were routed with this bias.
+  /// Throws as on_step_end.
+  double dual_gap(const RouteStats& stats) const {
+    if (!options_.enabled) return 0;
+    const Index counted = options_.outputs - options_.null_experts;
+    require_extent("statistics", "experts", counted, stats.experts());
+    const Index total = stats.pairs();
+    double gap = 0;
+    for (Index e = 0; e < counted; ++e) {
+      gap += bias_[e] * static_cast<double>(counted * stats.load[e] - total);  // counted * (c_e - m), exactly
+    }
+    return gap / static_cast<double>(counted);
+  }
+
   /// f(name, values, n) with a copy, taken over if all it holds afterwards is finite; otherwise
   /// numeric_error.
   template <class Visitor>

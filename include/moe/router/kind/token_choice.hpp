@@ -34,6 +34,7 @@ MOE_NAMESPACE_BEGIN
 template <Scorer S, ScoreFunction F, class Select, Weighting W, class Balance = Balancing<>>
 requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   static constexpr bool kSet = SetSelection<Select>;
+  static constexpr bool kPlans = PlanningSelection<Select, typename S::Real>;
   static_assert(impl::refuse_wrong_token_choice_parts<S, F, Select, W, Balance>());
 
  public:
@@ -113,8 +114,11 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   }
 
   void measure_backward(Arena& arena, const CallShape& shape, Index concurrency) const {
-    BackwardScratch{arena, shape.tokens, outputs(), most(shape.options), impl::is_noisy(scorer_), has_loss()};
+    BackwardScratch{arena,      shape.tokens, outputs(), most(shape.options), impl::is_noisy(scorer_),
+                    has_loss(), plans()};
     const Index mark = arena.mark();
+    if constexpr (kPlans) selection_.measure_backward(arena, shape.tokens, outputs());
+    arena.rewind(mark);
     balance_.measure(arena, shape.tokens, outputs());
     arena.rewind(mark);
     scorer_.measure_backward(arena, shape.tokens, concurrency);
@@ -186,7 +190,8 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
     check_backward(in, table, tape, out);
     impl::check_gradients_of(*this, gradients);
     const bool losses = in.training && has_loss() && out.auxiliary_scale != 0;
-    const BackwardScratch d(arena, in.tokens(), outputs(), a.most, impl::is_noisy(scorer_), has_loss());
+    const BackwardScratch d(arena, in.tokens(), outputs(), a.most, impl::is_noisy(scorer_), has_loss(),
+                            !a.plan.empty());
     d.zero();
     Index active = 0;
     for (Index t = 0; t < in.tokens(); ++t) {  // gradients of the table's pairs, back at their choices
@@ -219,15 +224,18 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
     if constexpr (LearningWeighting<W, Real>) {
       for (Index t = 0; gradients != nullptr && t < in.tokens(); ++t) {
         if (a.active[t])
-          weighting_.add_gradients(row_of(in, a, t), chosen_of(a, t), d.weight + t * a.most, d.again,
+          weighting_.add_gradients(weighed_row_of(in, a, t), chosen_of(a, t), d.weight + t * a.most, d.again,
                                    gradients->weighting);
       }
     }
+    if constexpr (kPlans) plan_backward(in, a, d, arena, executor);
     executor.parallel_for(blocks(in.tokens()), [&](Index block, Index) noexcept {
       for (Index t = block * kTokens; t < in.tokens() && t < (block + 1) * kTokens; ++t) {
         if (!a.active[t]) continue;
         const RowContext<Real> row = row_of(in, a, t);
-        weighting_.backward(row, chosen_of(a, t), d.weight + t * a.most, d.score.row(t));
+        if (!kPlans || a.plan.empty()) {
+          weighting_.backward(row, chosen_of(a, t), d.weight + t * a.most, d.score.row(t));
+        }
         if (losses) {
           score_.probability_backward(row, a.probability.row(t), d.probability.row(t), d.score.row(t));
         }
@@ -289,11 +297,22 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
     }
   }
   bool has_loss() const noexcept { return balance_.template has_loss<Real, S>(); }
+  bool plans() const noexcept {
+    if constexpr (kPlans) return selection_.plans();
+    return false;
+  }
 
   impl::TokenChoiceArrays<Real> carve(Arena& arena, Index tokens, const CallOptions& options,
                                       bool training) const {
-    return impl::TokenChoiceArrays<Real>::carve(arena, tokens, outputs(), most(options),
-                                                impl::is_noisy(scorer_) && training, training && has_loss());
+    auto a = impl::TokenChoiceArrays<Real>::carve(
+        arena, tokens, outputs(), most(options), impl::is_noisy(scorer_) && training, training && has_loss());
+    if constexpr (kPlans) {
+      if (training && plans()) {
+        a.plan = a.matrix(arena, tokens, outputs());
+        a.kept = arena.take<double>(selection_.kept(tokens, outputs()));
+      }
+    }
+    return a;
   }
 
   void measure_work(Arena& arena, Index tokens, Index concurrency) const {
@@ -352,6 +371,13 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   static RowContext<Real> row_of(const RouterInput<Real>& in, const impl::TokenChoiceArrays<Real>& a,
                                  Index t) noexcept {
     return {in, t, a.score.cols, a.logits.value.row(t), a.score.row(t)};
+  }
+  /// The row as the weighting sees it.
+  static RowContext<Real> weighed_row_of(const RouterInput<Real>& in, const impl::TokenChoiceArrays<Real>& a,
+                                         Index t) noexcept {
+    RowContext<Real> row = row_of(in, a, t);
+    if (kPlans && !a.plan.empty()) row.score = a.plan.row(t);
+    return row;
   }
   static Chosen chosen_of(const impl::TokenChoiceArrays<Real>& a, Index t) noexcept {
     return {a.chosen + t * a.most, a.chosen_count[t]};
@@ -455,15 +481,36 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   void choose_set(const RouterInput<Real>& in, const impl::TokenChoiceArrays<Real>& a,
                   const MatrixView<Real>& choice, Arena& arena, X& executor) const {
     const Index mark = arena.mark();
-    selection_.select_set(SetCall<Real>{in, choice, a.logits.value, a.score, a.active}, a.chosen,
-                          a.chosen_count, arena, executor);
+    selection_.select_set(set_of(in, a, choice), a.chosen, a.chosen_count, arena, executor);
     arena.rewind(mark);
     executor.parallel_for(blocks(in.tokens()), [&](Index block, Index) noexcept {
       for (Index t = block * kTokens; t < in.tokens() && t < (block + 1) * kTokens; ++t) {
         if (!a.active[t]) continue;
-        weighting_.forward(row_of(in, a, t), chosen_of(a, t), a.weight + t * a.most, a.keep + t * a.most);
+        weighting_.forward(weighed_row_of(in, a, t), chosen_of(a, t), a.weight + t * a.most,
+                           a.keep + t * a.most);
       }
     });
+  }
+
+  static SetCall<Real> set_of(const RouterInput<Real>& in, const impl::TokenChoiceArrays<Real>& a,
+                              const MatrixView<Real>& choice) noexcept {
+    return {in, choice, a.logits.value, a.score, a.active, a.plan, a.kept};
+  }
+
+  /// Weights that are made of a plan: their gradients, through it.
+  template <Executor X>
+  void plan_backward(const RouterInput<Real>& in, const impl::TokenChoiceArrays<Real>& a,
+                     const BackwardScratch& d, Arena& arena, X& executor) const {
+    if (a.plan.empty()) return;
+    executor.parallel_for(blocks(in.tokens()), [&](Index block, Index) noexcept {
+      for (Index t = block * kTokens; t < in.tokens() && t < (block + 1) * kTokens; ++t) {
+        if (!a.active[t]) continue;
+        weighting_.backward(weighed_row_of(in, a, t), chosen_of(a, t), d.weight + t * a.most, d.plan.row(t));
+      }
+    });
+    const Index mark = arena.mark();
+    selection_.plan_backward(set_of(in, a, {}), d.plan, d.score, d.logits.value, arena, executor);
+    arena.rewind(mark);
   }
 
   template <class Visit>

@@ -27,6 +27,8 @@ struct TokenChoiceArrays {
   bool* keep = nullptr;           // [T, M] routed to a real expert
   bool* active = nullptr;         // [T]
   Index most = 0;                 // M
+  MatrixView<Real> plan;          // [T, N] what weights are made of; empty: of the scores
+  double* kept = nullptr;         // of who made it
 
   static MatrixView<Real> matrix(Arena& arena, Index rows, Index cols) {
     Real* const data = arena.take<Real>(checked_product("logits", rows, cols));
@@ -63,12 +65,13 @@ struct TokenChoiceScratch {
   Logits<Real> logits;
   MatrixView<Real> score;
   MatrixView<Real> probability;
+  MatrixView<Real> plan;
   Real* weight;  // [T, M]
   Index weights;
   std::int32_t* rows;         // [T] that take part
   WeightScratch<Real> again;  // [M], for weightings with parameters
-  TokenChoiceScratch(Arena& arena, Index tokens, Index outputs, Index most, bool noisy,
-                     bool with_probability) {
+  TokenChoiceScratch(Arena& arena, Index tokens, Index outputs, Index most, bool noisy, bool with_probability,
+                     bool with_plan) {
     using Arrays = TokenChoiceArrays<Real>;
     logits.value = Arrays::matrix(arena, tokens, outputs);
     if (noisy) {
@@ -77,13 +80,15 @@ struct TokenChoiceScratch {
     }
     score = Arrays::matrix(arena, tokens, outputs);
     if (with_probability) probability = Arrays::matrix(arena, tokens, outputs);
+    if (with_plan) plan = Arrays::matrix(arena, tokens, outputs);
     weights = tokens * most;
     weight = arena.take<Real>(weights);
     rows = arena.take<std::int32_t>(tokens);
     if constexpr (Again) again = {arena.take<Real>(most), arena.take<bool>(most), arena.take<Real>(most)};
   }
   void zero() const noexcept {
-    for (const MatrixView<Real>& m : {logits.value, logits.clean, logits.noise_scale, score, probability}) {
+    for (const MatrixView<Real>& m :
+         {logits.value, logits.clean, logits.noise_scale, score, probability, plan}) {
       moe::fill_row(Real{0}, m.data, m.rows * m.cols);
     }
     moe::fill_row(Real{0}, weight, weights);

@@ -130,6 +130,32 @@ class OneSetSelection : public impl::LearningSelections<Parts...> {
                   X& executor) const {
     this->visit([&](const auto& part) { part.select_set(call, chosen, count, arena, executor); });
   }
+
+  // A PlanningSelection, which a part that is none takes no part in.
+  bool plans() const noexcept {
+    return this->visit([](const auto& part) {
+      if constexpr (requires { part.plans(); }) return part.plans();
+      return false;
+    });
+  }
+  Index kept(Index tokens, Index outputs) const {
+    return this->visit([&](const auto& part) {
+      if constexpr (requires { part.kept(tokens, outputs); }) return Index{part.kept(tokens, outputs)};
+      return Index{0};
+    });
+  }
+  void measure_backward(Arena& arena, Index tokens, Index outputs) const {
+    this->visit([&](const auto& part) { impl::measure_backward_of(part, arena, tokens, outputs); });
+  }
+  template <class Real, Executor X>
+  void plan_backward(const SetCall<Real>& call, const MatrixView<Real>& dplan, const MatrixView<Real>& dscore,
+                     const MatrixView<Real>& dlogit, Arena& arena, X& executor) const {
+    this->visit([&](const auto& part) {
+      if constexpr (requires { part.plan_backward(call, dplan, dscore, dlogit, arena, executor); }) {
+        part.plan_backward(call, dplan, dscore, dlogit, arena, executor);
+      }
+    });
+  }
 };
 
 /// One of several weightings.

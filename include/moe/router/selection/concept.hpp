@@ -39,6 +39,8 @@ struct SetCall {
   ConstMatrixView<Real> logit;   // [T, N]
   ConstMatrixView<Real> score;   // [T, N]
   const bool* active = nullptr;  // [T] rows that take part
+  MatrixView<Real> plan{};       // [T, N] of a PlanningSelection whose weights are its plan's, else empty
+  double* kept = nullptr;        // [kept(T, N)] of such a one, which its backward gets
 };
 
 /// A selection that looks at several rows at once: experts that choose their tokens, assignments.
@@ -54,6 +56,21 @@ concept SetSelection = std::copy_constructible<S> &&
   { s.max_pairs(shape, n) } -> std::convertible_to<Index>;
   s.measure(arena, n, n);  // tokens, outputs
   s.select_set(call, chosen, count, arena, executor);
+};
+
+/// A selection over a set whose own numbers may be weights. If `plans()`, a training call gives it
+/// `set.plan`, which it fills for the rows that take part and the weighting reads in place of the scores, and
+/// room for `kept(T, N)` numbers. `plan_backward(set, dplan, dscore, dlogit, arena, executor)`, with logits,
+/// scores, active, plan and kept as they were, adds the gradient of the plan to that of scores or logits;
+/// dplan may be overwritten. `measure_backward` takes from the arena what plan_backward takes.
+template <class S, class Real>
+concept PlanningSelection = SetSelection<S> &&
+    requires(const S& s, const SetCall<Real>& set, const MatrixView<Real>& d, Index n, Arena& arena,
+             SerialExecutor& executor) {
+  { s.plans() } -> std::same_as<bool>;
+  { s.kept(n, n) } -> std::convertible_to<Index>;  // tokens, outputs
+  s.measure_backward(arena, n, n);
+  s.plan_backward(set, d, d, d, arena, executor);
 };
 
 /// A selection of either kind with parameters (a trained threshold): Gradients, make_gradients,

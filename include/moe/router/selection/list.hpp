@@ -4,6 +4,7 @@
 
 #include "moe/core/type_list.hpp"
 #include "moe/router/selection/adaptive_top_two.hpp"
+#include "moe/router/selection/assignment.hpp"
 #include "moe/router/selection/column_top_k.hpp"
 #include "moe/router/selection/each_group.hpp"
 #include "moe/router/selection/group_limited.hpp"
@@ -11,6 +12,7 @@
 #include "moe/router/selection/plackett_luce.hpp"
 #include "moe/router/selection/positive.hpp"
 #include "moe/router/selection/rectified_top_k.hpp"
+#include "moe/router/selection/sinkhorn_top_k.hpp"
 #include "moe/router/selection/sparse_mixer.hpp"
 #include "moe/router/selection/table.hpp"
 #include "moe/router/selection/threshold.hpp"
@@ -31,7 +33,9 @@ using Selections = TypeList<TopKSelection,          //
                             SparseMixerSelection,   //
                             TableSelection>;
 
-using SetSelections = TypeList<ColumnTopK,  //
-                               RectifiedTopK>;
+using SetSelections = TypeList<ColumnTopK,     //
+                               RectifiedTopK,  //
+                               Assignment,     //
+                               SinkhornTopK>;
 
 MOE_NAMESPACE_END
