@@ -4,6 +4,7 @@
 
 #include "moe/moe.hpp"
 
+#include "moe/analysis/route_log.hpp"
 #include "moe/analysis/routing_change.hpp"
 
 // Lists of parts, and their run-time forms
@@ -46,6 +47,7 @@
 #include "moe/router/named/one_group.hpp"
 #include "moe/router/named/prototype_router.hpp"
 #include "moe/router/named/rectified.hpp"
+#include "moe/router/named/replayed.hpp"
 #include "moe/router/named/speech.hpp"
 #include "moe/router/named/stable.hpp"
 #include "moe/router/named/threshold.hpp"
@@ -59,4 +61,5 @@
 #include "moe/router/scorer/masked.hpp"
 #include "moe/router/scorer/normed.hpp"
 #include "moe/router/selection/broadcast.hpp"
+#include "moe/router/selection/replayed.hpp"
 #include "moe/router/weighting/expert_scale.hpp"
