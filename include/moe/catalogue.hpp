@@ -51,6 +51,7 @@
 #include "moe/router/named/speech.hpp"
 #include "moe/router/named/stable.hpp"
 #include "moe/router/named/threshold.hpp"
+#include "moe/router/named/token_graph.hpp"
 #include "moe/router/named/token_masked.hpp"
 #include "moe/router/named/top_p.hpp"
 
@@ -60,6 +61,7 @@
 #include "moe/router/scorer/mapped.hpp"
 #include "moe/router/scorer/masked.hpp"
 #include "moe/router/scorer/normed.hpp"
+#include "moe/router/scorer/row_mixer.hpp"
 #include "moe/router/selection/broadcast.hpp"
 #include "moe/router/selection/replayed.hpp"
 #include "moe/router/weighting/expert_scale.hpp"
