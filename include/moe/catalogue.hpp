@@ -6,6 +6,7 @@
 
 #include "moe/analysis/effective_parameters.hpp"
 #include "moe/analysis/gradient_conflict.hpp"
+#include "moe/analysis/route_log.hpp"
 #include "moe/analysis/routing_change.hpp"
 
 // Lists of parts, and their run-time forms
@@ -54,10 +55,12 @@
 #include "moe/router/named/rectified.hpp"
 #include "moe/router/named/reinforce.hpp"
 #include "moe/router/named/remix.hpp"
+#include "moe/router/named/replayed.hpp"
 #include "moe/router/named/sinkhorn_router.hpp"
 #include "moe/router/named/speech.hpp"
 #include "moe/router/named/stable.hpp"
 #include "moe/router/named/threshold.hpp"
+#include "moe/router/named/token_graph.hpp"
 #include "moe/router/named/token_masked.hpp"
 #include "moe/router/named/top_p.hpp"
 
@@ -67,7 +70,9 @@
 #include "moe/router/scorer/mapped.hpp"
 #include "moe/router/scorer/masked.hpp"
 #include "moe/router/scorer/normed.hpp"
+#include "moe/router/scorer/row_mixer.hpp"
 #include "moe/router/selection/broadcast.hpp"
+#include "moe/router/selection/replayed.hpp"
 #include "moe/router/weighting/expert_scale.hpp"
 
 // Training by rewards and by parts

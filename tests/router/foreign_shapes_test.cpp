@@ -102,6 +102,7 @@ struct Trained {
         gradients(router->make_gradients()),
         dx(static_cast<std::size_t>(rows * call.width), 8) {
     test::randomise(*router, 5, 1.0);
+    test::add_targets(call, router->outputs());
     call.training = true;
     in.emplace(call.input());
     moe::Arena measuring;

@@ -40,6 +40,7 @@ void try_router(NastyCalls& calls, const std::string& name, const moe::TokenChoi
     test::randomise(router, 3);
     for (const bool training : {false, true}) {
       auto call = test::random_call<double>(4, options.width, 2);
+      test::add_targets(call, options.outputs);
       call.training = training;
       static_cast<void>(test::route(router, call));
     }

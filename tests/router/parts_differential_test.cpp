@@ -57,6 +57,7 @@ std::map<std::string, Matrix> drawn_values(R& router) {
 
 Call call_number(std::uint64_t i, Index width, bool outside) {
   Call call = test::random_call<double>(9, width, 100 + i);
+  test::add_targets(call, kSampleOutputs);
   call.training = i % 2 == 1;
   call.seed = i;
   if (i / 2 % 3 > 0) test::mask_some(call, kSampleOutputs, i / 2 % 3 == 2);

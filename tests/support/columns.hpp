@@ -19,6 +19,7 @@ template <class Real>
 struct Columns {
   std::map<std::string, std::vector<std::int32_t>> ints;
   std::map<std::string, std::vector<Real>> reals;
+  std::map<std::string, std::vector<moe::ExpertId>> ids;
 
   /// All columns of small integers and of matrices that are no routing of their own (mask, target, replay).
   static Columns random(Index tokens, std::uint64_t seed) {
@@ -55,6 +56,10 @@ struct Columns {
         if (const auto found = reals.find(name); found != reals.end() && tokens > 0) {
           in.*member = {found->second.data(), tokens, static_cast<Index>(found->second.size()) / tokens};
         }
+      } else if constexpr (std::is_same_v<Column, moe::ConstMatrixView<moe::ExpertId>>) {
+        if (const auto found = ids.find(name); found != ids.end() && tokens > 0) {
+          in.*member = {found->second.data(), tokens, static_cast<Index>(found->second.size()) / tokens};
+        }
       }
     });
   }
@@ -72,6 +77,7 @@ struct Columns {
     };
     pick(ints, part.ints);
     pick(reals, part.reals);
+    pick(ids, part.ids);
     return part;
   }
 };

@@ -32,6 +32,7 @@ struct NastyRoute {
 
   NastyRoute(const ErasedRouter<Real>& router, Index tokens) {
     RouterCall<Real> call = random_call<Real>(tokens, router.width(), 9);
+    add_targets(call, router.outputs());
     columns = call.columns;
     x = memory.rows<Real>("x", tokens, router.width(), call.x);
     mask = memory.rows<Real>("logit_mask", tokens, router.outputs(), std::vector<Real>{0});

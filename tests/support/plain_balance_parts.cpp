@@ -314,6 +314,19 @@ std::map<std::string, PlainStep> plain_balance_parts() {
                                   }
                                   return sum / static_cast<double>(b.active_rows().size());
                                 })},
+      {"balance target", loss("target", 1,
+                              [](const Batch& b) {
+                                double sum = 0;
+                                for (const std::size_t t : b.active_rows()) {
+                                  for (std::size_t e = 0; e < kOutputs; ++e) {
+                                    if (b.logit[t][e] == -kInfinity) continue;
+                                    const double m = b.call.columns.reals.at("target")[t * kOutputs + e],
+                                                 p = 1 / (1 + std::exp(-b.logit[t][e]));
+                                    sum -= (m * std::log(p) + (1 - m) * std::log(1 - p)) / 8;
+                                  }
+                                }
+                                return sum / static_cast<double>(b.active_rows().size());
+                              })},
   };
 }
 

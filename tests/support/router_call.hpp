@@ -101,6 +101,10 @@ RouterCall<Real> random_call(Index tokens, Index width, std::uint64_t seed);
 template <class Real>
 void mask_some(RouterCall<Real>& call, Index outputs, bool per_row);
 
+/// Targets [T, outputs], each row a distribution, keyed by position.
+template <class Real>
+void add_targets(RouterCall<Real>& call, Index outputs);
+
 /// Three workers, last index first: shows results that depend on the order or on a worker's scratch.
 struct BackwardsExecutor {
   Index concurrency() const noexcept { return 3; }
@@ -214,7 +218,8 @@ bool same_row(const Routed<Real>& whole, Index t, const Routed<Real>& part, Inde
   ext template struct Routed<Real>;                                             \
   ext template class OwnedTable<Real>;                                          \
   ext template RouterCall<Real> random_call<Real>(Index, Index, std::uint64_t); \
-  ext template void mask_some<Real>(RouterCall<Real>&, Index, bool);
+  ext template void mask_some<Real>(RouterCall<Real>&, Index, bool);            \
+  ext template void add_targets<Real>(RouterCall<Real>&, Index);
 MOE_TEST_ROUTER_CALL(extern, float)
 MOE_TEST_ROUTER_CALL(extern, double)
 

@@ -45,6 +45,22 @@ void mask_some(RouterCall<Real>& call, Index outputs, bool per_row) {
 }
 
 template <class Real>
+void add_targets(RouterCall<Real>& call, Index outputs) {
+  const moe::KeyedRandom draw(17, 0, moe::DrawStream::user);
+  std::vector<Real>& target = call.columns.reals["target"];
+  for (Index t = 0; t < call.tokens; ++t) {
+    double sum = 0;
+    for (const bool summed : {false, true}) {
+      for (Index e = 0; e < outputs; ++e) {
+        const double u = draw.uniform(static_cast<std::uint64_t>(t), static_cast<std::uint32_t>(e));
+        if (summed) target.push_back(static_cast<Real>(u / sum));
+        if (!summed) sum += u;
+      }
+    }
+  }
+}
+
+template <class Real>
 std::vector<Real> cotangents(const RouterCall<Real>& call, const Routed<Real>& routed, double scale) {
   const moe::KeyedRandom draw(23, 0, moe::DrawStream::user);
   std::vector<Real> dweight;
@@ -433,6 +449,7 @@ template <class Real>
 MakeCall<Real> calls_for(const ErasedRouter<Real>& router, bool masked) {
   return [width = router.width(), outputs = router.outputs(), masked](Index tokens, std::uint64_t seed) {
     RouterCall<Real> call = random_call<Real>(tokens, width, seed);
+    add_targets(call, outputs);
     if (masked) mask_some(call, outputs, true);
     return call;
   };

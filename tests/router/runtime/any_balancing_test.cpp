@@ -51,6 +51,8 @@ TEST_CASE("every part of the list can be put in", "[balancing]") {
   auto c = test::random_balance_case(20, 6, 2, 3);
   const std::vector<std::int32_t> device(20, 0);
   c.call.device = device;
+  const std::vector<double> target(120, 1.0 / 6);
+  c.call.target = {target.data(), 20, 6};
   moe::for_each_type(moe::BalanceParts{}, [&]<class Part>(std::type_identity<Part>) {
     INFO(Part::kName);
     typename Part::Options options;

@@ -21,6 +21,7 @@
 #include "moe/router/balance/selection_bias.hpp"
 #include "moe/router/balance/sequence_balance.hpp"
 #include "moe/router/balance/sparsity_l1.hpp"
+#include "moe/router/balance/target.hpp"
 #include "moe/router/balance/z.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -44,6 +45,7 @@ using BalanceParts = TypeList<SelectionBias,         //
                               DirichletPrior,        //
                               LocalityLoss,          //
                               ClusterVariance,       //
-                              OverloadLoss>;
+                              OverloadLoss,          //
+                              TargetLoss>;
 
 MOE_NAMESPACE_END

@@ -95,6 +95,7 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   W& weighting() noexcept { return weighting_; }
   Balance& balancing() noexcept { return balance_; }
   const Balance& balancing() const noexcept { return balance_; }
+  NonFinite non_finite() const noexcept { return non_finite_; }
   void set_non_finite(NonFinite policy) noexcept { non_finite_ = policy; }
   WeightPlace weight_place() const noexcept { return weight_place_; }
   void set_weight_place(WeightPlace place) noexcept { weight_place_ = place; }
@@ -342,6 +343,7 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
                          in.options.temperature);
     }
     if (in.logit_mask) require_extent("logit_mask", "columns", outputs(), in.logit_mask.cols);
+    if (in.target) require_extent("target", "columns", outputs(), in.target.cols);
     each_part([&](const auto& part) { impl::check_call_of(part, in); });
     if (!in.outside_counts.empty() && experts() != outputs()) {
       fail<config_error>("outside_counts: expected none for a router with null experts, whose choices are ",
