@@ -29,11 +29,13 @@
 MOE_NAMESPACE_BEGIN
 
 /// Every token chooses by its own scores (contract C1), or, with a SetSelection, rows of a segment or a batch
-/// are chosen for together; losses look at the whole batch. `Balance` is a Balancing<...>. Every part may own
-/// parameters and state.
-template <Scorer S, ScoreFunction F, class Select, Weighting W, class Balance = Balancing<>>
-requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
+/// are chosen for (and, with a SetWeighting, weighed) together; losses look at the whole batch. `Balance` is
+/// a Balancing<...>. Every part may own parameters and state.
+template <Scorer S, ScoreFunction F, class Select, class W, class Balance = Balancing<>>
+requires((Weighting<W> && Selection<Select>) ||
+         ((Weighting<W> || SetWeighting<W>)&&SetSelection<Select>)) class TokenChoice {
   static constexpr bool kSet = SetSelection<Select>;
+  static constexpr bool kSetWeights = SetWeighting<W>;
   static_assert(impl::refuse_wrong_token_choice_parts<S, F, Select, W, Balance>());
 
  public:
@@ -116,6 +118,8 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
     BackwardScratch{arena, shape.tokens, outputs(), most(shape.options), impl::is_noisy(scorer_), has_loss()};
     const Index mark = arena.mark();
     balance_.measure(arena, shape.tokens, outputs());
+    arena.rewind(mark);
+    if constexpr (kSetWeights) weighting_.measure(arena, shape.tokens, outputs());
     arena.rewind(mark);
     scorer_.measure_backward(arena, shape.tokens, concurrency);
   }
@@ -206,11 +210,19 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
                                    gradients->weighting);
       }
     }
+    if constexpr (kSetWeights) {
+      const Index mark = arena.mark();
+      weighting_.set_weights_backward(SetCall<Real>{in, {}, a.logits.value, a.score, a.active}, set_of(a),
+                                      d.weight, d.score, arena, executor);
+      arena.rewind(mark);
+    }
     executor.parallel_for(blocks(in.tokens()), [&](Index block, Index) noexcept {
       for (Index t = block * kTokens; t < in.tokens() && t < (block + 1) * kTokens; ++t) {
         if (!a.active[t]) continue;
         const RowContext<Real> row = row_of(in, a, t);
-        weighting_.backward(row, chosen_of(a, t), d.weight + t * a.most, d.score.row(t));
+        if constexpr (!kSetWeights) {
+          weighting_.backward(row, chosen_of(a, t), d.weight + t * a.most, d.score.row(t));
+        }
         if (losses) {
           score_.probability_backward(row, a.probability.row(t), d.probability.row(t), d.score.row(t));
         }
@@ -287,6 +299,8 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
       const Index chosen = arena.mark();
       selection_.measure(arena, tokens, outputs());
       arena.rewind(chosen);
+      if constexpr (kSetWeights) weighting_.measure(arena, tokens, outputs());
+      arena.rewind(chosen);
     }
     balance_.measure(arena, tokens, outputs());
   }
@@ -334,7 +348,10 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
     return {in, t, a.score.cols, a.logits.value.row(t), a.score.row(t)};
   }
   static Chosen chosen_of(const impl::TokenChoiceArrays<Real>& a, Index t) noexcept {
-    return {a.chosen + t * a.most, a.chosen_count[t]};
+    return set_of(a).of(t);
+  }
+  static ChosenSet set_of(const impl::TokenChoiceArrays<Real>& a) noexcept {
+    return {a.chosen, a.chosen_count, a.most};
   }
 
   static BalanceInput<Real> balance_input(const RouterInput<Real>& in,
@@ -435,15 +452,20 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   void choose_set(const RouterInput<Real>& in, const impl::TokenChoiceArrays<Real>& a,
                   const MatrixView<Real>& choice, Arena& arena, X& executor) const {
     const Index mark = arena.mark();
-    selection_.select_set(SetCall<Real>{in, choice, a.logits.value, a.score, a.active}, a.chosen,
-                          a.chosen_count, arena, executor);
+    const SetCall<Real> set{in, choice, a.logits.value, a.score, a.active};
+    selection_.select_set(set, a.chosen, a.chosen_count, arena, executor);
     arena.rewind(mark);
-    executor.parallel_for(blocks(in.tokens()), [&](Index block, Index) noexcept {
-      for (Index t = block * kTokens; t < in.tokens() && t < (block + 1) * kTokens; ++t) {
-        if (!a.active[t]) continue;
-        weighting_.forward(row_of(in, a, t), chosen_of(a, t), a.weight + t * a.most, a.keep + t * a.most);
-      }
-    });
+    if constexpr (kSetWeights) {
+      weighting_.set_weights(set, set_of(a), a.weight, a.keep, arena, executor);
+      arena.rewind(mark);
+    } else {
+      executor.parallel_for(blocks(in.tokens()), [&](Index block, Index) noexcept {
+        for (Index t = block * kTokens; t < in.tokens() && t < (block + 1) * kTokens; ++t) {
+          if (!a.active[t]) continue;
+          weighting_.forward(row_of(in, a, t), chosen_of(a, t), a.weight + t * a.most, a.keep + t * a.most);
+        }
+      });
+    }
   }
 
   template <class Visit>
