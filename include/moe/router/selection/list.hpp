@@ -4,6 +4,7 @@
 
 #include "moe/core/type_list.hpp"
 #include "moe/router/selection/adaptive_top_two.hpp"
+#include "moe/router/selection/capacity_aware_top_k.hpp"
 #include "moe/router/selection/column_top_k.hpp"
 #include "moe/router/selection/each_group.hpp"
 #include "moe/router/selection/group_limited.hpp"
@@ -27,7 +28,8 @@ using Selections = TypeList<TopKSelection,          //
                             ImportanceTopK,         //
                             TableSelection>;
 
-using SetSelections = TypeList<ColumnTopK,  //
+using SetSelections = TypeList<ColumnTopK,         //
+                               CapacityAwareTopK,  //
                                RectifiedTopK>;
 
 MOE_NAMESPACE_END
