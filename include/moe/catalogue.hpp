@@ -8,6 +8,7 @@
 #include "moe/analysis/gradient_conflict.hpp"
 #include "moe/analysis/route_log.hpp"
 #include "moe/analysis/routing_change.hpp"
+#include "moe/analysis/specialisation.hpp"
 
 // Lists of parts, and their run-time forms
 #include "moe/expert/bank/any.hpp"
@@ -30,6 +31,7 @@
 #include "moe/storage/list.hpp"
 
 // Named routers
+#include "moe/router/capacity_schedule.hpp"
 #include "moe/router/kind/random.hpp"
 #include "moe/router/layer_schedule.hpp"
 #include "moe/router/named/adaptive_top_two.hpp"
@@ -38,6 +40,7 @@
 #include "moe/router/named/bi_level.hpp"
 #include "moe/router/named/block_ffn.hpp"
 #include "moe/router/named/broadcast.hpp"
+#include "moe/router/named/capacity_aware.hpp"
 #include "moe/router/named/centroid_router.hpp"
 #include "moe/router/named/cosine_top_k.hpp"
 #include "moe/router/named/dense_to_sparse.hpp"
@@ -51,6 +54,8 @@
 #include "moe/router/named/loss_free.hpp"
 #include "moe/router/named/mixture_of_routers.hpp"
 #include "moe/router/named/one_group.hpp"
+#include "moe/router/named/open_moe.hpp"
+#include "moe/router/named/patch_router.hpp"
 #include "moe/router/named/prototype_router.hpp"
 #include "moe/router/named/rectified.hpp"
 #include "moe/router/named/reinforce.hpp"

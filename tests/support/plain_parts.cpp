@@ -419,6 +419,33 @@ const std::map<std::string, PlainStep>& plain_parts() {
            }
          }},
 
+        {"selection capacity_aware_top_k",
+         [](Batch& b) {
+           for (const auto& [first, last] : b.segments()) {
+             double active = 0;
+             for (std::size_t t = first; t < last; ++t) active += b.active(t) ? 1 : 0;
+             const double places = active == 1 ? 1 : std::min(std::ceil(0.8 * 2 * active / kOutputs), active);
+             std::map<std::size_t, std::vector<std::pair<double, ExpertId>>> got;
+             for (std::size_t e = 0; e < kOutputs; ++e) {
+               std::vector<std::pair<double, std::size_t>> want;
+               for (std::size_t t = first; t < last; ++t) {
+                 if (!b.active(t) || b.choice[t][e] == -kInfinity) continue;
+                 const auto two = best(b.choice[t], 2);
+                 const bool own = two[0] == static_cast<ExpertId>(e) || two[1] == static_cast<ExpertId>(e);
+                 const bool local = b.call.columns.ints.at("device")[t] == static_cast<int>(e / 2);
+                 if (own || (local && active > 1)) want.emplace_back(-b.choice[t][e], t);
+               }
+               std::sort(want.begin(), want.end());
+               for (std::size_t i = 0; i < want.size() && static_cast<double>(i) < places; ++i)
+                 got[want[i].second].emplace_back(want[i].first, static_cast<ExpertId>(e));
+             }
+             for (auto& [t, pairs] : got) {
+               std::sort(pairs.begin(), pairs.end());
+               for (const auto& pair : pairs) b.chosen[t].push_back(pair.second);
+             }
+           }
+         }},
+
         {"selection rectified_top_k",
          [](Batch& b) {
            for (const auto& [first, last] : b.segments()) {

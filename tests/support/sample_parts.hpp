@@ -20,6 +20,7 @@
 #include "moe/router/scorer/map/soft_cap.hpp"
 #include "moe/router/scorer/map/spread.hpp"
 #include "moe/router/selection/assignment.hpp"
+#include "moe/router/selection/capacity_aware_top_k.hpp"
 #include "moe/router/selection/each_group.hpp"
 #include "moe/router/selection/group_limited.hpp"
 #include "moe/router/selection/importance_top_k.hpp"
@@ -69,6 +70,8 @@ Part sample_part() {
     return Part({.tolerance = 1e-9});  // the greatest sum itself
   } else if constexpr (std::is_same_v<Part, moe::SinkhornTopK>) {
     return Part({.k = 2, .regularisation = 0.7, .tolerance = 0, .iterations = 20});
+  } else if constexpr (std::is_same_v<Part, moe::CapacityAwareTopK>) {
+    return Part({.k = 2, .capacity_factor = 0.8, .devices = 4});
   } else if constexpr (std::is_same_v<Part, moe::ImportanceTopK>) {
     return Part({.k_max = 3, .column = 1});
   } else if constexpr (std::is_same_v<Part, moe::LeadingWeighting>) {

@@ -107,6 +107,9 @@ const test::RouterCases kCases{
     {"ExpertChoice, most tokens without an expert",
      [] { return make_router(3, 6, 0.5); },
      {.ties = false, .losses = false, .tokens = 12}},
+    {"ExpertChoice, capped",
+     [] { return moe::expert_choice<double>({.width = 4, .experts = 5, .capacity_factor = 1.5, .cap = 2}); },
+     {.ties = false, .losses = false, .segments = true, .tokens = 11}},
 };
 
 }  // namespace
@@ -176,6 +179,34 @@ TEST_CASE("every expert has the same load without masks", "[expert_choice]") {
   CHECK(load == std::vector<Index>(5, 9));  // floor(33 * 1.5 / 5)
 }
 
+TEST_CASE("a capped token has no more experts than that, and raw probabilities", "[expert_choice]") {
+  const auto call = test::random_call<double>(40, 4, 6);
+  ExpertChoice<double> free = make_router(4, 5, 1.8, 7), capped = free;
+  capped.selection() = moe::ColumnTopK({.capacity_factor = 1.8, .cap = 2});
+  const auto before = route(free, call), after = route(capped, call);
+  std::vector<Index> load(5, 0);
+  bool more = false;
+  for (Index t = 0; t < 40; ++t) {
+    more = more || before.experts_of(t).size() > 2;
+    CHECK(after.experts_of(t).size() <= 2);
+    for (const ExpertId e : after.experts_of(t)) {
+      ++load[static_cast<std::size_t>(e)];
+      const auto ids = before.experts_of(t);
+      if (std::find(ids.begin(), ids.end(), e) != ids.end())
+        CHECK(after.weight_of(t, e) == before.weight_of(t, e));
+    }
+  }
+  CHECK(more);
+  CHECK(load == std::vector<Index>(5, 14));
+  // A cap that nobody reaches changes nothing.
+  capped.selection() = moe::ColumnTopK({.capacity_factor = 1.8, .cap = 5});
+  CHECK(test::same_route(route(capped, call), before));
+  // One token: it cannot give every expert its row.
+  CHECK(route(make_router(4, 5, 2), test::random_call<double>(1, 4, 1)).pairs() == 5);
+  capped.selection() = moe::ColumnTopK({.capacity_factor = 2, .cap = 2});
+  CHECK(route(capped, test::random_call<double>(1, 4, 1)).pairs() == 2);
+}
+
 TEST_CASE("masked entries are never taken", "[expert_choice]") {
   ExpertChoice<double> router = make_router(3, 4, 3);
   auto call = test::random_call<double>(12, 3, 8);
@@ -232,6 +263,17 @@ TEST_CASE("expert choice refuses options out of range", "[expert_choice]") {
     CHECK_THROWS_AS(moe::expert_choice<float>({.width = 2, .experts = 4, .capacity_factor = bad}),
                     moe::config_error);
   }
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const auto capped = [](moe::ColumnTopK::Options options) { moe::ColumnTopK(options).check(4); };
+  CHECK_THROWS_WITH(
+      capped({.capacity_factor = 2.5, .cap = 2}),
+      "moe: capacity factor: expected a value in (0, 2] (experts per token on average), got 2.5");
+  CHECK_THROWS_AS(capped({.cap = 5}), moe::config_error);
+  CHECK_THROWS_AS(capped({.cap = -1}), moe::config_error);
+  CHECK_THROWS_AS(capped({.rows = -1}), moe::config_error);
+  CHECK_THROWS_AS(capped({.cap = 2, .iterations = 0}), moe::config_error);
+  for (const double bad : {0.0, -1.0, nan, kInfinity})
+    CHECK_THROWS_AS(capped({.cap = 2, .regularisation = bad}), moe::config_error);
   ExpertChoice<double> router = make_router(2, 4, 4);
   auto call = test::random_call<double>(3, 2, 1);
   call.options.capacity_factor = 5;

@@ -56,6 +56,9 @@ TEST_CASE("every output takes its best rows, ties to the lower row", "[selection
   CHECK(select(one, {0.5, 0.5, 0.5, 0.5}) == Rows{{0, 1}, {}});
   // Each segment by itself, at least one row of it.
   CHECK(select(one, {0.9, 0.1, 0.8, 0.5, 0.1, 0.5, 0.2, 0.4}, {0, 3, 4}) == Rows{{0}, {1}, {}, {0, 1}});
+  // So many rows of each segment.
+  CHECK(select(ColumnTopK({.rows = 2}), {0.9, 0.1, 0.8, 0.5, 0.1, 0.5, 0.2, 0.4}, {0, 3, 4}) ==
+        Rows{{0}, {0, 1}, {1}, {0, 1}});
   // The factor of the call.
   CHECK(select(one, {0.9, 0.1, 0.8, 0.5}, {}, {.capacity_factor = 2}) == Rows{{0, 1}, {0, 1}});
 }

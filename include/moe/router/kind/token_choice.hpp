@@ -29,12 +29,17 @@
 MOE_NAMESPACE_BEGIN
 
 /// Every token chooses by its own scores (contract C1), or, with a SetSelection, rows of a segment or a batch
-/// are chosen for together; losses look at the whole batch. `Balance` is a Balancing<...>. Every part may own
-/// parameters and state.
-template <Scorer S, ScoreFunction F, class Select, Weighting W, class Balance = Balancing<>>
-requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
+/// are chosen for (and, with a SetWeighting, weighed) together; losses look at the whole batch. `Balance` is
+/// a Balancing<...>. Every part may own parameters and state.
+template <Scorer S, ScoreFunction F, class Select, class W, class Balance = Balancing<>>
+requires((Weighting<W> && Selection<Select>) ||
+         ((Weighting<W> || SetWeighting<W>)&&SetSelection<Select>)) class TokenChoice {
   static constexpr bool kSet = SetSelection<Select>;
   static constexpr bool kPlans = PlanningSelection<Select, typename S::Real>;
+  static constexpr bool kSetWeights = SetWeighting<W>;
+  static_assert(
+      !kPlans || !kSetWeights,
+      "moe: a selection that makes a plan is weighed row by row, from the plan, not by a SetWeighting");
   static_assert(impl::refuse_wrong_token_choice_parts<S, F, Select, W, Balance>());
 
  public:
@@ -121,6 +126,8 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
     if constexpr (kPlans) selection_.measure_backward(arena, shape.tokens, outputs());
     arena.rewind(mark);
     balance_.measure(arena, shape.tokens, outputs());
+    arena.rewind(mark);
+    if constexpr (kSetWeights) weighting_.measure(arena, shape.tokens, outputs());
     arena.rewind(mark);
     scorer_.measure_backward(arena, shape.tokens, concurrency);
   }
@@ -230,12 +237,18 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
       }
     }
     if constexpr (kPlans) plan_backward(in, a, d, arena, executor);
+    if constexpr (kSetWeights) {
+      const Index mark = arena.mark();
+      weighting_.set_weights_backward(set_of(in, a, {}), choices_of(a), d.weight, d.score, arena, executor);
+      arena.rewind(mark);
+    }
     executor.parallel_for(blocks(in.tokens()), [&](Index block, Index) noexcept {
       for (Index t = block * kTokens; t < in.tokens() && t < (block + 1) * kTokens; ++t) {
         if (!a.active[t]) continue;
         const RowContext<Real> row = row_of(in, a, t);
-        if (!kPlans || a.plan.empty()) {
-          weighting_.backward(row, chosen_of(a, t), d.weight + t * a.most, d.score.row(t));
+        if constexpr (!kSetWeights) {
+          if (!kPlans || a.plan.empty())
+            weighting_.backward(row, chosen_of(a, t), d.weight + t * a.most, d.score.row(t));
         }
         if (losses) {
           score_.probability_backward(row, a.probability.row(t), d.probability.row(t), d.score.row(t));
@@ -325,6 +338,8 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
       const Index chosen = arena.mark();
       selection_.measure(arena, tokens, outputs());
       arena.rewind(chosen);
+      if constexpr (kSetWeights) weighting_.measure(arena, tokens, outputs());
+      arena.rewind(chosen);
     }
     balance_.measure(arena, tokens, outputs());
   }
@@ -382,7 +397,10 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
     return row;
   }
   static Chosen chosen_of(const impl::TokenChoiceArrays<Real>& a, Index t) noexcept {
-    return {a.chosen + t * a.most, a.chosen_count[t]};
+    return choices_of(a).of(t);
+  }
+  static ChosenSet choices_of(const impl::TokenChoiceArrays<Real>& a) noexcept {
+    return {a.chosen, a.chosen_count, a.most};
   }
 
   static BalanceInput<Real> balance_input(const RouterInput<Real>& in,
@@ -483,15 +501,21 @@ requires(Selection<Select> || SetSelection<Select>) class TokenChoice {
   void choose_set(const RouterInput<Real>& in, const impl::TokenChoiceArrays<Real>& a,
                   const MatrixView<Real>& choice, Arena& arena, X& executor) const {
     const Index mark = arena.mark();
-    selection_.select_set(set_of(in, a, choice), a.chosen, a.chosen_count, arena, executor);
+    const SetCall<Real> set = set_of(in, a, choice);
+    selection_.select_set(set, a.chosen, a.chosen_count, arena, executor);
     arena.rewind(mark);
-    executor.parallel_for(blocks(in.tokens()), [&](Index block, Index) noexcept {
-      for (Index t = block * kTokens; t < in.tokens() && t < (block + 1) * kTokens; ++t) {
-        if (!a.active[t]) continue;
-        weighting_.forward(weighed_row_of(in, a, t), chosen_of(a, t), a.weight + t * a.most,
-                           a.keep + t * a.most);
-      }
-    });
+    if constexpr (kSetWeights) {
+      weighting_.set_weights(set, choices_of(a), a.weight, a.keep, arena, executor);
+      arena.rewind(mark);
+    } else {
+      executor.parallel_for(blocks(in.tokens()), [&](Index block, Index) noexcept {
+        for (Index t = block * kTokens; t < in.tokens() && t < (block + 1) * kTokens; ++t) {
+          if (!a.active[t]) continue;
+          weighting_.forward(weighed_row_of(in, a, t), chosen_of(a, t), a.weight + t * a.most,
+                             a.keep + t * a.most);
+        }
+      });
+    }
   }
 
   static SetCall<Real> set_of(const RouterInput<Real>& in, const impl::TokenChoiceArrays<Real>& a,

@@ -14,18 +14,19 @@ struct ExpertChoiceOptions {
   Index width = 0;             // D
   Index experts = 0;           // E
   double capacity_factor = 2;  // experts per token on average, see router/selection/column_top_k.hpp
+  Index cap = 0;               // experts per token at most (EC-CAP2: 2); 0: any number
   NonFinite non_finite = NonFinite::throw_;
 };
 
 template <class Real>
 using ExpertChoice = TokenChoice<LinearScorer<Real>, Softmax, ColumnTopK, GatherWeighting>;
 
-/// Throws config_error unless 0 < capacity_factor <= E.
+/// Throws config_error unless 0 < capacity_factor <= E, and cap where there is one.
 template <class Real>
 ExpertChoice<Real> expert_choice(const ExpertChoiceOptions& options) {
   return {LinearScorer<Real>({.width = options.width, .outputs = options.experts}),
           Softmax{},
-          ColumnTopK({.capacity_factor = options.capacity_factor}),
+          ColumnTopK({.capacity_factor = options.capacity_factor, .cap = options.cap}),
           GatherWeighting{},
           Balancing<>{},
           options.non_finite};

@@ -5,6 +5,7 @@
 #include "moe/core/type_list.hpp"
 #include "moe/router/selection/adaptive_top_two.hpp"
 #include "moe/router/selection/assignment.hpp"
+#include "moe/router/selection/capacity_aware_top_k.hpp"
 #include "moe/router/selection/column_top_k.hpp"
 #include "moe/router/selection/each_group.hpp"
 #include "moe/router/selection/group_limited.hpp"
@@ -33,9 +34,10 @@ using Selections = TypeList<TopKSelection,          //
                             SparseMixerSelection,   //
                             TableSelection>;
 
-using SetSelections = TypeList<ColumnTopK,     //
-                               RectifiedTopK,  //
-                               Assignment,     //
+using SetSelections = TypeList<ColumnTopK,         //
+                               CapacityAwareTopK,  //
+                               RectifiedTopK,      //
+                               Assignment,         //
                                SinkhornTopK>;
 
 MOE_NAMESPACE_END

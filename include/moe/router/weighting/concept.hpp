@@ -4,9 +4,13 @@
 
 #include <concepts>
 
+#include "moe/core/executor.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
+#include "moe/core/view.hpp"
+#include "moe/core/workspace.hpp"
 #include "moe/router/row_context.hpp"
+#include "moe/router/selection/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -22,6 +26,30 @@ concept Weighting = std::copy_constructible<W> &&
   noexcept;  // weight, keep
   { w.backward(row, chosen, out, out) }
   noexcept;  // dweight, dscore +=
+};
+
+/// The chosen experts of all rows.
+struct ChosenSet {
+  const ExpertId* id = nullptr;  // [T, most] of row t the first count[t], first choice first
+  const Index* count = nullptr;  // [T]
+  Index most = 0;
+
+  Chosen of(Index t) const noexcept { return {id + t * most, count[t]}; }
+};
+
+/// A weighting over a set of rows, behind a set selection: shares among the rows that an expert took, entries
+/// of a plan. `set_weights`: weight[t * most + i] and keep for every choice of every row, as `forward`; its
+/// `set.choice` is as the selection left it. `set_weights_backward`: dweight (0 where not kept; may be
+/// overwritten) to dscore += [T, N]; there `set.choice` is empty. coupling(training) says how far it looks;
+/// `measure(arena, tokens, outputs)` takes what either takes. May have what a Weighting may have.
+template <class W>
+concept SetWeighting = std::copy_constructible<W> &&
+    requires(const W& w, const SetCall<impl::RealOf<W>>& set, const ChosenSet& chosen, impl::RealOf<W>* out,
+             bool* keep, const MatrixView<impl::RealOf<W>>& dscore, Arena& arena, SerialExecutor& executor) {
+  { W::coupling(true) } -> std::same_as<Coupling>;
+  w.measure(arena, Index{}, Index{});  // tokens, outputs
+  w.set_weights(set, chosen, out, keep, arena, executor);
+  w.set_weights_backward(set, chosen, out, dscore, arena, executor);
 };
 
 /// Room for the weights of one row's choices, for who has to form them again.
