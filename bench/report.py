@@ -53,6 +53,9 @@ class Runs:
                     continue
                 if entry.get("error_occurred"):
                     sys.exit(f"{path}: {entry['name']}: {entry.get('error_message')}")
+                if entry.get("wrong"):
+                    print(f"{path}: {entry['name']} left out: {entry.get('label')}", file=sys.stderr)
+                    continue
                 name = entry.get("run_name", entry["name"])
                 samples = self.cells[cell] if (cell := parse_name(name)) else self.other[name]
                 for key, value in entry.items():

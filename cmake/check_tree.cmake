@@ -1,4 +1,4 @@
-# cmake -DRULE=stages|rooms|paths|mirror|snippets|catalogue -DROOT=<source tree> -P check_tree.cmake: lists every violation, then fails.
+# cmake -DRULE=stages|rooms|paths|mirror|snippets|catalogue|menu -DROOT=<source tree> -P check_tree.cmake: lists every violation, then fails.
 cmake_minimum_required(VERSION 3.21)
 set(problems "")
 
@@ -266,6 +266,25 @@ elseif(RULE STREQUAL "catalogue")
     if(header MATCHES "^moe/router/(named|kind|scorer|scorer/map|score|selection|weighting|balance)/[^/]+$" AND
        NOT header MATCHES "/(concept|list|elementwise|group_loss|inner|token_choice_[a-z]+)\\.hpp$" AND NOT header IN_LIST named)
       list(APPEND problems "${header} is named in no row")
+    endif()
+  endforeach()
+
+# menu: every header of router/named is included by a table of examples/support/menu, so that no named router is missing
+# from the example that trains them and the benchmark that times them.
+elseif(RULE STREQUAL "menu")
+  file(GLOB tables "${ROOT}/examples/support/menu/*.cpp")
+  set(included "")
+  foreach(table IN LISTS tables)
+    file(STRINGS "${table}" lines REGEX "^#include \"moe/router/named/")
+    list(APPEND included ${lines})
+  endforeach()
+  if(NOT included)
+    list(APPEND problems "no table includes a named router: the search is broken")
+  endif()
+  file(GLOB headers RELATIVE "${ROOT}/include" "${ROOT}/include/moe/router/named/*.hpp")
+  foreach(header IN LISTS headers)
+    if(NOT "#include \"${header}\"" IN_LIST included)
+      list(APPEND problems "${header} is in no table of examples/support/menu")
     endif()
   endforeach()
 

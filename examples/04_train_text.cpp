@@ -1,25 +1,35 @@
-// Trains six small language models of bytes that differ in one thing: how the tokens find their experts. One
-// of them is dense, with as many multiplications per token as two of eight experts. By default the text is
-// this library's own sources and documents. It ends with a table, two plots and the trained parameters.
+// Trains small language models of bytes that differ in one thing: how the tokens find their experts. One of
+// them is dense, with as many multiplications per token as two of eight experts. By default the text is this
+// library's own sources and documents. It ends with a table, two plots and the trained parameters.
 //
-//   04_train_text [--text FILE] [--steps N] [--seed N] [--threads N] [--out FOLDER] [--quick]
+//   04_train_text [--router NAME[,NAME...]|all] [--list]
+//                 [--text FILE] [--steps N] [--seed N] [--threads N] [--out FOLDER] [--quick]
+//
+// --list prints the routers there are: the menu of support/router_menu.hpp. The dense model and top_k_softmax
+// run beside whatever is named.
 #define EIGEN_DONT_PARALLELIZE  // the threads are the executor's
 
+#include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <exception>
 #include <filesystem>
+#include <functional>
+#include <iterator>
 #include <numbers>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "moe/expert/bank/any.hpp"
+#include "moe/expert/bank/composite.hpp"
+#include "moe/expert/bank/zero_computation.hpp"
 #include "moe/moe.hpp"
-#include "moe/router/named/null_experts.hpp"
-#include "moe/router/named/relu.hpp"
+#include "support/any_router.hpp"
 #include "support/progress.hpp"
+#include "support/router_menu.hpp"
 #include "support/svg.hpp"
 #include "support/text.hpp"
 #include "support/text_model.hpp"
@@ -34,7 +44,12 @@ constexpr Index kContext = 16;    // bytes that a token sees
 constexpr Index kSequences = 16;  // of a batch
 constexpr Index kLength = 64;     // bytes of a sequence
 
+constexpr const char* kDense = "dense";
+constexpr const char* kBaseline = "top_k_softmax";
+
 struct Options {
+  std::vector<std::string> routers{"expert_choice", "hash", "relu", "null_experts"};
+  bool list = false;
   std::string text;  // a file; empty: the repository
   Index steps = 1600;
   std::uint64_t seed = 1;
@@ -56,51 +71,41 @@ struct Result {
 
 // ---- 1. The layers. Each is a router and a bank of experts; everything else is the same for all. ----
 
-auto make_bank(Index experts, Index hidden, std::uint64_t seed) {
-  moe::Glu<moe::Silu> bank({.experts = experts, .width = kWidth, .hidden = hidden});
-  bank.initialise(seed);
-  return bank;
-}
+using FeedForward = moe::Glu<moe::Silu>;
+using Bank = moe::OneBank<FeedForward, moe::Composite<FeedForward, moe::ZeroComputation<float>>>;
+using Layer = moe::MoeLayer<AnyRouter, Bank>;
 
-template <class Router>
-auto make_layer(Router router, std::uint64_t seed) {
-  if constexpr (requires { router.scorer(); }) router.scorer().initialise(seed);
-  return moe::MoeLayer(std::move(router), make_bank(kExperts, kHidden, seed));
-}
+/// What differs between the models.
+struct Contestant {
+  std::string name;
+  std::function<AnyRouter(const RouterSetting&)> router;
+  MenuExtras extras{};
+  Index experts = kExperts;
+  Index hidden = kHidden;
+};
 
 /// One expert as wide as K of the others, which a table of one entry per byte sends every token to.
-auto dense_layer(std::uint64_t seed) {
-  const std::vector<moe::ExpertId> everything_to_0(256, 0);
-  moe::HashRouter<float> router(moe::HashTable::own(everything_to_0, 256, 1));
-  return moe::MoeLayer(std::move(router), make_bank(1, kChosen * kHidden, seed));
+Contestant dense() {
+  const auto router = [](const RouterSetting&) {
+    const std::vector<moe::ExpertId> everything_to_0(256, 0);
+    return AnyRouter(moe::HashRouter<float>(moe::HashTable::own(everything_to_0, 256, 1)));
+  };
+  return {.name = kDense, .router = router, .experts = 1, .hidden = kChosen * kHidden};
 }
-auto top_k_layer(std::uint64_t seed) {
-  return make_layer(moe::top_k_softmax<float>({.width = kWidth, .experts = kExperts, .k = kChosen}), seed);
+Contestant of_the_menu(const std::string& name) {
+  const MenuRouter& router = router_named(name);
+  return {.name = name, .router = router.make, .extras = router.extras};
 }
-/// Experts choose tokens: K experts per token on average. A sequence is a segment; within it the choice looks
-/// at later tokens too, so this model could not write text byte by byte.
-auto expert_choice_layer(std::uint64_t seed) {
-  return make_layer(
-      moe::expert_choice<float>({.width = kWidth, .experts = kExperts, .capacity_factor = kChosen}), seed);
-}
-/// The current byte alone says which experts. The table is fixed: balanced by the bytes' counts in the text.
-auto hash_layer(const Text& text, std::uint64_t seed) {
-  return make_layer(moe::HashRouter<float>(moe::HashTable::balanced(text.counts(), kExperts, kChosen)), seed);
-}
-/// Experts whose logit is positive. The L1 loss that holds them at K per token on average adapts gently,
-/// because the run is short.
-auto relu_layer(std::uint64_t seed) {
-  return make_layer(
-      moe::relu_router<float>(
-          {.width = kWidth, .experts = kExperts, .k = kChosen, .coefficient = 1e-3, .growth = 1.02}),
-      seed);
-}
-/// 4 of 8 experts and 8 nulls: 2 real experts per token on average.
-auto null_expert_layer(std::uint64_t seed) {
-  return make_layer(
-      moe::null_expert_router<float>(
-          {.width = kWidth, .experts = kExperts, .nulls = kExperts, .k = 2 * kChosen, .load_balance = 0.1}),
-      seed);
+
+Layer make_layer(const Contestant& who, RouterSetting setting, Index number, std::uint64_t seed) {
+  setting.number = static_cast<std::uint64_t>(number);
+  AnyRouter router = who.router(setting);
+  router.initialise(seed);
+  FeedForward experts({.experts = who.experts, .width = kWidth, .hidden = who.hidden});
+  experts.initialise(seed);
+  if (!who.extras.zero_computation) return {std::move(router), Bank(std::move(experts))};
+  moe::ZeroComputation<float> rest({.width = kWidth, .zero = 1, .copy = 1, .constant = 1});
+  return {std::move(router), Bank(moe::Composite(std::move(experts), std::move(rest)))};
 }
 
 // ---- 2. Training. ----
@@ -121,23 +126,34 @@ moe::WarmUp<moe::CosineSchedule> learning_rate(Index steps) {
           moe::CosineSchedule({.from = 8e-3, .to = 8e-4, .steps = std::max(Index{1}, steps - warm)})};
 }
 
-/// `make_layer(seed)` makes one MoE layer of the kind in question.
-template <class MakeLayer>
-Result train(const char* name, const Options& options, const Text& text, moe::PoolExecutor& pool,
-             MakeLayer&& make_layer_of) {
+Result train(const Contestant& who, const Options& options, const Text& text, moe::PoolExecutor& pool) {
+  const RouterSetting setting{
+      .width = kWidth, .experts = kExperts, .k = kChosen, .steps = options.steps, .counts = text.counts()};
   const auto make_model = [&](std::uint64_t seed) {
-    return TextModel(kContext, make_layer_of(seed + 100), make_layer_of(seed + 200), seed, pool);
+    Layer first = make_layer(who, setting, 0, seed + 100), second = make_layer(who, setting, 1, seed + 200);
+    const Index outputs = first.router().outputs();
+    const auto columns_of = [outputs, experts = who.experts, &setting](const Batch& batch) {
+      return RouterColumns(batch.token_id, batch.length, setting.counts, outputs, experts, kChosen);
+    };
+    return TextModel(kContext, std::move(first), std::move(second), columns_of, seed, pool);
   };
+  const auto options_at = [&](Index step) {
+    const double part = static_cast<double>(step) / static_cast<double>(options.steps);
+    return who.extras.options == nullptr ? moe::CallOptions{} : who.extras.options(setting, part);
+  };
+  const char* const name = who.name.c_str();
   auto model = make_model(options.seed);
   moe::AdamW<float> optimiser({.beta2 = 0.99, .decay = 0.1});
   const auto rate = learning_rate(options.steps);
 
   Result result;
   result.curve.name = name;
+  result.causal = model.causal();
   Progress progress(options.steps);
   const Index stride = std::max(Index{1}, text.held_out_batches() / 4);
   double seconds = 0, loss = 0;
   for (Index step = 0; step <= options.steps; ++step) {
+    model.set_options(options_at(step));
     if (step % std::max(Index{1}, options.steps / 40) == 0 || step == options.steps) {
       result.curve.points.emplace_back(step, held_out_bits(model, text, stride));
       model.clear_stats();
@@ -154,7 +170,7 @@ Result train(const char* name, const Options& options, const Text& text, moe::Po
 
     if (progress.wants(step + 1)) {
       char line[256];
-      std::snprintf(line, sizeof line, "%-13s step %4td  loss %.3f  held-out %.3f  %5.0fk/s  %s %s", name,
+      std::snprintf(line, sizeof line, "%-18s step %4td  loss %.3f  held-out %.3f  %5.0fk/s  %s %s", name,
                     step + 1, loss / std::numbers::ln2, result.curve.points.back().second,
                     static_cast<double>((step + 1) * text.batch_tokens()) / seconds / 1000,
                     load_bars(model.stats(0)).c_str(), load_bars(model.stats(1)).c_str());
@@ -182,6 +198,7 @@ Result train(const char* name, const Options& options, const Text& text, moe::Po
   const std::string path = (options.out / (std::string(name) + ".moe")).string();
   model.save(path.c_str());
   auto loaded = make_model(options.seed + 1);
+  loaded.set_options(options_at(options.steps));
   loaded.load(path.c_str());
   if (held_out_bits(loaded, text, 1) != result.bits)
     throw std::runtime_error(path + " gives another held-out loss");
@@ -190,33 +207,41 @@ Result train(const char* name, const Options& options, const Text& text, moe::Po
 
 // ---- 3. The contest. ----
 
+constexpr const char* kColours[] = {"#0072b2", "#d55e00", "#e69f00", "#009e73", "#aa4499",
+                                    "#56b4e9", "#882255", "#999933", "#44aa99", "#332288"};
+
 std::vector<Result> train_all(const Options& options, const Text& text, Index threads) {
   moe::PoolExecutor pool(threads);
-  std::vector<Result> all;
-  const auto add = [&](const char* name, const char* colour, auto make_layer_of) -> Result& {
-    all.push_back(train(name, options, text, pool, make_layer_of));
-    all.back().curve.colour = colour;
-    return all.back();
-  };
-  Result& dense = add("dense", "#555555", dense_layer);
-  dense.routed = false;
-  dense.curve.dashed = true;
-  add("top-k", "#0072b2", top_k_layer);
-  Result& choice = add("expert-choice", "#d55e00", expert_choice_layer);
-  choice.causal = false;
-  choice.curve.dashed = true;
-  add("hash", "#e69f00", [&](std::uint64_t seed) { return hash_layer(text, seed); });
-  add("relu", "#009e73", relu_layer);
-  add("null-experts", "#aa4499", null_expert_layer);
+  std::vector<Result> all{train(dense(), options, text, pool)};
+  all[0].routed = false;
+  all[0].curve.dashed = true;
+  all[0].curve.colour = "#555555";
+  std::vector<std::string> names{kBaseline};
+  for (const std::string& name : options.routers) {
+    if (name != kDense && std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  }
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    Result result = train(of_the_menu(names[i]), options, text, pool);
+    result.curve.dashed = !result.causal;
+    result.curve.colour = kColours[i % std::size(kColours)];
+    all.push_back(std::move(result));
+  }
   return all;
 }
 
+void print_list() {
+  for (const MenuRouter& router : router_menu()) {
+    std::printf("%-24s %-11s %s\n", router.name, router.paper, router.what);
+    if (*router.extras.reads != '\0') std::printf("%36s reads %s\n", "", router.extras.reads);
+  }
+}
+
 void print_table(const std::vector<Result>& all) {
-  std::printf("\n%-16s %14s %16s %16s %12s\n", "router", "held-out bits", "experts/token", "max violation",
+  std::printf("\n%-26s %14s %16s %16s %12s\n", "router", "held-out bits", "experts/token", "max violation",
               "tokens/s");
   for (const Result& r : all) {
     const std::string name = r.curve.name + (r.causal ? "" : " *");
-    std::printf("%-16s %14.4f ", name.c_str(), r.bits);
+    std::printf("%-26s %14.4f ", name.c_str(), r.bits);
     if (r.routed) {
       std::printf("%16.2f %16.2f", r.experts_per_token, r.max_violation);
     } else {
@@ -252,6 +277,20 @@ void draw(const Options& options, const std::vector<Result>& all) {
               (options.out / "*.moe").string().c_str());
 }
 
+/// "a,b" or all of the menu. Throws for a name that is not on it.
+std::vector<std::string> names_of(const std::string& text) {
+  std::vector<std::string> names;
+  if (text == "all") {
+    for (const MenuRouter& router : router_menu()) names.push_back(router.name);
+    return names;
+  }
+  std::istringstream in(text);
+  for (std::string name; std::getline(in, name, ',');) {
+    names.push_back(name == kDense ? name : router_named(name).name);
+  }
+  return names;
+}
+
 Options parse(int argc, char** argv) {
   Options options;
   for (int i = 1; i < argc; ++i) {
@@ -261,9 +300,15 @@ Options parse(int argc, char** argv) {
       options.steps = 12;
       continue;
     }
+    if (option == "--list") {
+      options.list = true;
+      continue;
+    }
     if (i + 1 == argc) throw std::runtime_error("unknown option or missing value: " + option);
     const std::string value = argv[++i];
-    if (option == "--text") {
+    if (option == "--router") {
+      options.routers = names_of(value);
+    } else if (option == "--text") {
       options.text = value;
     } else if (option == "--steps") {
       options.steps = std::max(1L, std::stol(value));
@@ -282,9 +327,13 @@ Options parse(int argc, char** argv) {
 
 int main(int argc, char** argv) try {
   const Options options = parse(argc, argv);
+  if (options.list) {
+    print_list();
+    return 0;
+  }
   std::filesystem::create_directories(options.out);
   const Text text(options.text.empty() ? read_repository(MOE_EXAMPLE_ROOT) : read_file(options.text),
-                  kContext, kSequences, kLength, options.quick ? 4 : 48);
+                  kContext, kSequences, kLength, options.quick ? 2 : 48);
   std::printf(
       "%td bytes of text, %td steps of %td bytes, %td threads\n"
       "loss and held-out in bits per byte; tokens per second; load of the experts in both blocks\n",

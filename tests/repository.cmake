@@ -1,6 +1,6 @@
 # Rules of the source tree: stage headers, order of the rooms, no machine's own paths, one test file per header, code in docs,
-# the catalogue of techniques.
-foreach(rule IN ITEMS stages rooms paths mirror snippets catalogue)
+# the catalogue of techniques, the menu of routers.
+foreach(rule IN ITEMS stages rooms paths mirror snippets catalogue menu)
   add_test(NAME ${rule} COMMAND ${CMAKE_COMMAND} -DRULE=${rule} "-DROOT=${PROJECT_SOURCE_DIR}"
     -P "${PROJECT_SOURCE_DIR}/cmake/check_tree.cmake")
 endforeach()

@@ -85,7 +85,8 @@ inline double tick_step(double range, double most) {
 inline void draw_lines(const std::filesystem::path& path, const std::string& title,
                        const std::string& x_label, const std::string& y_label, const std::vector<Series>& all,
                        double top) {
-  constexpr double kLeft = 70, kTop = 50, kWidth = 620, kHeight = 380, kRight = 300, kBottom = 60;
+  constexpr double kLeft = 70, kTop = 50, kWidth = 620, kRight = 300, kBottom = 60, kLegend = 24;
+  const double height = std::max(380.0, kLegend * static_cast<double>(all.size()));
   double last = 0, low = top;
   for (const Series& s : all) {
     for (const auto& [x, y] : s.points) last = std::max(last, x), low = std::min(low, y);
@@ -93,9 +94,9 @@ inline void draw_lines(const std::filesystem::path& path, const std::string& tit
   const double y_step = tick_step(std::max(top - low, 1e-3), 7), x_step = tick_step(std::max(last, 1.0), 6);
   const double bottom = std::floor(low / y_step) * y_step;
   const auto at_x = [&](double x) { return kLeft + kWidth * x / std::max(last, 1.0); };
-  const auto at_y = [&](double y) { return kTop + kHeight * (top - y) / (top - bottom); };
+  const auto at_y = [&](double y) { return kTop + height * (top - y) / (top - bottom); };
 
-  Svg svg(kLeft + kWidth + kRight, kTop + kHeight + kBottom);
+  Svg svg(kLeft + kWidth + kRight, kTop + height + kBottom);
   svg.text(kLeft, 28, title, "start", "font-size=\"16\" font-weight=\"bold\"");
   const int digits = y_step < 0.1 ? 2 : 1;
   for (double y = bottom; y <= top + 1e-9; y += y_step) {
@@ -103,12 +104,12 @@ inline void draw_lines(const std::filesystem::path& path, const std::string& tit
     svg.text(kLeft - 8, at_y(y) + 4, number(y, digits), "end");
   }
   for (double x = 0; x <= last + 1e-9; x += x_step) {
-    svg.line({{at_x(x), kTop + kHeight}, {at_x(x), kTop + kHeight + 5}}, "#888888", 1);
-    svg.text(at_x(x), kTop + kHeight + 20, number(x, 0), "middle");
+    svg.line({{at_x(x), kTop + height}, {at_x(x), kTop + height + 5}}, "#888888", 1);
+    svg.text(at_x(x), kTop + height + 20, number(x, 0), "middle");
   }
-  svg.line({{kLeft, kTop + kHeight}, {kLeft + kWidth, kTop + kHeight}}, "#888888", 1);
-  svg.text(kLeft + kWidth / 2, kTop + kHeight + 45, x_label, "middle");
-  svg.text(22, kTop + kHeight / 2, y_label, "middle", "", true);
+  svg.line({{kLeft, kTop + height}, {kLeft + kWidth, kTop + height}}, "#888888", 1);
+  svg.text(kLeft + kWidth / 2, kTop + height + 45, x_label, "middle");
+  svg.text(22, kTop + height / 2, y_label, "middle", "", true);
 
   // The legend lists the lines from the highest end to the lowest, as they are seen.
   std::vector<const Series*> order;
@@ -137,7 +138,7 @@ inline void draw_lines(const std::filesystem::path& path, const std::string& tit
     svg.line({{x, legend - 4}, {x + 26, legend - 4}}, s->colour, 2.5, s->dashed);
     svg.text(x + 34, legend, s->name, "start");
     svg.text(x + 270, legend, number(s->points.back().second, 3), "end");
-    legend += 24;
+    legend += kLegend;
   }
   svg.save(path);
 }

@@ -10,11 +10,14 @@
 #include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <functional>
 #include <utility>
 #include <vector>
 
 #include "moe/archive/writer.hpp"
 #include "moe/moe.hpp"
+#include "router_columns.hpp"
 #include "text.hpp"
 
 namespace example {
@@ -26,8 +29,16 @@ class TextModel {
  public:
   static constexpr Index kBytes = 256;
 
-  TextModel(Index context, Layer first, Layer second, std::uint64_t seed, moe::PoolExecutor& pool)
-      : context_(context), width_(first.width()), pool_(&pool) {
+  /// `columns_of(batch)`: what the routers are told of a batch besides its rows.
+  using ColumnsOf = std::function<RouterColumns(const Batch&)>;
+
+  TextModel(Index context, Layer first, Layer second, ColumnsOf columns_of, std::uint64_t seed,
+            moe::PoolExecutor& pool)
+      : context_(context),
+        width_(first.width()),
+        pool_(&pool),
+        columns_of_(std::move(columns_of)),
+        draws_(seed) {
     table_ = random_rows(context * kBytes, width_, seed);
     for (Index j = 0; j < context; ++j) {  // near bytes speak louder
       table_.middleRows(j * kBytes, kBytes) /= static_cast<float>(1 + j);
@@ -38,7 +49,10 @@ class TextModel {
     blocks_.push_back(Block(std::move(second)));
   }
 
-  /// Mean loss in nats per byte.
+  /// Of all calls from now on.
+  void set_options(const moe::CallOptions& options) { options_ = options; }
+
+  /// Mean loss in nats per byte. Routers that draw in inference draw the same for every batch.
   double loss(const Batch& batch) { return forward(batch, false); }
 
   /// Same, and adds the gradients of that and of the routers' own losses.
@@ -81,6 +95,8 @@ class TextModel {
     archive.load_matrix("output", moe::MatrixView<float>(output_));
   }
 
+  /// Whether no byte's result depends on a later one.
+  bool causal() const { return blocks_[0].layer.router().coupled(false) == moe::Coupling::row_independent; }
   Index blocks() const { return static_cast<Index>(blocks_.size()); }
   /// What block i's router did since clear_stats().
   const moe::RouteStats& stats(Index i) const { return blocks_[static_cast<std::size_t>(i)].stats; }
@@ -127,13 +143,17 @@ class TextModel {
   }
 
   double forward(const Batch& batch, bool training) {
+    const RouterColumns columns = columns_of_(batch);
+    moe::DrawCounter same_draws(1);
     embed(batch);
     for (Block& block : blocks_) {
       normalise(h_, block.x, block.scale);
       block.y.resize(h_.rows(), width_);
       moe::LayerInput<float> in(block.x);
-      in.segments = moe::Segments::uniform(batch.length);  // for expert choice
-      in.token_id = batch.token_id;                        // for hash routing
+      in.segments = moe::Segments::uniform(batch.length);
+      columns.show(in);
+      in.options = options_;
+      in.draws = training ? &draws_ : &same_draws;
       moe::LayerOutput<float> out(block.y, &block.stats);
       if (training) {
         block.layer.forward_train(in, out, block.tape, workspace_, *pool_);
@@ -226,6 +246,9 @@ class TextModel {
   Index width_;
   moe::PoolExecutor* pool_;
   moe::Workspace workspace_;
+  ColumnsOf columns_of_;
+  moe::CallOptions options_;
+  moe::DrawCounter draws_;
   std::vector<Block> blocks_;
   Rows table_, dtable_;           // [C * 256, D]
   Rows output_, doutput_;         // [256, D]

@@ -248,3 +248,41 @@ TEST_CASE("a layer refuses options that are no numbers of use, naming them", "[c
   in.options = {};  // 0 is no temperature of 0, but none
   CHECK_NOTHROW(layer.forward(in, out, workspace));
 }
+
+TEST_CASE("options by name are those of the struct", "[call_options]") {
+  const CallOptions none = moe::call_options({});
+  CHECK(none == CallOptions{});
+  CHECK(moe::call_options({{"k", "3"}}) == CallOptions{.experts_per_token = 3});
+  CHECK(moe::call_options({{"capacity_factor", "1.25"}}) == CallOptions{.capacity_factor = 1.25});
+  CHECK(moe::call_options({{"temperature", "5e-1"}, {"k", "16"}}) ==
+        CallOptions{.experts_per_token = 16, .temperature = 0.5});
+  CHECK(moe::call_options({{"threshold", ".25"}}) == CallOptions{.threshold = 0.25});
+  const std::vector<moe::NamedOption> listed{{"p", "0.4"}, {"temperature", "2"}};
+  CHECK(moe::call_options(listed) == CallOptions{.temperature = 2, .p = 0.4});
+}
+
+TEST_CASE("a name or value that is none is refused by name", "[call_options]") {
+  const auto message = [](const moe::NamedOption& option) {
+    return test::message_of<moe::config_error>([&] { moe::call_options({option}); });
+  };
+  const std::string known =
+      "moe: options of a call: expected one of k, capacity_factor, temperature, threshold, p, got ";
+  CHECK(message({"top_k", "2"}) == known + "top_k");
+  CHECK(message({"", "2"}) == known);
+  CHECK(message({nullptr, "2"}) == known + "no name");
+  for (const char* const bad : {"0", "-1", "2.5", "two", "2 ", " 2", "1e12", "inf", "nan"}) {
+    CHECK(message({"k", bad}) == std::string("moe: k: expected a whole number >= 1, got ") + bad);
+  }
+  for (const char* const name : {"capacity_factor", "temperature", "threshold", "p"}) {
+    const std::string wanted =
+        std::string("moe: ") + name + ": expected a finite number > 0 (none: the router's own), got ";
+    for (const char* const bad : {"0", "-0.5", "hot", "0.5x", "0,5", "1e400", "inf", "nan"}) {
+      CHECK(message({name, bad}) == wanted + bad);
+    }
+    CHECK(message({name, ""}) == wanted + "nothing");
+    CHECK(message({name, nullptr}) == wanted + "nothing");
+  }
+  CHECK(test::message_of<moe::config_error>([] {
+          moe::call_options({{"k", "2"}, {"p", "0.4"}, {"k", "2"}});
+        }) == "moe: k: expected it once, got it twice");
+}

@@ -84,6 +84,16 @@ struct CallOptions {
   double threshold = 0;         // choice scores must lie above it, for selections by threshold
   double p = 0;                 // probability mass to choose, for selections by mass
 
+  /// f(name, member) for every option: the names that router/call_options.hpp reads.
+  template <class F>
+  static constexpr void each(F&& f) {
+    f("k", &CallOptions::experts_per_token);
+    f("capacity_factor", &CallOptions::capacity_factor);
+    f("temperature", &CallOptions::temperature);
+    f("threshold", &CallOptions::threshold);
+    f("p", &CallOptions::p);
+  }
+
   friend bool operator==(const CallOptions&, const CallOptions&) = default;
 };
 

@@ -1,10 +1,73 @@
-// Options of a call that a router cannot obey: they are refused, never ignored.
+// Options of a call by name; and those that a router cannot obey: they are refused, never ignored.
 #pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <initializer_list>
+#include <span>
+#include <type_traits>
 
 #include "moe/core/check.hpp"
 #include "moe/core/input.hpp"
+#include "moe/core/types.hpp"
+#include "moe/kernel/finite.hpp"
 
 MOE_NAMESPACE_BEGIN
+
+/// An option of a call as text, of a command line or a configuration: {"k", "2"}.
+struct NamedOption {
+  const char* name = nullptr;
+  const char* value = nullptr;
+};
+
+namespace impl {
+
+/// A decimal number > 0 that is the whole text, or config_error.
+template <class Number>
+Number option_value(const NamedOption& option) {
+  constexpr bool kWhole = std::is_integral_v<Number>;
+  const char* const text = option.value == nullptr ? "" : option.value;
+  char* end = nullptr;
+  const double value = std::strtod(text, &end);
+  const bool number = (*text == '.' || (*text >= '0' && *text <= '9')) && *end == '\0';
+  const bool fits = kWhole ? value <= INT32_MAX && value == static_cast<double>(static_cast<Index>(value))
+                           : is_finite(value);
+  if (number && value > 0 && fits) return static_cast<Number>(value);
+  fail<config_error>(option.name, ": expected ",
+                     kWhole ? "a whole number >= 1" : "a finite number > 0 (none: the router's own)",
+                     ", got ", *text == '\0' ? "nothing" : text);
+}
+
+}  // namespace impl
+
+/// Options by the names k, capacity_factor, temperature, threshold and p; those that are not named stay the
+/// router's own. Throws config_error that lists the names for another one, and for one that is named twice or
+/// whose value is no number > 0. Whether a router obeys them its calls say.
+inline CallOptions call_options(std::span<const NamedOption> named) {
+  CallOptions options;
+  for (const NamedOption& option : named) {
+    bool known = false;
+    impl::Text names;
+    CallOptions::each([&]<class Number>(const char* name, Number CallOptions::*member) {
+      names.append(names.c_str()[0] == '\0' ? "" : ", ");
+      names.append(name);
+      if (option.name == nullptr || std::strcmp(option.name, name) != 0) return;
+      known = true;
+      if (options.*member != Number{0}) fail<config_error>(name, ": expected it once, got it twice");
+      options.*member = impl::option_value<Number>(option);
+    });
+    if (!known) {
+      fail<config_error>("options of a call: expected one of ", names.c_str(), ", got ",
+                         option.name == nullptr ? "no name" : option.name);
+    }
+  }
+  return options;
+}
+/// call_options({{"k", "2"}, {"temperature", "0.5"}}).
+inline CallOptions call_options(std::initializer_list<NamedOption> named) {
+  return call_options(std::span<const NamedOption>(named.begin(), named.size()));
+}
 
 namespace impl {
 
