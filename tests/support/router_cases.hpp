@@ -66,6 +66,7 @@ struct RouterCase {
       : name(std::move(name_)), options(options_) {
     using R = std::invoke_result_t<F>;
     Make<typename R::Real> made = [router_of, seed = options.seed, scale = options.scale] {
+      static_cast<void>(seed), static_cast<void>(scale);  // of routers without parameters, for clang
       R router = router_of();
       if constexpr (moe::TrainableRouter<R>) {
         if constexpr (requires(erased::Elements<typename R::Real> & f) {
