@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "moe/executor/pool.hpp"
 #include "moe/expert/bank/function.hpp"
 #include "moe/expert/bank/glu.hpp"
 #include "moe/kernel/activation.hpp"
@@ -323,6 +324,48 @@ TEST_CASE("what comes from outside is checked before anything is written", "[lay
             .refuses<moe::shape_error>(
                 [&](auto& b) { b.dlogit = moe::ConstMatrixView<double>(trial.dx.data(), kTokens, kExperts); })
             .find("moe: dx: expected memory apart from dlogit") == 0);
+}
+
+TEST_CASE("threads change no bit of gradients from outside, nor does a row's place", "[layer][threads]") {
+  using Layer = moe::MoeLayer<moe::RemixRouter<double>, Bank>;
+  const Layer layer(remix(), bank());
+  Trial<Layer> trial(layer);
+  const Rows dlogit = Rows::Random(kTokens, kExperts);
+  const std::vector<double> advantage{1, -2, 0.5, 0, 3, -1, 0.25};
+  moe::Buffer<bool> frozen(trial.tape.routes().pairs());
+  for (Index p = 0; p < frozen.size(); ++p) frozen[p] = p % 3 == 0;
+  const auto all = [&](auto& back) {
+    back.dlogit = dlogit;
+    back.advantage = advantage;
+    back.frozen_pair = frozen;
+  };
+  const auto serial = trial.backward(all);
+  moe::PoolExecutor pool(3);
+  layer.zero_gradients(trial.gradients);
+  Layer::LayerGradients back(trial.dy, trial.dx, trial.gradients);
+  all(back);
+  layer.backward(trial.tape, back, trial.workspace, pool);
+  CHECK(test::same_bits(serial.dx, trial.result().dx));
+  CHECK(test::same_bits(serial.router, trial.result().router));
+  CHECK(test::same_bits(serial.experts, trial.result().experts));
+
+  // Row 4 alone: the same draw, by its key, and the same dx.
+  const Rows x = trial.x.row(4), dy = trial.dy.row(4), one = dlogit.row(4);
+  Rows y(1, kWidth), dx(1, kWidth);
+  const std::uint64_t key = 4;
+  moe::DrawCounter draws(5);
+  moe::LayerInput<double> in(x);
+  in.draws = &draws;
+  in.row_key = {&key, 1};
+  moe::LayerOutput<double> out(y);
+  Layer::Tape tape;
+  layer.forward_train(in, out, tape, trial.workspace);
+  Layer::LayerGradients alone(dy, dx);
+  alone.dlogit = one;
+  alone.advantage = {&advantage[4], 1};
+  layer.backward(tape, alone, trial.workspace);
+  CHECK(test::same_bits(std::vector<double>(dx.data(), dx.data() + kWidth),
+                        std::vector<double>(serial.dx.begin() + 4 * kWidth, serial.dx.begin() + 5 * kWidth)));
 }
 
 TEST_CASE("who cannot obey it refuses it", "[layer]") {

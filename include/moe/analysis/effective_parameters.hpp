@@ -7,7 +7,6 @@
 #include <cmath>
 
 #include "moe/core/check.hpp"
-#include "moe/core/types.hpp"
 #include "moe/kernel/finite.hpp"
 
 MOE_NAMESPACE_BEGIN

@@ -76,7 +76,7 @@ concept ExpertBank = std::move_constructible<B> &&
 /// Gradients `make_gradients()` and `visit_parameters(gradients, f)`, which calls f(Parameter<Real>) for
 /// every named parameter (storage/parameter.hpp). What else it may have: `measure_backward`, as `measure`;
 /// `visit_storage(gradients, f)`, which calls f(name, values, gradients, n) for every flat range (without:
-/// every parameter is one); `static constexpr bool freezes_pairs = true`, which says that it obeys
+/// every parameter is one); `static constexpr bool kFreezesPairs = true`, which says that it obeys
 /// RowGradients::frozen (without: a call with frozen pairs is refused).
 template <class B>
 concept TrainableExpertBank = ExpertBank<B> && std::default_initializable<typename B::Tape> &&
@@ -98,9 +98,9 @@ template <class B>
 inline constexpr bool kFreezesPairs = false;
 template <class B>
 requires requires {
-  B::freezes_pairs;
+  B::kFreezesPairs;
 }
-inline constexpr bool kFreezesPairs<B> = B::freezes_pairs;
+inline constexpr bool kFreezesPairs<B> = B::kFreezesPairs;
 
 /// A bank that keeps nothing on its tape runs in training as it does in inference.
 template <class B, class X>

@@ -2,7 +2,7 @@
 // 2409.12136.
 #pragma once
 
-#include "moe/core/types.hpp"
+#include "moe/config.hpp"
 
 MOE_NAMESPACE_BEGIN
 

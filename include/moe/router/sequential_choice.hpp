@@ -5,7 +5,6 @@
 #include <math.h>
 
 #include "moe/core/types.hpp"
-#include "moe/kernel/finite.hpp"
 #include "moe/router/row_context.hpp"
 
 MOE_NAMESPACE_BEGIN

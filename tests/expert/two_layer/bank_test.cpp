@@ -34,6 +34,14 @@ TEST_CASE("a bank's bits depend on the row alone", "[expert]") {
   test::check_bank_laws(mlp, test::random_batch<float>(65, {0, 21, 2}, 6));
 }
 
+TEST_CASE("frozen slots move the blocks of rows that gradients are summed over", "[expert]") {
+  DoubleGlu glu = random_glu(3, 17, 9, true);
+  test::check_frozen_slots(glu, test::random_batch<double>(17, {300, 0, 140}, 7));
+  FloatMlp mlp({2, 9, 20, true}, {moe::ActivationKind::silu});
+  test::randomise_bank(mlp, 11);
+  test::check_frozen_slots(mlp, test::random_batch<float>(9, {129, 400}, 8));
+}
+
 TEST_CASE("a bank without rows does nothing", "[expert]") {
   DoubleGlu bank = random_glu(2, 3, 5, true);
   test::check_bank_laws(bank, test::random_batch<double>(3, {0, 0}, 1));

@@ -4,7 +4,6 @@
 #include <limits>
 #include <vector>
 
-#include "support/one_row.hpp"
 #include "support/plain_routing.hpp"
 #include "support/router_cases.hpp"
 

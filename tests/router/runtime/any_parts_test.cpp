@@ -129,7 +129,7 @@ TEST_CASE("parts are found by name", "[router]") {
   CHECK_THROWS_WITH(  // a table is no default
       moe::selection_named("table"),
       "moe: selection: expected one of top_k, group_limited, positive, top_p, adaptive_top_two, threshold, "
-      "each_group, importance_top_k, got table");
+      "each_group, importance_top_k, plackett_luce, sparse_mixer, got table");
   CHECK(moe::weighting_named("sparse_mixer").holds<moe::SparseMixerWeighting>());
   CHECK_THROWS_WITH(
       moe::score_named("sofmax"),

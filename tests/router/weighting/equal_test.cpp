@@ -1,7 +1,7 @@
 #include "moe/router/weighting/equal.hpp"
 
+#include "support/catch.hpp"
 #include "support/one_row.hpp"
-#include "support/plain_routing.hpp"
 
 TEST_CASE("all choices weigh the same, whatever their scores, and these get no gradient", "[router]") {
   const double score[] = {0.9, 0.1, 0};

@@ -22,7 +22,7 @@ class OneBank : public OneOf<First, Rest...> {
   using typename Base::Gradients;
   using typename Base::Tape;
   static constexpr Coupling coupling = Coupling::row_independent;
-  static constexpr bool freezes_pairs = impl::kFreezesPairs<First> && (impl::kFreezesPairs<Rest> && ...);
+  static constexpr bool kFreezesPairs = impl::kFreezesPairs<First> && (impl::kFreezesPairs<Rest> && ...);
 
   Index experts() const noexcept {
     return this->visit([](const auto& bank) { return Index{bank.experts()}; });

@@ -51,7 +51,7 @@ class Composite {
 
  public:
   static constexpr Coupling coupling = weakest_coupling();
-  static constexpr bool freezes_pairs = impl::kFreezesPairs<First> && (impl::kFreezesPairs<Rest> && ...);
+  static constexpr bool kFreezesPairs = impl::kFreezesPairs<First> && (impl::kFreezesPairs<Rest> && ...);
 
   /// Throws config_error unless all banks have one width.
   explicit Composite(First first, Rest... rest) : bank_(std::move(first), std::move(rest)...) {

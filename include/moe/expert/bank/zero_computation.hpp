@@ -40,7 +40,7 @@ class ZeroComputation {
   using Real = RealType;
   using Options = ZeroComputationOptions;
   static constexpr Coupling coupling = Coupling::row_independent;
-  static constexpr bool freezes_pairs = true;
+  static constexpr bool kFreezesPairs = true;
 
   struct Tape {
     Index slots = -1;

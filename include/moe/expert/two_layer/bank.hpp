@@ -43,7 +43,7 @@ class TwoLayerBank {
   using Gradients = TwoLayerParameters<typename Unit::Layout, Real>;
   static constexpr const char* kName = Unit::kName;
   static constexpr Coupling coupling = Coupling::row_independent;
-  static constexpr bool freezes_pairs = true;
+  static constexpr bool kFreezesPairs = true;
 
   struct Tape {
     Index slots = -1;

@@ -2,7 +2,6 @@
 // Phi-3.5-MoE. For IdentityScore and SparseMixerSelection: scores are logits.
 #pragma once
 
-#include "moe/core/check.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/math.hpp"
 #include "moe/router/near_best.hpp"
