@@ -4,14 +4,17 @@
     moe_bench --benchmark_repetitions=7 --benchmark_enable_random_interleaving=true \\
               --benchmark_out=run.json --benchmark_out_format=json
     bench/report.py run.json [more.json ...] --table run.md --picture run.svg [--threads 1]
+    bench/report.py run.json --assignments assignments.svg
 
 A cell's figure is the median of its repetitions, of all files together. The picture: fraction of the roofline over T,
-one panel for each storage (row) and shape (column), peers beside ours. Python's standard library only.
+one panel for each storage (row) and shape (column), peers beside ours; of cells assignment/...: time a row over T, one
+panel for each number of experts. Python's standard library only.
 """
 import argparse
 import collections
 import html
 import json
+import math
 import re
 import statistics
 import sys
@@ -160,11 +163,14 @@ def table(runs):
         if body:
             text += (f"\n### Forward, {threads} thread(s): **fraction of the roofline** (GFLOP/s); best peer's "
                      f"GFLOP/s\n\n{body}")
-    return text + other_tables(runs)
+    return text + other_tables(runs) + assignment_table(runs)
+
+
+FRACTIONS = {0: "0.0", 0.2: "0.2", 0.4: "0.4", 0.6: "0.6", 0.8: "0.8", 1: "1.0"}
 
 
 class Picture:
-    """Panels of 210 x 150 with a logarithmic axis of T and a linear one of the fraction."""
+    """Panels of 210 x 150 with a logarithmic axis of T; the other one is linear unless a panel says otherwise."""
     WIDTH, HEIGHT, LEFT, TOP, GAP = 210, 150, 70, 76, 34
 
     def __init__(self, columns, rows, title, subtitle):
@@ -193,24 +199,23 @@ class Picture:
             self.text(x + 22, 58, name)
             x += 34 + 7 * len(name)
 
-    def panel(self, column, row, title, tokens, series, colour_of):
-        """series: name -> {T: fraction}."""
+    def panel(self, column, row, title, tokens, series, colour_of, ticks=FRACTIONS, height=lambda v: v / 1.2):
+        """series: name -> {T: value}; height(value): from 0 at the bottom to 1 at the top."""
         left = self.LEFT + column * (self.WIDTH + self.GAP)
         top = self.TOP + row * (self.HEIGHT + self.GAP + 18) + 14
         step = self.WIDTH / max(1, len(tokens) - 1)
-        most = 1.2
 
-        def at(t, fraction):
-            return left + tokens.index(t) * step, top + self.HEIGHT * (1 - min(fraction, most) / most)
+        def at(t, value):
+            return left + tokens.index(t) * step, top + self.HEIGHT * (1 - min(max(height(value), 0), 1))
 
         self.text(left, top - 5, title, size=12)
-        for tick in (0, 0.2, 0.4, 0.6, 0.8, 1.0):
-            y = top + self.HEIGHT * (1 - tick / most)
+        for tick, label in ticks.items():
+            y = top + self.HEIGHT * (1 - height(tick))
             self.line([(left, y), (left + self.WIDTH, y)], "#999999" if tick == 1 else "#dddddd")
             if column == 0:
-                self.text(left - 6, y + 4, f"{tick:.1f}", anchor="end")
+                self.text(left - 6, y + 4, label, anchor="end")
         for t in tokens:
-            self.text(at(t, 0)[0], top + self.HEIGHT + 14, str(t), anchor="middle")
+            self.text(at(t, tick)[0], top + self.HEIGHT + 14, str(t), anchor="middle")
         for name, values in sorted(series.items(), key=lambda item: item[0] == OURS):
             ours = name == OURS
             points = [at(t, values[t]) for t in tokens if t in values]
@@ -247,6 +252,43 @@ def picture(runs, threads):
     return drawing.finish()
 
 
+ASSIGNMENT = re.compile(r"assignment/(?P<who>\w+)/tokens:(?P<tokens>\d+)/experts:(?P<experts>\d+)(?:/|$)")
+
+
+def assignments(runs):
+    """experts -> who -> T -> microseconds a row, the medians."""
+    found = collections.defaultdict(lambda: collections.defaultdict(dict))
+    for name, samples in runs.other.items():
+        if match := ASSIGNMENT.match(name):
+            tokens = int(match["tokens"])
+            found[int(match["experts"])][match["who"]][tokens] = statistics.median(samples["real_time"]) / tokens
+    return found
+
+
+def assignment_table(runs):
+    found = assignments(runs)
+    tokens = sorted({t for methods in found.values() for times in methods.values() for t in times})
+    rows = [["experts", "method"] + [f"T = {t}" for t in tokens]]
+    for experts, methods in sorted(found.items()):
+        for who, times in methods.items():
+            rows.append([str(experts), who] + [figure(times.get(t), "{:.3g}") for t in tokens])
+    return "\n### Balanced assignments, 1 thread: microseconds a row\n\n" + markdown(rows) if found else ""
+
+
+def assignment_picture(runs):
+    found = assignments(runs)
+    tokens = sorted({t for methods in found.values() for times in methods.values() for t in times})
+    names = sorted({who for methods in found.values() for who in methods})
+    colours = dict(zip(names, [COLOURS[OURS], "#7f8c8d", "#2471a3"] + OTHER_COLOURS))
+    ticks = {10.0 ** i: f"{10.0 ** i:g}" for i in range(-2, 5)}
+    drawing = Picture(len(found), 1, "Balanced assignments of T rows: microseconds a row, 1 thread", runs.processor())
+    drawing.legend(names, colours.get)
+    for column, (experts, methods) in enumerate(sorted(found.items())):
+        drawing.panel(column, 0, f"{experts} experts", tokens, methods, colours.get, ticks,
+                      lambda v: (math.log10(v) + 2) / 6.2)
+    return drawing.finish()
+
+
 def write(path, text):
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
@@ -257,15 +299,18 @@ def main():
     parser.add_argument("json", nargs="+")
     parser.add_argument("--table", help="write the Markdown here instead of to standard output")
     parser.add_argument("--picture", help="write the SVG here")
+    parser.add_argument("--assignments", help="write the SVG of the cells assignment/... here")
     parser.add_argument("--threads", type=int, help="of the picture; default: the most there are")
     options = parser.parse_args()
     runs = Runs(options.json)
-    if not runs.cells:
+    if not runs.cells and not assignments(runs):
         sys.exit("no cell of the grid in these files")
     if options.table:
         write(options.table, table(runs))
     else:
         print(table(runs), end="")
+    if options.assignments:
+        write(options.assignments, assignment_picture(runs))
     if options.picture:
         write(options.picture, picture(runs, options.threads or max(runs.values("threads"))))
 

@@ -32,6 +32,7 @@ void add_train(const Suite& suite);
 void add_peers(const Suite& suite);
 void add_stages(const Suite& suite);
 void add_routes(const Suite& suite);
+void add_assignment(const Suite& suite);
 void add_schedule(const Suite& suite);
 void add_executor(const Suite& suite);
 void add_accuracy();

@@ -4,6 +4,12 @@
 #include <cstring>
 #include <limits>
 
+#include "moe/expert/bank/glu.hpp"
+#include "moe/kernel/activation.hpp"
+#include "moe/layer/isolated_layer.hpp"
+#include "moe/router/named/base.hpp"
+#include "moe/router/named/rectified.hpp"
+#include "moe/router/named/sinkhorn_router.hpp"
 #include "support/catch.hpp"
 #include "support/layer_cases.hpp"
 #include "support/random_spec.hpp"
@@ -135,6 +141,51 @@ std::vector<float> last_row(TestLayer<float>& layer, Batch<float>& batch, bool o
   return {batch.y.end() - batch.width, batch.y.end()};
 }
 
+/// Six rows of a request behind those of others, in one call of a layer over `router`.
+template <class Router>
+class SharedCall {
+ public:
+  explicit SharedCall(Router router) : layer_(std::move(router), bank()) {
+    layer_.router().scorer().initialise(5);
+  }
+
+  /// y of the request's rows; `other` makes the other rows. `segments`: the request has one of its own.
+  std::vector<float> request(float other, bool training, bool segments) {
+    std::vector<float> x(kRows * kWidth, other), y(x.size());
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      if (i >= kOthers * kWidth || other == 0) x[i] = std::sin(static_cast<float>(3 * i * i + i));
+    }
+    moe::LayerInput<float> in(moe::ConstMatrixView<float>(x.data(), kRows, kWidth));
+    const std::vector<Index> offsets{0, kOthers, kRows};
+    if (segments) in.segments = moe::Segments(offsets);
+    in.mode = training ? moe::Mode::training : moe::Mode::inference;
+    moe::LayerOutput<float> out(moe::MatrixView<float>(y.data(), kRows, kWidth));
+    moe::SerialExecutor serial;
+    layer_.forward(in, out, workspace_, serial);
+    return {y.begin() + kOthers * kWidth, y.end()};
+  }
+  /// Whether nothing that the other rows hold shows in the request's.
+  bool isolated(bool training, bool segments) {
+    const std::vector<float> want = request(0, training, segments);
+    for (const float other : {1.0f, -2.0f, 50.0f}) {
+      const std::vector<float> got = request(other, training, segments);
+      if (std::memcmp(got.data(), want.data(), want.size() * sizeof(float)) != 0) return false;
+    }
+    return true;
+  }
+
+ private:
+  static constexpr Index kWidth = 5, kOthers = 10, kRows = 16;
+  static moe::Glu<moe::Silu, float> bank() {
+    moe::Glu<moe::Silu, float> experts({.experts = 4, .width = kWidth, .hidden = 3});
+    experts.initialise(2);
+    return experts;
+  }
+
+  moe::IsolatedLayer<moe::MoeLayer<Router, moe::Glu<moe::Silu, float>>> layer_;  // which compiles
+  moe::Workspace workspace_;
+};
+
 }  // namespace
 
 TEST_CASE("nothing in another segment changes a request's bits", "[proof]") {
@@ -210,4 +261,32 @@ TEST_CASE("coupled layers want segments in inference mode", "[proof]") {
       CHECK_THROWS_AS(layer->forward(batch.input(), out, workspace, AnyExecutor(serial)), moe::config_error);
     }
   }
+}
+
+TEST_CASE("routers that assign a batch in training look at one row in inference", "[proof]") {
+  SharedCall base(moe::base_router<float>({.width = 5, .experts = 4}));
+  SharedCall sinkhorn(moe::sinkhorn_router<float>({.width = 5, .experts = 4}));
+  SharedCall selective(moe::selective_sinkhorn<float>({.width = 5, .experts = 4, .probability = 1}));
+  const auto check = [](auto& call) {
+    CHECK(call.isolated(false, false));
+    CHECK(call.isolated(false, true));
+    CHECK(!call.isolated(true, false));
+    CHECK(!call.isolated(true, true));  // over the batch, whatever its segments
+  };
+  check(base);
+  check(sinkhorn);
+  check(selective);
+  STATIC_REQUIRE(moe::BaseRouter<float>::coupling(true) == moe::Coupling::per_batch);
+  STATIC_REQUIRE(moe::BaseRouter<float>::coupling(false) == moe::Coupling::row_independent);
+  STATIC_REQUIRE(moe::SinkhornRouter<float>::coupling(true) == moe::Coupling::per_batch);
+  STATIC_REQUIRE(moe::SinkhornRouter<float>::coupling(false) == moe::Coupling::row_independent);
+}
+
+TEST_CASE("a rectified router couples the rows of a segment, and wants segments in inference", "[proof]") {
+  SharedCall rectified(moe::rectified_router<float>({.width = 5, .experts = 4}));
+  CHECK_THROWS_AS(rectified.request(0, false, false), moe::config_error);
+  CHECK(rectified.isolated(false, true));
+  CHECK(rectified.isolated(true, true));
+  CHECK(!rectified.isolated(true, false));
+  STATIC_REQUIRE(moe::RectifiedRouter<float>::coupling(false) == moe::Coupling::per_segment);
 }

@@ -109,7 +109,7 @@ TEST_CASE("with little regularisation the plan is the assignment of the greatest
   const Matrix value = uniform(12, 3, 1, 8);
   Matrix z = value;
   for (Vector& row : z) {
-    for (double& v : row) v /= 0.005;
+    for (double& v : row) v /= 0.002;
   }
   const auto of = test::exact_assignment(value);
   const Matrix plan = planned(z, 1e-3, 20000).plan;

@@ -49,6 +49,7 @@ class Assignment {
   template <class Real, Executor X>
   void select_set(const SetCall<Real>& set, ExpertId* chosen, Index* count, Arena& arena, X& executor) const {
     const Index tokens = set.choice.rows, n = set.choice.cols;
+    Scratch scratch(arena, tokens, n);  // as measured, in training or not
     for (Index t = 0; t < tokens; ++t) count[t] = set.active[t] ? 1 : 0;
     if (!set.call.training) {
       executor.parallel_for(ceil_div(tokens, kTokens), [&](Index block, Index) noexcept {
@@ -58,7 +59,6 @@ class Assignment {
       });
       return;
     }
-    Scratch scratch(arena, tokens, n);
     Index rows = 0;
     for (Index t = 0; t < tokens; ++t) {
       if (!set.active[t]) continue;

@@ -91,6 +91,7 @@ class SinkhornTopK {
   void select_set(const SetCall<Real>& set, ExpertId* chosen, Index* count, Arena& arena, X& executor) const {
     const Index tokens = set.choice.rows, n = set.choice.cols;
     const Index asked = set.call.options.experts_per_token, k = asked == 0 ? options_.k : asked;
+    const Scratch s(arena, *this, tokens, n, set.kept);  // as measured, with a plan or without
     if (!by_plan(set.call)) {
       executor.parallel_for(ceil_div(tokens, kTokens), [&](Index block, Index) noexcept {
         for (Index t = block * kTokens; t < tokens && t < (block + 1) * kTokens; ++t) {
@@ -101,7 +102,6 @@ class SinkhornTopK {
       if (set.kept != nullptr) set.kept[0] = -1;
       return;
     }
-    const Scratch s(arena, *this, tokens, n, set.kept);
     const Index rows = s.list(set.active, tokens);
     for (Index r = 0; r < rows; ++r) cost(set, s.row[r], s.z + r * n);
     const Index stride = unrolls() ? n : 0;
