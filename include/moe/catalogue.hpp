@@ -28,6 +28,9 @@
 
 // Named routers
 #include "moe/router/capacity_schedule.hpp"
+#include "moe/router/count_buffer.hpp"
+#include "moe/router/hash_bigrams.hpp"
+#include "moe/router/hash_clusters.hpp"
 #include "moe/router/kind/random.hpp"
 #include "moe/router/layer_schedule.hpp"
 #include "moe/router/named/adaptive_top_two.hpp"
@@ -56,12 +59,15 @@
 #include "moe/router/named/threshold.hpp"
 #include "moe/router/named/token_masked.hpp"
 #include "moe/router/named/top_p.hpp"
+#include "moe/router/named/v_moe.hpp"
 
 // Wrappers of scorers, selections and weightings
+#include "moe/router/scorer/fixed_noise.hpp"
 #include "moe/router/scorer/frozen.hpp"
 #include "moe/router/scorer/gumbel.hpp"
 #include "moe/router/scorer/mapped.hpp"
 #include "moe/router/scorer/masked.hpp"
 #include "moe/router/scorer/normed.hpp"
 #include "moe/router/selection/broadcast.hpp"
+#include "moe/router/weighting/column_share.hpp"
 #include "moe/router/weighting/expert_scale.hpp"
