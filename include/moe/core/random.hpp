@@ -40,7 +40,8 @@ enum class DrawStream : std::uint32_t {
   user,
   expert,
   place,
-  expert_dropout
+  expert_dropout,
+  hidden_dropout
 };
 
 /// What all draws of a call have in common.
