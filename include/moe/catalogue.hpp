@@ -32,6 +32,9 @@
 
 // Named routers
 #include "moe/router/capacity_schedule.hpp"
+#include "moe/router/count_buffer.hpp"
+#include "moe/router/hash_bigrams.hpp"
+#include "moe/router/hash_clusters.hpp"
 #include "moe/router/kind/random.hpp"
 #include "moe/router/layer_schedule.hpp"
 #include "moe/router/named/adaptive_top_two.hpp"
@@ -68,8 +71,10 @@
 #include "moe/router/named/token_graph.hpp"
 #include "moe/router/named/token_masked.hpp"
 #include "moe/router/named/top_p.hpp"
+#include "moe/router/named/v_moe.hpp"
 
 // Wrappers of scorers, selections and weightings
+#include "moe/router/scorer/fixed_noise.hpp"
 #include "moe/router/scorer/frozen.hpp"
 #include "moe/router/scorer/gumbel.hpp"
 #include "moe/router/scorer/mapped.hpp"
@@ -78,6 +83,7 @@
 #include "moe/router/scorer/row_mixer.hpp"
 #include "moe/router/selection/broadcast.hpp"
 #include "moe/router/selection/replayed.hpp"
+#include "moe/router/weighting/column_share.hpp"
 #include "moe/router/weighting/expert_scale.hpp"
 
 // Training by rewards and by parts

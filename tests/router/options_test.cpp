@@ -123,6 +123,14 @@ TEST_CASE("no named router takes options that it cannot obey", "[router]") {
                 [](const auto& o) { moe::deepseek_v3<double>(o); });
   check_refuses("expert_choice", moe::ExpertChoiceOptions{.width = 5, .experts = 8},
                 [](const auto& o) { moe::expert_choice<double>(o); });
+  check_refuses("patch", moe::PatchRouterOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::patch_router<double>(o); });
+  check_refuses("capacity_aware", moe::CapacityAwareOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::capacity_aware<double>(o); });
+  check_refuses("open_moe", moe::OpenMoeOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::open_moe<double>(o); });
+  check_refuses("v_moe", moe::VMoeOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::v_moe_router<double>(o); });
   check_refuses("relu", moe::ReluOptions{.width = 5, .experts = 8},
                 [](const auto& o) { moe::relu_router<double>(o); });
   check_refuses("null_experts", moe::NullExpertOptions{.width = 5, .experts = 8, .nulls = 4},

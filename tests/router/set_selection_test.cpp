@@ -105,6 +105,26 @@ struct Witness {
   }
 };
 
+/// A set weighting that has the least: what the selection left of the choice scores, as constants.
+struct ChoiceWeights {
+  static constexpr Coupling coupling(bool) noexcept { return Coupling::per_segment; }
+  void measure(moe::Arena&, Index, Index) const {}
+  template <class Real, moe::Executor X>
+  void set_weights(const moe::SetCall<Real>& set, const moe::ChosenSet& chosen, Real* weight, bool* keep,
+                   moe::Arena&, X&) const {
+    for (Index t = 0; t < set.choice.rows; ++t) {
+      const moe::Chosen own = chosen.of(t);
+      for (Index i = 0; i < own.count; ++i) {
+        weight[t * chosen.most + i] = set.choice(t, own.id[i]);
+        keep[t * chosen.most + i] = own.id[i] != 0;
+      }
+    }
+  }
+  template <class Real, moe::Executor X>
+  void set_weights_backward(const moe::SetCall<Real>&, const moe::ChosenSet&, const Real*,
+                            const moe::MatrixView<Real>&, moe::Arena&, X&) const {}
+};
+
 using PerSegment = GreedyAssignment<Coupling::per_segment>;
 using PerBatch = GreedyAssignment<Coupling::per_batch>;
 template <class Select, class... Balance>
@@ -175,6 +195,33 @@ TEST_CASE("one that says it looks over the batch does", "[set_selection]") {
   int changed = 0;
   for (Index t = 0; t < 10; ++t) changed += test::same_row(before, t, after, t) ? 0 : 1;
   CHECK(changed > 0);
+}
+
+TEST_CASE("a set weighting sees what the selection left, and may keep a pair out", "[set_selection]") {
+  STATIC_REQUIRE(moe::SetWeighting<ChoiceWeights>);
+  using Router = moe::TokenChoice<moe::LinearScorer<double>, moe::SigmoidScore, PerSegment, ChoiceWeights,
+                                  moe::Balancing<moe::SelectionBias>>;
+  Router router(moe::LinearScorer<double>({.width = kWidth, .outputs = kOutputs}), moe::SigmoidScore(),
+                PerSegment(), ChoiceWeights(),
+                moe::Balancing<moe::SelectionBias>(moe::SelectionBias({.outputs = kOutputs})));
+  STATIC_REQUIRE(Router::coupling(false) == Coupling::per_segment);
+  test::randomise(router, 3);
+  const std::vector<double> bias{0.5, -1, 0, 2, 0.25};
+  router.balancing().part<moe::SelectionBias>().set_bias(bias);
+  const auto call = test::random_call<double>(20, kWidth, 2);
+  const auto routed = test::route(router, call);
+  const test::Matrix logits = test::linear(test::parameter(router, "gate.weight"), call);
+  Index routes = 0;
+  for (Index t = 0; t < 20; ++t) {
+    for (const ExpertId id : routed.experts_of(t)) {
+      const auto e = static_cast<std::size_t>(id);
+      CHECK(id != 0);
+      CHECK(test::near(routed.weight_of(t, id),
+                       1 / (1 + std::exp(-logits[static_cast<std::size_t>(t)][e])) + bias[e]));
+      ++routes;
+    }
+  }
+  CHECK(routes == 16);  // four rows went to output 0
 }
 
 TEST_CASE("a set selection sees logits, scores, biased and masked choice scores, and who takes part",

@@ -119,6 +119,16 @@ std::map<std::string, PlainStep> plain_balance_parts() {
                                     }
                                     return squared_variation(sum);
                                   })},
+      {"balance share_importance", loss("share_importance", 0.005,
+                                        [](const Batch& b) {
+                                          Vector sum(kOutputs, 0);
+                                          for (const std::size_t t : b.active_rows()) {
+                                            const Vector p =
+                                                softmax(b.clean.empty() ? b.logit[t] : b.clean[t]);
+                                            for (std::size_t e = 0; e < sum.size(); ++e) sum[e] += p[e];
+                                          }
+                                          return squared_variation(sum);
+                                        })},
       {"balance load", loss("load", 0.1,
                             [](const Batch& b) {
                               Vector load(kOutputs, 0);

@@ -44,6 +44,7 @@ enum class DrawStream : std::uint32_t {
   choice,
   multiplier,
   transport
+  hidden_dropout
 };
 
 /// What all draws of a call have in common.

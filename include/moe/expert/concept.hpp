@@ -9,6 +9,7 @@
 #include "moe/core/executor.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
+#include "moe/plan/route_table.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -20,6 +21,7 @@ struct RowBatch {
   const Index* offsets = nullptr;       // [E + 1]
   Index experts = 0;
   Index tokens = 0;  // if not 0, tokens lie in [0, tokens) and slots of one token read the same row
+  const RowDraws* draws = nullptr;  // of a forward_train that trains: what experts that draw need
 
   Index slots() const noexcept { return experts == 0 ? 0 : offsets[experts]; }
 };
@@ -58,8 +60,9 @@ struct RowGradients {
   bool freezes(Index s) const noexcept { return frozen != nullptr && frozen[s]; }
 };
 
-/// What else a bank may have: `measure(arena, pairs, concurrency)`, which takes from a measuring arena what
-/// `forward` takes for that many rows and workers (without: nothing).
+/// What else a bank may have: `check_call(in)`, called before the experts run, which throws for what the
+/// call lacks (in.require_draws of a bank that draws in training); `measure(arena, pairs, concurrency)`,
+/// which takes from a measuring arena what `forward` takes for that many rows and workers (without: nothing).
 template <class B>
 concept ExpertBank = std::move_constructible<B> &&
     requires(const B& bank, const RowBatch<typename B::Real>& batch, const RowSink<typename B::Real>& sink,

@@ -12,7 +12,7 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// What a capacity policy draws by.
+/// What a capacity policy, and experts in training, draw by.
 struct RowDraws {
   std::optional<DrawKey> key{};              // of the call
   std::span<const std::uint64_t> row_key{};  // [T] or empty: positions; borrowed for the call
@@ -21,10 +21,13 @@ struct RowDraws {
   void require(const char* part) const {
     if (!key) impl::refuse_no_draws(part);
   }
+  /// What row t draws by.
+  std::uint64_t key_of(Index t) const noexcept {
+    return row_key.empty() ? static_cast<std::uint64_t>(t) : row_key.data()[t];
+  }
   /// 64 random bits of row t.
   std::uint64_t bits(Index t) const noexcept {
-    const std::uint64_t row = row_key.empty() ? static_cast<std::uint64_t>(t) : row_key.data()[t];
-    return KeyedRandom(key.value_or(DrawKey{}), DrawStream::place).bits(row, 0);
+    return KeyedRandom(key.value_or(DrawKey{}), DrawStream::place).bits(key_of(t), 0);
   }
 };
 

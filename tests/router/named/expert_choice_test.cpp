@@ -108,8 +108,12 @@ const test::RouterCases kCases{
      [] { return make_router(3, 6, 0.5); },
      {.ties = false, .losses = false, .tokens = 12}},
     {"ExpertChoice, capped",
-     [] { return moe::expert_choice<double>({.width = 4, .experts = 5, .capacity_factor = 1.5, .cap = 2}); },
-     {.ties = false, .losses = false, .segments = true, .tokens = 11}},
+     [] {
+       auto router = make_router(4, 5, 1.5);
+       router.selection() = moe::ColumnTopK({.capacity_factor = 1.5, .cap = 2, .iterations = 5});
+       return router;
+     },
+     {.ties = false, .losses = false, .segments = true, .tokens = 7}},
 };
 
 }  // namespace

@@ -85,6 +85,11 @@ class Composite {
     return std::get<I>(bank_);
   }
 
+  template <class Call>
+  void check_call(const Call& in) const {
+    std::apply([&](const auto&... bank) { (impl::check_call_of(bank, in), ...); }, bank_);
+  }
+
   // Banks run one after the other and share scratch memory.
   void measure(Arena& arena, Index pairs, Index concurrency) const {
     for_each_bank([&](auto i) {
@@ -189,7 +194,7 @@ class Composite {
     const Index* const offsets = batch.offsets + first_of(i);
     Index* const own = arena.take<Index>(count(i) + 1);
     for (Index e = 0; e <= count(i); ++e) own[e] = offsets[e] - offsets[0];
-    return {batch.row + offsets[0], batch.token + offsets[0], own, count(i), batch.tokens};
+    return {batch.row + offsets[0], batch.token + offsets[0], own, count(i), batch.tokens, batch.draws};
   }
   static RowSink<Real> part(const RowSink<Real>& sink, Index base) noexcept {
     if (sink.data == nullptr) return {};

@@ -19,6 +19,7 @@
 #include "moe/core/workspace.hpp"
 #include "moe/expert/concept.hpp"
 #include "moe/expert/slot_tasks.hpp"
+#include "moe/expert/two_layer/hidden_dropout.hpp"
 #include "moe/expert/two_layer/parameters.hpp"
 #include "moe/expert/two_layer/prepared_rows.hpp"
 #include "moe/kernel/prefetch.hpp"
@@ -48,7 +49,9 @@ class TwoLayerBank {
   struct Tape {
     Index slots = -1;
     Buffer<Real> pre;     // [P, first_stride] in front of the unit
-    Buffer<Real> hidden;  // [P, hidden_stride] behind it
+    Buffer<Real> hidden;  // [P, hidden_stride] behind it, and behind the dropout
+    Buffer<bool> kept;    // [P, hidden_stride] by the dropout; empty without
+    Real kept_scale = 1;
   };
 
   Index experts() const noexcept { return parameters_.experts(); }
@@ -72,6 +75,15 @@ class TwoLayerBank {
     parameters_.initialise(seed, executor);
   }
 
+  /// In training, of a batch with `draws`; none at first.
+  const HiddenDropout& dropout() const noexcept { return dropout_; }
+  void set_dropout(const HiddenDropout& dropout) noexcept { dropout_ = dropout; }
+  /// Throws config_error for training with dropout and without draws.
+  template <class Call>
+  void check_call(const Call& in) const {
+    if (in.training && dropout_.active()) in.require_draws("expert dropout");
+  }
+
   void measure(Arena& arena, Index pairs, Index) const { Scratch{arena, pairs, parameters_, false}; }
   void measure_backward(Arena& arena, Index pairs, Index concurrency) const {
     BackwardScratch{arena, pairs, parameters_, concurrency};
@@ -82,7 +94,8 @@ class TwoLayerBank {
     run(batch, sink, nullptr, arena, executor);
   }
 
-  /// The same bits, and what backward needs on the tape.
+  /// The same bits, but for dropout, and what backward needs on the tape. Throws config_error for dropout
+  /// without a key of draws.
   template <Executor X>
   void forward_train(const RowBatch<Real>& batch, const RowSink<Real>& sink, Tape& tape, Arena& arena,
                      X& executor) const {
@@ -104,7 +117,8 @@ class TwoLayerBank {
                         tape.slots);
     }
     if (tape.pre.size() != slots * parameters_.first_stride() ||
-        tape.hidden.size() != slots * parameters_.hidden_stride()) {
+        tape.hidden.size() != slots * parameters_.hidden_stride() ||
+        !(tape.kept.empty() || tape.kept.size() == tape.hidden.size())) {
       fail<state_error>("expert tape: expected the tape of a bank of this shape, got another bank's");
     }
     parameters_.check(gradients);
@@ -136,6 +150,9 @@ class TwoLayerBank {
       if (!wants_dx && !trained) return;
       Real* const dpre = scratch.dpre + s * parameters_.first_stride();
       scale_row(rows.weight[s], dh, dh, hidden());
+      const bool* const kept = tape.kept.data() + (tape.kept.empty() ? 0 : s * parameters_.hidden_stride());
+      for (Index j = 0; !tape.kept.empty() && j < hidden(); ++j)
+        dh[j] = kept[j] ? dh[j] * tape.kept_scale : Real{0};
       unit_backward(tape.pre.data() + s * parameters_.first_stride(), dh, dpre);
       scratch.dpre_row[s] = dpre;
       scale_row(rows.weight[s], h, dh, hidden());
@@ -182,7 +199,7 @@ class TwoLayerBank {
   TwoLayerBank(const Options& options, Unit unit) : parameters_(options), unit_(std::move(unit)) {}
   template <class From>
   explicit TwoLayerBank(const TwoLayerBank<Unit, From>& other)
-      : parameters_(other.parameters_.shape()), unit_(other.unit_) {
+      : parameters_(other.parameters_.shape()), unit_(other.unit_), dropout_(other.dropout_) {
     static_assert(std::is_same_v<Real, typename StorageTraits<From>::Real>,
                   "moe: banks of float and double do not convert into each other");
     parameters_.assign(other.parameters_);
@@ -277,6 +294,8 @@ class TwoLayerBank {
   void run(const RowBatch<Real>& batch, const RowSink<Real>& sink, Tape* tape, Arena& arena,
            X& executor) const {
     require_experts(experts(), batch);
+    const bool drops = tape != nullptr && batch.draws != nullptr && dropout_.active();
+    if (drops) batch.draws->require("expert dropout");
     const Index slots = batch.slots(), pre_stride = parameters_.first_stride(),
                 stride = parameters_.hidden_stride(), cells = hidden_cells(parameters_);
     const Scratch scratch(arena, slots, parameters_, tape != nullptr);
@@ -286,11 +305,19 @@ class TwoLayerBank {
       tape->slots = -1;  // in case a resize throws
       taped_hidden = tape->hidden.resize(checked_product("tape", slots, stride));
       taped_pre = tape->pre.resize(checked_product("tape", slots, pre_stride));
+      tape->kept.resize(drops ? slots * stride : 0);
+      tape->kept_scale = static_cast<Real>(dropout_.scale());
       tape->slots = slots;
       if constexpr (!Kernel::kRounds) hidden_rows = taped_hidden;
     }
     for (Index s = 0; s < slots; ++s) scratch.hidden_row[s] = hidden_rows + s * cells;
 
+    const KeyedRandom draw = dropout_.draw(drops ? *batch.draws->key : DrawKey{});
+    const auto drop = [&](Index e, Index s, Index column, Real* h) noexcept {
+      const Index count = std::clamp<Index>(hidden() - column, 0, kColumns);
+      dropout_.apply(draw, batch.draws->key_of(batch.token[s]), e, hidden(), column, count, h,
+                     tape->kept.data() + s * stride + column);
+    };
     grouped_gemm<native_arch, kTilePanels>(
         scratch.x.prepare(batch.row, batch, executor), batch.offsets, batch.experts,
         [this](Index e) noexcept { return parameters_.first(e); },
@@ -312,6 +339,8 @@ class TwoLayerBank {
               copy_row(pre + i * kPanel<Real>, taped_pre + (first + i) * pre_stride + position, kPanel<Real>);
             }
             unit_.forward(pre, m, h + p * kColumns, h_stride);
+            for (Index i = 0; drops && i < m; ++i)
+              drop(e, first + i, column + p * kColumns, h + i * h_stride + p * kColumns);
           }
           if constexpr (Kernel::kRounds) {
             for (Index i = 0; tape != nullptr && i < m; ++i) {
@@ -401,6 +430,7 @@ class TwoLayerBank {
 
   Parameters parameters_;
   Unit unit_;
+  HiddenDropout dropout_;
 };
 
 MOE_NAMESPACE_END

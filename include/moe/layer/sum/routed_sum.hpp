@@ -409,6 +409,7 @@ class RoutedSum {
     Index pairs(const RouteTable<Real>& table) const noexcept { return table.pairs(); }
     void plan(Routed<Real>& routed, Arena& arena) const {
       routed.table.draws = {in.draws, {in.row_key.data(), in.row_key.size()}};
+      impl::check_call_of(sum.experts_, in);
       build_plan(routed.table, sum.capacity_, in.segments, routed.plan, arena);
     }
     void decided(const Routed<Real>& routed, Arena& arena) {
@@ -421,7 +422,9 @@ class RoutedSum {
     }
     Index slots(const DispatchPlan<Real>& plan) const noexcept { return plan.slots(); }
     void run_experts(const DispatchPlan<Real>& plan, const Scratch& scratch, Arena& arena) const {
-      const RowBatch<Real> batch = make_batch(plan, rows.x, scratch.x_row, scratch.scaled, executor);
+      RowBatch<Real> batch = make_batch(plan, rows.x, scratch.x_row, scratch.scaled, executor);
+      const RowDraws draws{in.draws, {in.row_key.data(), in.row_key.size()}};
+      if (in.training) batch.draws = &draws;
       const RowSink<Real> sink = sum.make_sink(scratch.z, scratch.z_row, plan.slots());
       if constexpr (kTaped) {
         impl::forward_train_of(sum.experts_, batch, sink, tape->experts_, arena, executor);

@@ -20,6 +20,7 @@
 #include "moe/router/balance/overload.hpp"
 #include "moe/router/balance/selection_bias.hpp"
 #include "moe/router/balance/sequence_balance.hpp"
+#include "moe/router/balance/share_importance.hpp"
 #include "moe/router/balance/sparsity_l1.hpp"
 #include "moe/router/balance/target.hpp"
 #include "moe/router/balance/z.hpp"
@@ -32,6 +33,7 @@ using BalanceParts = TypeList<SelectionBias,         //
                               DeviceBalance,         //
                               CommunicationBalance,  //
                               ImportanceLoss,        //
+                              ShareImportance,       //
                               LoadLoss,              //
                               ZLoss,                 //
                               EntropyLoss,           //

@@ -2,6 +2,7 @@
 // Shazeer et al. 1701.06538 eq. 8 to 11.
 #pragma once
 
+#include <cstdint>
 #include <limits>
 
 #include "moe/kernel/finite.hpp"
@@ -11,8 +12,14 @@
 
 MOE_NAMESPACE_BEGIN
 
+/// What an expert's fresh noise has to lift it above.
+enum class LoadThreshold : std::uint8_t {
+  others,       // the k-th highest noisy logit among the other experts (Shazeer)
+  last_chosen,  // the k-th highest noisy logit, even if it is the expert's own (V-MoE 2106.05974)
+};
+
 /// L_e = sum over tokens of Phi((clean_e - h) / s_e): the probability that fresh noise of standard deviation
-/// s_e lifts e above h, the k-th highest noisy logit among the others. For top-k selection on the logits;
+/// s_e lifts e above h, the k-th highest noisy logit (LoadThreshold). For top-k selection on the logits;
 /// differentiated through clean_e, s_e and h. Without noise L_e is the count of tokens, a step without
 /// gradient.
 class LoadLoss {
@@ -21,21 +28,24 @@ class LoadLoss {
 
   struct Options {
     double coefficient = 0.1;
+    LoadThreshold above = LoadThreshold::others;
   };
 
   LoadLoss() = default;
   /// Throws config_error for a coefficient that is not finite.
-  explicit LoadLoss(Options options) : LoadLoss(options.coefficient) {}
-  explicit LoadLoss(double coefficient) : coefficient_(impl::checked_coefficient(kName, coefficient)) {}
+  explicit LoadLoss(Options options) : options_(options) {
+    impl::checked_coefficient(kName, options.coefficient);
+  }
+  explicit LoadLoss(double coefficient) : LoadLoss(Options{.coefficient = coefficient}) {}
 
-  double coefficient() const noexcept { return coefficient_; }
+  double coefficient() const noexcept { return options_.coefficient; }
   void measure(Arena& arena, Index, Index outputs) const { Scratch{arena, outputs}; }
 
   template <class Real>
   double forward(const BalanceInput<Real>& in, Arena& arena) const {
     const Scratch scratch(arena, in.outputs());
     add_loads(in, scratch);
-    return coefficient_ * impl::SquaredVariation(scratch.load, in.outputs()).value;
+    return options_.coefficient * impl::SquaredVariation(scratch.load, in.outputs()).value;
   }
 
   template <class Real>
@@ -49,7 +59,7 @@ class LoadLoss {
       const double ratio = ratio_of(in, t, e, threshold);
       const double density = math::normal_density(ratio);
       if (density == 0) return;  // masked, no other expert to beat, or no noise to speak of: a step
-      const double per_unit = scale * coefficient_ * variation.gradient(scratch.load[e]) * density /
+      const double per_unit = scale * options_.coefficient * variation.gradient(scratch.load[e]) * density /
                               static_cast<double>(in.noise_scale(t, e));
       out.dclean(t, e) += static_cast<Real>(per_unit);
       out.dlogit(t, threshold) -= static_cast<Real>(per_unit);
@@ -66,7 +76,7 @@ class LoadLoss {
   };
 
   template <class Real>
-  static void add_loads(const BalanceInput<Real>& in, const Scratch& scratch) {
+  void add_loads(const BalanceInput<Real>& in, const Scratch& scratch) const {
     for (Index e = 0; e < in.outputs(); ++e) scratch.load[e] = 0;
     each_choice(in, scratch, [&](Index t, Index e, Index threshold) {
       scratch.load[e] += in.clean.empty() ? (scratch.chosen[e] ? 1.0 : 0.0)
@@ -74,10 +84,10 @@ class LoadLoss {
     });
   }
 
-  /// f(t, e, id of the k-th highest noisy logit apart from e's, or -1): for a chosen expert that is the best
-  /// of the rest, for the rest it is the last chosen.
+  /// f(t, e, id of the k-th highest noisy logit, or -1): apart from e's own that is the best of the rest for
+  /// a chosen expert; for the rest it is the last chosen.
   template <class Real, class F>
-  static void each_choice(const BalanceInput<Real>& in, const Scratch& scratch, F&& f) {
+  void each_choice(const BalanceInput<Real>& in, const Scratch& scratch, F&& f) const {
     for (Index t = 0; t < in.tokens(); ++t) {
       const Index count = in.chosen_count[t];
       if (!in.active[t] || count == 0) continue;
@@ -89,7 +99,8 @@ class LoadLoss {
         if (best_of_rest < 0 || in.logit(t, e) > in.logit(t, best_of_rest)) best_of_rest = e;
       }
       const Index last = in.choices(t)[count - 1];
-      for (Index e = 0; e < in.outputs(); ++e) f(t, e, scratch.chosen[e] ? best_of_rest : last);
+      const bool own = options_.above == LoadThreshold::last_chosen;
+      for (Index e = 0; e < in.outputs(); ++e) f(t, e, scratch.chosen[e] && !own ? best_of_rest : last);
     }
   }
 
@@ -104,7 +115,7 @@ class LoadLoss {
     return margin > 0 || (margin == 0 && e < threshold) ? kInfinity : -kInfinity;  // softplus underflowed
   }
 
-  double coefficient_ = Options{}.coefficient;
+  Options options_{};
 };
 
 MOE_NAMESPACE_END
