@@ -104,9 +104,10 @@ inline LayerSpec describe_mixtral(const io::Config& config, Index layer) {
 
 /// MiniMax-Text-01 and M1: Mixtral's block; the residual's factors are outside.
 inline LayerSpec describe_minimax_01(const io::Config& config, Index layer) {
-  if (config.optional<Index>("shared_intermediate_size", 0) != 0) {
+  if (const Index shared = config.optional<Index>("shared_intermediate_size", 0); shared != 0) {
     fail<config_error>(config.where("shared_intermediate_size").c_str(),
-                       ": expected 0, as in the releases; this preset has no shared expert");
+                       ": expected 0, as in the releases, because this preset has no shared expert, got ",
+                       shared);
   }
   return impl::mixtral_like("minimax_01", config, layer);
 }

@@ -142,7 +142,7 @@ inline void require_text(const io::Config& config, std::string_view key,
 inline void require_flag(const io::Config& config, std::string_view key, bool expected, bool otherwise) {
   if (config.optional<bool>(key, otherwise) == expected) return;
   fail<config_error>(config.where(key).c_str(), ": expected ", expected ? "true" : "false",
-                     ", the only one that this preset computes");
+                     ", the only one that this preset computes, got ", expected ? "false" : "true");
 }
 
 /// Notes keys that decide the maths elsewhere and are not read by this model's own code.
