@@ -281,6 +281,26 @@ TEST_CASE("integers are no weights unless a format says so", "[models]") {
       std::string::npos);
 }
 
+TEST_CASE("words of GPTQ or AWQ are named, also where the config is silent", "[models]") {
+  const std::string message =
+      refused("qwen3_moe", [](Tensors& t) { t.rename("_proj.weight", "_proj.qweight"); });
+  CHECK(
+      message.find("experts.0.gate_proj.qweight\": expected weights in floats, FP8, MXFP4 or int4 groups of "
+                   "compressed-tensors, got words of GPTQ or AWQ") != std::string::npos);
+}
+
+TEST_CASE("a table of experts by token id that names one twice is refused", "[models]") {
+  const std::string message = refused("deepseek_v4_2", [](Tensors& t) {
+    for (auto& tensor : t.all) {
+      if (tensor.name.find("tid2eid") != std::string::npos)
+        std::fill_n(tensor.bytes.begin() + 32, 16, std::byte{});
+    }
+  });
+  CHECK(message.find(
+            "tid2eid\": expected different experts for a token id, got expert 0 twice for token id 2") !=
+        std::string::npos);
+}
+
 TEST_CASE("a tensor of an unknown dtype elsewhere in the file is no error", "[models]") {
   const Golden golden("mixtral");
   Tensors tensors(golden);

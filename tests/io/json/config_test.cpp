@@ -107,7 +107,7 @@ TEST_CASE("config: files", "[io]") {
 }
 
 TEST_CASE("config: numbers in a range", "[io]") {
-  const Config c = Config::from_text(R"({"n": 7, "x": 0.5, "list": [1, 9], "big": 1e999})", "f");
+  const Config c = Config::from_text(R"({"n": 7, "x": 0.5, "list": [1, 9]})", "f");
   CHECK(c.required_in("n", 1, 7) == 7);
   CHECK_THROWS_AS(c.required_in("n", 8, 9), moe::config_error);
   CHECK(c.optional_in("n", 3, 1, 7) == 7);

@@ -287,6 +287,19 @@ class LayerTensors {
     return error != std::errc() || e < spec.experts || e >= spec.outputs();
   }
 
+  /// Throws format_error for experts whose weights lie in words of formats that are not read, whatever the
+  /// config says or not.
+  void refuse_packed_words(const std::vector<io::ExpertLayout>& layouts) const {
+    for (const io::ExpertLayout& layout : layouts) {
+      const io::ExpertMatrix first = layout.is_gated() ? io::ExpertMatrix::gate : io::ExpertMatrix::fc1;
+      const io::Tensor* const t = find(without(prefix_ + layout[first].name, "weight") + "qweight");
+      if (t == nullptr) continue;
+      fail<format_error>(
+          t->where().c_str(),
+          ": expected weights in floats, FP8, MXFP4 or int4 groups of compressed-tensors, got words of "
+          "GPTQ or AWQ; take the model's release in one of those formats");
+    }
+  }
   bool is_here(const io::ExpertLayout& layout) const {
     const io::MatrixLayout& first =
         layout[layout.is_gated() ? io::ExpertMatrix::gate : io::ExpertMatrix::fc1];
@@ -321,6 +334,7 @@ class LayerTensors {
       if (has_shapes(layout, experts, width, hidden)) return resolve(layout);
       if (found == nullptr) found = &layout;
     }
+    if (found == nullptr) refuse_packed_words(layouts);
     return resolve(found == nullptr ? layouts.front() : *found);
   }
 

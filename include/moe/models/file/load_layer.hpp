@@ -94,6 +94,11 @@ inline HashTable load_table(const io::Tensor& tensor, const LayerSpec& spec) {
         fail<format_error>(tensor.where().c_str(), ": expected expert ids in [0, ", spec.outputs(), "), got ",
                            id, " for token id ", v);
       }
+      for (Index other = 0; other < h; ++other) {
+        if (ids[v * k + other] != id) continue;
+        fail<format_error>(tensor.where().c_str(), ": expected different experts for a token id, got expert ",
+                           id, " twice for token id ", v);
+      }
       by_hash[h * vocabulary + v] = static_cast<ExpertId>(id);
     }
   }

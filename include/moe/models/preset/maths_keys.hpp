@@ -45,7 +45,6 @@ inline constexpr MathsKey kMathsKeys[] = {
     {"multi_gate", MathsKey::Neutral::no},
     {"moe_2layer_gate", MathsKey::Neutral::no},
     {"moe_use_logits_norm", MathsKey::Neutral::no},
-    {"moe_token_dropping", MathsKey::Neutral::no},
     // Weights.
     {"norm_topk_prob", MathsKey::Neutral::none},
     {"moe_renormalize", MathsKey::Neutral::none},
@@ -53,7 +52,6 @@ inline constexpr MathsKey kMathsKeys[] = {
     {"moe_normalize_expert_weights", MathsKey::Neutral::none},
     {"routed_scaling_factor", MathsKey::Neutral::one},
     {"route_scale", MathsKey::Neutral::one},
-    {"moe_router_topk_scaling_factor", MathsKey::Neutral::one},
     {"apply_router_weight_on_input", MathsKey::Neutral::no},
     {"add_router_probs", MathsKey::Neutral::no},
     // Experts.
