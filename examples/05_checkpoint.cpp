@@ -81,6 +81,13 @@ void show_routing(const AnyLayer& layer, const Tokens& tokens, moe::PoolExecutor
   std::printf(
       "routes:  %.2f experts per token, %td of %td pairs dropped, busiest expert %.0f%% above the mean\n",
       stats.experts_per_token(), stats.dropped, stats.pairs(), 100 * stats.max_violation());
+  if (stats.dropped > 0) {
+    std::printf(
+        "dropped: an expert of this model takes a limited number of tokens of a sequence, and the %td rows "
+        "are "
+        "%zu; --sequence N makes sequences of N rows\n",
+        tokens.x.rows(), tokens.segments.size() - 1);
+  }
   std::printf("loads:   %s\n", load_bars(stats).c_str());
 
   // The map: slices of the tokens by experts, 1 = mean.
@@ -258,6 +265,11 @@ int main(int argc, char** argv) try {
   moe::PoolExecutor pool(std::max(1u, std::thread::hardware_concurrency()));
   AnyLayer layer = options.packed ? moe::models::load_packed(options.folder) : load(options, options.storage);
   const moe::models::LayerSpec& spec = layer.spec();
+  if (options.layer >= 0 && options.layer != spec.layer) {
+    throw std::runtime_error("--layer " + std::to_string(options.layer) + ": " + options.folder.string() +
+                             " is a packed file of layer " + std::to_string(spec.layer) +
+                             "; leave --layer out");
+  }
   options.layer = spec.layer;
   std::printf("model:   %s, layer %td of %s\n", spec.model.c_str(), spec.layer,
               options.folder.string().c_str());

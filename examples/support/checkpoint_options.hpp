@@ -22,11 +22,12 @@ inline constexpr const char* kCheckpointUsage = R"(05_checkpoint
     on a small model that it makes
 05_checkpoint MODEL_FOLDER --layer L [options]
     on a layer of a model as it is published
-05_checkpoint PACKED_FILE [--tokens FILE | --random N]
+05_checkpoint PACKED_FILE [--tokens FILE | --random N] [--sequence N]
     on a layer that --storage and --save have written
 
 --tokens FILE      rows "x" [T, D] of a safetensors file, perhaps with "y" [T, D] and "token_ids" [T]
 --random N         N random rows instead (256)
+--sequence N       sequences of N rows each (all rows are one): models with a capacity drop tokens by sequence
 --storage KIND     float, bf16, int8 or int4: how the experts are kept in memory
 --train-router N   N steps of training for the router alone
 --save OUT         without --storage: the layer's tensors under the model's own names, trained ones as F32,
@@ -40,6 +41,7 @@ struct CheckpointOptions {
   bool packed = false;  // `folder` is a packed file
   Index layer = -1;
   Index random = 256;  // tokens
+  Index sequence = 0;  // rows of each, 0: all in one
   Index steps = 0;     // of training
   moe::models::StorageKind storage = moe::models::StorageKind::float32;
 };
@@ -71,6 +73,8 @@ inline CheckpointOptions parse_checkpoint_options(int argc, char** argv) {
       options.layer = number_from(option, value, 0);
     } else if (option == "--random") {
       options.random = number_from(option, value, 1);
+    } else if (option == "--sequence") {
+      options.sequence = number_from(option, value, 1);
     } else if (option == "--train-router") {
       options.steps = number_from(option, value, 1);
     } else if (option == "--storage") {
@@ -82,19 +86,24 @@ inline CheckpointOptions parse_checkpoint_options(int argc, char** argv) {
       if (value.empty()) throw std::runtime_error(option + ": give a file");
       (option == "--tokens" ? options.tokens : options.save) = value;
     } else {
-      throw std::runtime_error(
-          option +
-          " is unknown; there are --layer, --tokens, --random, --storage, --train-router, --save and --help");
+      throw std::runtime_error(option +
+                               " is unknown; there are --layer, --tokens, --random, --sequence, --storage, "
+                               "--train-router, --save and "
+                               "--help");
     }
   }
   if (options.folder.empty()) throw std::runtime_error("give a model's folder and --layer L");
   options.packed = std::filesystem::is_regular_file(options.folder);
   if (options.packed) {
-    if (options.layer >= 0 || options.steps > 0 || !options.save.empty() ||
-        options.storage != moe::models::StorageKind::float32) {
-      throw std::runtime_error(
-          "--layer, --storage, --train-router and --save are for a model's folder; a packed file has one "
-          "layer as it is");
+    const char* const folders = options.steps > 0                                      ? "--train-router"
+                                : !options.save.empty()                                ? "--save"
+                                : options.storage != moe::models::StorageKind::float32 ? "--storage"
+                                                                                       : nullptr;
+    if (folders != nullptr) {
+      throw std::runtime_error(std::string(folders) + " is for a model's folder, and " +
+                               options.folder.string() +
+                               " is a file: a packed layer, which is used as it is. Leave " + folders +
+                               " out, or give the folder that has config.json, and --layer L");
     }
   } else if (options.layer < 0) {
     throw std::runtime_error("say which layer: --layer L, where the first is 0");

@@ -3,6 +3,7 @@
 
 #include <Eigen/Core>
 #include <cmath>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -19,14 +20,21 @@ using Rows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajo
 struct Tokens {
   Rows x, y;  // y may be empty
   std::vector<moe::TokenId> ids;
+  std::vector<Index> segments;  // where sequences begin, and the end
 
   moe::LayerInput<float> input() const {
     moe::LayerInput<float> in(x);
-    in.segments = moe::Segments::uniform(x.rows());
+    in.segments = moe::Segments(std::span<const Index>(segments));
     in.token_id = ids;
     return in;
   }
 };
+
+inline void cut_into_sequences(Tokens& tokens, Index length) {
+  const Index rows = tokens.x.rows();
+  for (Index first = 0; first < rows; first += length == 0 ? rows : length) tokens.segments.push_back(first);
+  tokens.segments.push_back(rows);
+}
 
 /// Random ones, or those of a file. Throws what moe::io throws, std::runtime_error for rows that do not
 /// match.
@@ -34,6 +42,7 @@ inline Tokens read_tokens(const CheckpointOptions& options, Index width) {
   Tokens tokens;
   if (options.tokens.empty()) {
     tokens.x = Rows::Random(options.random, width) * std::sqrt(3.0f);  // of variance 1
+    cut_into_sequences(tokens, options.sequence);
     return tokens;
   }
   const moe::io::Checkpoint file(options.tokens);
@@ -45,6 +54,7 @@ inline Tokens read_tokens(const CheckpointOptions& options, Index width) {
     moe::io::read_matrix(t, to);
   };
   read(file.at(prefix + "x"), tokens.x);
+  cut_into_sequences(tokens, options.sequence);
   if (const moe::io::Tensor* const y = file.find(prefix + "y")) {
     read(*y, tokens.y);
     if (tokens.y.rows() != tokens.x.rows())

@@ -138,6 +138,58 @@ TEST_CASE("checkpoint: a folder without a model says what it looked for", "[io]"
   const test::TemporaryFolder folder;
   CHECK(test::message_of<moe::file_error>([&] { Checkpoint none(folder.path()); }) ==
         "moe: " + moe::io::shown(folder.path()) +
-            ": expected model.safetensors or model.safetensors.index.json in this folder, got neither");
+            ": expected model.safetensors, model.safetensors.index.json or shards "
+            "model-00001-of-0000N.safetensors in this folder, got none of them");
   CHECK_THROWS_AS(Checkpoint(folder.path() / "none"), moe::file_error);
+}
+
+TEST_CASE("checkpoint: shards without an index", "[io]") {
+  const test::TemporaryFolder folder;
+  write(folder.path() / "model-00001-of-00002.safetensors", {"b"});
+  const auto missing = test::message_of<moe::file_error>([&] { Checkpoint c(folder.path()); });
+  CHECK(missing.find("expected all shards of \"model-00001-of-00002.safetensors\", got no "
+                     "\"model-00002-of-00002.safetensors\"") != std::string::npos);
+  write(folder.path() / "model-00002-of-00002.safetensors", {"a"}, 2);
+  folder.write("model-00001-of-00002.gguf", "another kind of file");
+  const Checkpoint both(folder.path());
+  REQUIRE(both.size() == 2);
+  CHECK((both.tensors()[0]->name == "a" && value_of(both.at("a")) == 2 && value_of(both.at("b")) == 1));
+  write(folder.path() / "other-00001-of-00001.safetensors", {"c"});
+  CHECK(test::message_of<moe::file_error>([&] {
+          Checkpoint c(folder.path());
+        }).find("got \"model-00001-of-00002.safetensors\" and \"other-00001-of-00001.safetensors\"") !=
+        std::string::npos);
+  std::filesystem::remove(folder.path() / "other-00001-of-00001.safetensors");
+  write(folder.path() / "model-00002-of-00002.safetensors", {"a", "b"}, 2);
+  CHECK(test::message_of<moe::format_error>([&] {
+          Checkpoint c(folder.path());
+        }).find("tensor \"b\": expected it in one shard") != std::string::npos);
+}
+
+TEST_CASE("checkpoint: names under a prefix; a file that is open", "[io]") {
+  const test::TemporaryFolder folder;
+  write(folder.path() / "model.safetensors", {"a.b", "a.", "a", "b", "a.c", "ab"});
+  const Checkpoint checkpoint(moe::io::SafetensorsFile(folder.path() / "model.safetensors"));
+  std::string names;
+  for (const moe::io::Tensor* const t : checkpoint.under("a.")) names += t->name + " ";
+  CHECK(names == "a. a.b a.c ");
+  CHECK(checkpoint.under("c").empty());
+  CHECK(checkpoint.under("").size() == 6);
+}
+
+TEST_CASE("checkpoint: a tensor of a dtype that is not known is there and cannot be read", "[io]") {
+  const test::TemporaryFolder folder;
+  const std::string header =
+      "{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
+      "\"x\":{\"dtype\":\"F12\",\"shape\":[2],\"data_offsets\":[4,7]}}";
+  folder.write("model.safetensors",
+               test::little(header.size(), 8) + header + test::little(0x40400000, 4) + "abc");
+  const Checkpoint checkpoint(folder.path());
+  CHECK(value_of(checkpoint.at("w")) == 3);
+  CHECK((checkpoint.at("x").dtype == DType::OTHER && checkpoint.at("x").bytes == 3));
+  CHECK(test::message_of<moe::format_error>([&] {
+          value_of(checkpoint.at("x"));
+        }).find("expected F32, F16, BF16 or F64, numbers by themselves, got \"F12\"") != std::string::npos);
+  moe::io::SafetensorsWriter writer;
+  CHECK_THROWS_AS(writer.add("x", DType::OTHER, Shape(2), "ab"), moe::config_error);
 }

@@ -147,6 +147,7 @@ TEST_CASE("matrix reader: shapes that contradict the extents are refused with fi
   writer.add_floats("experts.0.w", DType::F32, Shape(6, 8), zeros.data());
   const std::vector<std::uint8_t> bytes(6 * 8);
   writer.add("fp8", DType::F8_E4M3, Shape(6, 8), bytes.data());
+  writer.add("int", DType::I8, Shape(6, 8), bytes.data());
   const auto path = folder.path() / "model.safetensors";
   writer.save(path);
   const Checkpoint c(folder.path());
@@ -162,6 +163,7 @@ TEST_CASE("matrix reader: shapes that contradict the extents are refused with fi
   CHECK(reason(c, {.name = "experts.{expert}.w"}, 2, 6, 8)
             .find("expected a tensor \"experts.1.w\", got none") != std::string::npos);
   CHECK(reason(c, {.name = "fp8"}, 0, 6, 8).find("numbers by themselves, got F8_E4M3") != std::string::npos);
+  CHECK(reason(c, {.name = "int"}, 0, 6, 8).find("numbers by themselves, got I8") != std::string::npos);
   const auto contradiction = [&](const MatrixLayout& layout, Index experts) {
     CHECK_THROWS_AS(MatrixReader(c, layout, experts, 6, 8), moe::config_error);
   };

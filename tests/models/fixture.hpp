@@ -8,6 +8,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "moe/io/checkpoint.hpp"
@@ -144,17 +145,23 @@ struct Golden {
   }
 };
 
-/// A golden folder's config with `from` replaced by `to`, everywhere; `from` must be there.
-inline io::Config edited(const std::string& name, const std::string& from, const std::string& to) {
+/// A golden folder's config with every first text replaced by the second, everywhere; each must be there.
+using Edits = std::vector<std::pair<std::string, std::string>>;
+inline io::Config edited(const std::string& name, const Edits& edits) {
   const io::MappedFile file(golden_root() / name / "config.json");
   std::string text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
-  std::size_t at = text.find(from);
-  if (at == std::string::npos) throw std::runtime_error(name + " has no " + from);
-  for (; at != std::string::npos; at = text.find(from, at + to.size())) text.replace(at, from.size(), to);
+  for (const auto& [from, to] : edits) {
+    std::size_t at = text.find(from);
+    if (at == std::string::npos) throw std::runtime_error(name + " has no " + from);
+    for (; at != std::string::npos; at = text.find(from, at + to.size())) text.replace(at, from.size(), to);
+  }
   return io::Config::from_text(text, "config.json");
 }
+inline io::Config edited(const std::string& name, const std::string& from, const std::string& to) {
+  return edited(name, Edits{{from, to}});
+}
 inline models::LayerSpec describe(const io::Config& config, Index layer) {
-  return models::preset_of(config).describe(config, layer);
+  return models::describe_layer(config, layer);
 }
 
 /// One call of a layer, with its tape.

@@ -81,7 +81,7 @@ class Text {
   const char* c_str() const noexcept { return buffer_; }
 
  private:
-  char buffer_[512] = {};
+  char buffer_[2048] = {};
   std::size_t length_ = 0;
 };
 

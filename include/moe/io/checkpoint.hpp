@@ -1,4 +1,4 @@
-// All tensors of a model's folder: model.safetensors, or the shards of model.safetensors.index.json.
+// All tensors of a model's folder: model.safetensors, or its shards, with their index or without.
 #pragma once
 
 #include <algorithm>
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "moe/core/check.hpp"
+#include "moe/io/file/shards.hpp"
 #include "moe/io/json/json.hpp"
 #include "moe/io/safetensors/reader.hpp"
 
@@ -69,33 +70,45 @@ inline Index likeness(std::string_view a, std::string_view b) noexcept {
 /// moved to.
 class Checkpoint {
  public:
-  /// `path`: a safetensors file, an index, or a folder with model.safetensors or
-  /// model.safetensors.index.json. Every file an index names must be there with the tensors it is said to
-  /// hold; tensors the index does not name are left out. Throws file_error or format_error naming file,
-  /// tensor and reason.
+  /// `path`: a safetensors file, an index, or a folder with model.safetensors, model.safetensors.index.json
+  /// or shards <name>-00001-of-0000N.safetensors without an index. Every file an index names must be there
+  /// with the tensors it is said to hold, and every shard; tensors the index does not name are left out.
+  /// Throws file_error or format_error naming file, tensor and reason.
   explicit Checkpoint(const std::filesystem::path& path) : path_(path) {
     std::error_code error;
     std::filesystem::path file = path;
     if (std::filesystem::is_directory(path, error)) {
       file = path / "model.safetensors";
       if (!std::filesystem::exists(file, error)) file = path / "model.safetensors.index.json";
-      if (!std::filesystem::exists(file, error)) {
-        fail<file_error>(shown(path).c_str(),
-                         ": expected model.safetensors or model.safetensors.index.json in this folder, got "
-                         "neither");
-      }
     }
-    if (file.extension() == ".json") {
+    if (!std::filesystem::exists(file, error) && file != path) {
+      open_shards();
+    } else if (file.extension() == ".json") {
       open_index(file);
     } else {
       files_.emplace_back(file);
-      for (const Tensor& t : files_.front().tensors()) tensors_.push_back(&t);
+      add_all_tensors();
     }
+  }
+  /// Of one file that is open.
+  explicit Checkpoint(SafetensorsFile file) : path_(file.name()) {
+    files_.push_back(std::move(file));
+    add_all_tensors();
   }
 
   Index size() const noexcept { return static_cast<Index>(tensors_.size()); }
   /// By name; pointers to views.
   std::span<const Tensor* const> tensors() const noexcept { return tensors_; }
+
+  /// Those whose names begin so.
+  std::span<const Tensor* const> under(std::string_view prefix) const noexcept {
+    const auto first =
+        std::lower_bound(tensors_.begin(), tensors_.end(), prefix,
+                         [](const Tensor* t, std::string_view p) noexcept { return t->name < p; });
+    const auto last = std::find_if(first, tensors_.end(),
+                                   [&](const Tensor* t) noexcept { return !t->name.starts_with(prefix); });
+    return {first, last};
+  }
 
   /// Null if there is none of that name.
   const Tensor* find(std::string_view name) const noexcept {
@@ -142,6 +155,53 @@ class Checkpoint {
       }
       tensors_.push_back(found);
     }
+  }
+
+  void add_all_tensors() {
+    for (const SafetensorsFile& file : files_) {
+      for (const Tensor& t : file.tensors()) tensors_.push_back(&t);
+    }
+    std::sort(tensors_.begin(), tensors_.end(),
+              [](const Tensor* a, const Tensor* b) noexcept { return a->name < b->name; });
+    for (std::size_t i = 1; i < tensors_.size(); ++i) {
+      if (tensors_[i]->name != tensors_[i - 1]->name) continue;
+      fail<format_error>(tensors_[i]->where().c_str(), ": expected it in one shard, got it in ",
+                         in_quotes(*tensors_[i - 1]->source).c_str(), " as well");
+    }
+  }
+
+  /// The folder's shards by their names.
+  void open_shards() {
+    std::vector<std::string> names;
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator(path_, error)) {
+      const std::string name = entry.path().filename().string();
+      if (shard_number(name) > 0 && name.ends_with(".safetensors")) names.push_back(name);
+    }
+    if (names.empty()) {
+      fail<file_error>(shown(path_).c_str(),
+                       ": expected model.safetensors, model.safetensors.index.json or shards "
+                       "model-00001-of-0000N.safetensors in this folder, got none of them");
+    }
+    std::sort(names.begin(), names.end());
+    const std::string first = names.front();
+    for (Index i = 1; i <= shard_count(first); ++i) {
+      const std::string name = shard_name(first, i);
+      if (std::binary_search(names.begin(), names.end(), name)) {
+        files_.emplace_back(path_ / name);
+        continue;
+      }
+      fail<file_error>(shown(path_).c_str(), ": expected all shards of ", in_quotes(first).c_str(),
+                       ", got no ", in_quotes(name).c_str());
+    }
+    if (files_.size() != names.size()) {
+      const auto other = std::find_if(names.begin(), names.end(), [&](const std::string& name) {
+        return shard_name(first, shard_number(name)) != name;
+      });
+      fail<file_error>(shown(path_).c_str(), ": expected the shards of one model without an index, got ",
+                       in_quotes(first).c_str(), " and ", in_quotes(*other).c_str(), "; give a file instead");
+    }
+    add_all_tensors();
   }
 
   std::string nearest(std::string_view name) const {

@@ -155,7 +155,7 @@ class MatrixReader {
   StoredMatrix scaled(const Tensor& values, Index e, Index a, Index b) const {
     if (dtype_bits(values.dtype) != 8 || values.dtype == DType::BOOL || values.dtype == DType::F8_E8M0) {
       fail<format_error>(values.where().c_str(), ": expected 8-bit numbers for its scales, got ",
-                         dtype_name(values.dtype));
+                         values.dtype_text().c_str());
     }
     require_shape_of(values, a, b);
     const Tensor& scales = tensor(layout_.scales, e);
@@ -180,7 +180,7 @@ class MatrixReader {
     } else {
       if (values.dtype != DType::U8 && values.dtype != DType::I8) {
         fail<format_error>(values.where().c_str(), ": expected dtype U8, I8 or F4 for MXFP4, got ",
-                           dtype_name(values.dtype));
+                           values.dtype_text().c_str());
       }
       Shape blocks = expected_shape(a, b / kGroup);  // [.., groups, 16], two numbers a byte
       blocks.extent[blocks.rank++] = kGroup / 2;
@@ -189,7 +189,7 @@ class MatrixReader {
     const Tensor& scales = tensor(layout_.scales, e);
     if (scales.dtype != DType::U8 && scales.dtype != DType::F8_E8M0) {
       fail<format_error>(scales.where().c_str(), ": expected dtype U8 or F8_E8M0 for scales of MXFP4, got ",
-                         dtype_name(scales.dtype));
+                         scales.dtype_text().c_str());
     }
     require_scales(scales, a, b / kGroup);
     return Mxfp4Matrix{piece(values, e), piece(scales, e), b};

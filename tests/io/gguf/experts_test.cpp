@@ -124,12 +124,69 @@ TEST_CASE("gguf experts: without a gate, and what is refused", "[io]") {
   CHECK(reason(0) == "moe: f: expected a tensor \"blk.0.ffn_up_exps.weight\", got none");
   CHECK(reason(5) ==
         "moe: f: tensor \"blk.5.ffn_up_exps.weight\": expected type F32, F16, BF16, Q8_0, Q4_0 or MXFP4, got "
-        "type 12");
+        "Q4_K");
   CHECK(reason(6) ==
         "moe: f: tensor \"blk.6.ffn_up_exps.weight\": expected shape [experts, hidden, width], got [1, 32]");
   CHECK(reason(8).find("expected shape [experts, hidden, width], got [0, 1, 32]") != std::string::npos);
   CHECK(reason(7) ==
         "moe: f: tensor \"blk.7.ffn_down_exps.weight\": expected shape [1, 32, 1], got [1, 1, 32]");
+}
+
+TEST_CASE("gguf experts: gate and up in one tensor, a scale for each expert", "[io]") {
+  const std::string p = "blk.0.ffn_";
+  const std::string down = q8(kExperts * kD * kF);
+  const auto file_of = [](const GgufBytes& b, std::vector<std::byte>& bytes) {
+    bytes = test::exact_bytes(b.all());
+    return GgufFile::from_bytes(bytes, "f");
+  };
+  GgufBytes b;
+  b.tensor(p + "gate_up_exps.weight", {kD, 2 * kF, kExperts}, 8, b.data(q8(kExperts * 2 * kD * kF)));
+  b.tensor(p + "gate_up_exps.bias", {2 * kF, kExperts}, 0, b.data(floats(kExperts * 2 * kF, -500)));
+  b.tensor(p + "down_exps.weight", {kF, kD, kExperts}, 8, b.data(down));
+  b.tensor(p + "down_exps.scale", {kExperts}, 0, b.data(little(0x40000000, 4) + little(0xBF000000, 4)));
+  b.tensor(p + "norm_exps.weight", {kD}, 0, b.data(floats(kD, 1)));  // Arctic's, which is no expert's
+  std::vector<std::byte> bytes;
+  const GgufFile file = file_of(b, bytes);
+  const GgufExperts source(file, 0);
+  CHECK((source.is_gated() && source.experts() == kExperts && source.hidden() == kF && source.width() == kD));
+  std::vector<float> to(kD * kF), bias(kF);
+  for (Index e = 0; e < kExperts; ++e) {
+    for (const bool up : {false, true}) {
+      const ExpertMatrix part = up ? ExpertMatrix::up : ExpertMatrix::gate;
+      source.read(e, part, moe::MatrixView<float>(to.data(), kF, kD));
+      for (Index o : {Index{0}, kF - 1}) {
+        CHECK(to[static_cast<std::size_t>(o * kD + 5)] == q8_value(e, o + (up ? kF : 0), 5, 2 * kF, kD));
+      }
+      source.read_bias(e, part, bias.data());
+      CHECK(bias[3] == -500 + static_cast<float>((2 * e + Index{up}) * kF + 3));
+      const auto groups = source.groups(e, part);
+      REQUIRE(groups.has_value());
+      CHECK(0.5f * static_cast<float>(groups->code(kF - 1, 7)) ==
+            q8_value(e, kF - 1 + (up ? kF : 0), 7, 2 * kF, kD));
+    }
+    source.read(e, ExpertMatrix::down, moe::MatrixView<float>(to.data(), kD, kF));
+    CHECK(to[9] == (e == 0 ? 2.0f : -0.5f) * q8_value(e, 0, 9, kD, kF));
+    CHECK(!source.groups(e, ExpertMatrix::down).has_value());
+  }
+  // Nothing of an expert is left out without a word.
+  const auto reason = [&](const char* name, std::initializer_list<std::uint64_t> extents, Index n) {
+    GgufBytes more = b;
+    more.tensor(p + name, extents, 0, more.data(floats(n, 0)));
+    std::vector<std::byte> own;
+    return test::message_of<moe::format_error>([&] { GgufExperts(file_of(more, own), 0); });
+  };
+  CHECK(reason("gate_exps.weight", {kD, kF, kExperts}, kD * kF * kExperts) ==
+        "moe: f: tensor \"blk.0.ffn_gate_exps.weight\": expected no such tensor beside "
+        "ffn_gate_up_exps.weight, got "
+        "one that would not be read");
+  CHECK(reason("down_exps.bias", {kD, kExperts}, kD * kExperts).find("expected a matrix without a bias") !=
+        std::string::npos);
+  GgufBytes bias_alone = model();
+  bias_alone.tensor("blk.4.ffn_gate_exps.bias", {kF, kExperts}, 0, bias_alone.data(floats(kExperts * kF, 0)));
+  std::vector<std::byte> own;
+  CHECK(test::message_of<moe::format_error>([&] {
+          GgufExperts(file_of(bias_alone, own), 4);
+        }).find("no such tensor without ffn_gate_exps.weight") != std::string::npos);
 }
 
 TEST_CASE("gguf experts: Q8_0 and Q4_0 are repacked as they are", "[io]") {

@@ -80,3 +80,55 @@ TEST_CASE("gguf: files", "[io]") {
   CHECK_THROWS_AS(GgufFile(folder.path() / "none"), moe::file_error);
   CHECK_THROWS_AS(GgufFile(folder.write("empty", "")), moe::format_error);
 }
+
+namespace {
+
+/// Part `number` (from 0) of `count`, with tensors of one number each.
+std::string part(Index number, Index count, const std::vector<std::string>& names, Index all) {
+  GgufBytes b;
+  b.value("split.no", 2, little(static_cast<std::uint64_t>(number), 2));
+  b.value("split.count", 2, little(static_cast<std::uint64_t>(count), 2));
+  b.value("split.tensors.count", 5, little(static_cast<std::uint64_t>(all), 4));
+  for (const std::string& name : names) {
+    b.tensor(name, {1}, 0, b.data(little(0x40000000 + (static_cast<std::uint64_t>(number) << 16), 4)));
+  }
+  return b.all();
+}
+
+}  // namespace
+
+TEST_CASE("gguf: a split file is all of its parts", "[io]") {
+  const test::TemporaryFolder folder;
+  const auto first = folder.write("m-00001-of-00003.gguf", part(0, 3, {}, 3));
+  const auto second = folder.write("m-00002-of-00003.gguf", part(1, 3, {"c", "a"}, 3));
+  const auto third = folder.write("m-00003-of-00003.gguf", part(2, 3, {"b"}, 3));
+  for (const auto& path : {first, second, third}) {
+    GgufFile opened(path);
+    const GgufFile file = std::move(opened);
+    REQUIRE(file.tensors().size() == 3);
+    CHECK(file.tensors()[0].name == "a");
+    CHECK(file.at("b").where() == moe::io::shown(third) + ": tensor \"b\"");
+    float value = 0;
+    moe::io::decode_ggml_row(file.at("b").type, file.at("b").data, 0, 1, &value);
+    CHECK(value == 2.03125f);
+  }
+  const auto format = [&](const std::filesystem::path& path) {
+    return test::message_of<moe::format_error>([&] { GgufFile file(path); });
+  };
+  CHECK(format(folder.write("renamed.gguf", part(1, 3, {"a"}, 3)))
+            .find("expected a name that ends in -00001-of-00003.gguf, because it is a part of 3, got "
+                  "\"renamed.gguf\"") != std::string::npos);
+  CHECK(format(folder.write("n-00001-of-00002.gguf", part(1, 2, {"a"}, 1))).find("expected part 1 of 2") !=
+        std::string::npos);
+  folder.write("m-00003-of-00003.gguf", part(2, 3, {"a"}, 3));
+  CHECK(format(first).find("expected it in one part, got it in") != std::string::npos);
+  folder.write("m-00003-of-00003.gguf", part(2, 3, {}, 3));
+  CHECK(format(first).find("expected 3 tensors in all parts together, got 2") != std::string::npos);
+  std::filesystem::remove(second);
+  CHECK(test::message_of<moe::file_error>([&] { GgufFile file(first); }).find("m-00002-of-00003.gguf") !=
+        std::string::npos);
+  const std::vector<std::byte> bytes = test::exact_bytes(part(0, 3, {}, 3));
+  CHECK(
+      test::message_of<moe::format_error>([&] { GgufFile::from_bytes(bytes, "f"); }) ==
+      "moe: f: expected a whole file, got a part of 3; open it by its path, with the other parts beside it");
+}

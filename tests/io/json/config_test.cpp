@@ -105,3 +105,34 @@ TEST_CASE("config: files", "[io]") {
         "moe: c: expected an object, got a list of 1");
   CHECK_THROWS_AS(Config::from_text("{\"k\": 2, \"k\": 3}", "c"), moe::format_error);
 }
+
+TEST_CASE("config: numbers in a range", "[io]") {
+  const Config c = Config::from_text(R"({"n": 7, "x": 0.5, "list": [1, 9]})", "f");
+  CHECK(c.required_in("n", 1, 7) == 7);
+  CHECK_THROWS_AS(c.required_in("n", 8, 9), moe::config_error);
+  CHECK(c.optional_in("n", 3, 1, 7) == 7);
+  CHECK(c.optional_in("none", 3, 1, 7) == 3);
+  CHECK_THROWS_AS(c.optional_in("n", 3, 1, 6), moe::config_error);
+  CHECK(c.per_layer_in("list", 1, 1, 9) == 9);
+  CHECK_THROWS_AS(c.per_layer_in("list", 1, 1, 8), moe::config_error);
+  CHECK(c.number_in("x", 0, 1) == 0.5);
+  CHECK(c.number_in("none", 0.25, 0, 1) == 0.25);
+  CHECK(test::message_of<moe::config_error>([&] { c.number_in("x", 1, 2); }) ==
+        "moe: f: x: expected a number in [1, 2], got 0.5");
+  CHECK_THROWS_AS(c.number_in("x", 0.25, 1, 2), moe::config_error);
+}
+
+TEST_CASE("config: a watched one knows what it was asked for", "[io]") {
+  const Config plain = Config::from_text(R"({"a": 1, "b": null, "c": {"a": 2, "d": 3}, "e": 4})", "f");
+  CHECK(plain.asked("a"));  // nobody watches
+  const Config c = plain.watched();
+  CHECK((!c.asked("a") && !c.asked("b") && !c.asked("c") && c.asked("none")));
+  CHECK(!c.has("b"));
+  CHECK(c.required<moe::Index>("a") == 1);
+  const Config section = c.section("c");
+  CHECK((c.asked("a") && c.asked("b") && c.asked("c") && !c.asked("e")));
+  CHECK((!section.asked("a") && !section.asked("d")));
+  CHECK(section.optional<moe::Index>("d", 0) == 3);
+  CHECK((c.section("c").asked("d") && !section.asked("a")));
+  CHECK(!plain.watched().asked("a"));
+}

@@ -129,7 +129,7 @@ TEST_CASE("a file that is no packed layer is refused with what is wrong", "[mode
        [](Edited& f) { f.tensors.emplace_back(f.tensors.front()).name = "extra"; }},
       // A config for which a loader would allocate more than the file can fill.
       {": expected at least ",
-       [](Edited& f) { f.config.insert(f.config.find("moe_intermediate_size") + 24, "9999999"); }},
+       [](Edited& f) { f.config.insert(f.config.find("moe_intermediate_size") + 24, "9999"); }},
   };
   for (const auto& [why, change] : cases) {
     Edited file(golden, StorageKind::int8);

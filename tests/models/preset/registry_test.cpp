@@ -33,6 +33,16 @@ TEST_CASE("a model without a preset is refused by name", "[models]") {
   };
   const std::string message = refused(R"({"model_type": "bert"})");
   CHECK(message.find("\"bert\"") != std::string::npos);
-  CHECK(message.find("mixtral") != std::string::npos);
+  for (const moe::models::Preset* const preset : moe::models::kPresets) {  // the whole list, and nothing cut
+    for (const char* const type : preset->model_types) {
+      if (type != nullptr) CHECK(message.find(type) != std::string::npos);
+    }
+  }
+  CHECK(message.ends_with("), got \"bert\""));
   CHECK(refused("{}").find("model_type: expected this key") != std::string::npos);
+  CHECK(refused(R"({"architectures": ["MixtralForCausalLM"]})").find("model_type: expected this key") !=
+        std::string::npos);
+  CHECK(moe::models::preset_of(
+            moe::io::Config::from_text(R"({"architectures": ["LongcatFlashForCausalLM"]})", "config.json"))
+            .name == std::string("longcat_flash"));
 }

@@ -16,6 +16,7 @@ MOE_NAMESPACE_BEGIN
 namespace io {
 
 /// Element types of safetensors, by their names there. F8_E4M3 is e4m3fn: no infinity, largest number 448.
+/// OTHER is any name that is not here: such a tensor is a view of bytes that nothing can read.
 enum class DType : std::uint8_t {
   BOOL,
   F4,
@@ -38,7 +39,8 @@ enum class DType : std::uint8_t {
   C64,
   I64,
   U64,
-  F64
+  F64,
+  OTHER
 };
 
 namespace impl {
@@ -51,8 +53,8 @@ inline constexpr DTypeRow kDTypes[] = {
     {"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6},     {"U8", 8},          {"I8", 8},
     {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},
     {"U16", 16},    {"F16", 16},    {"BF16", 16},   {"I32", 32},        {"U32", 32},        {"F32", 32},
-    {"C64", 64},    {"I64", 64},    {"U64", 64},    {"F64", 64}};
-static_assert(std::size(kDTypes) == std::size_t{static_cast<std::uint8_t>(DType::F64)} + 1);
+    {"C64", 64},    {"I64", 64},    {"U64", 64},    {"F64", 64},        {"another", 0}};
+static_assert(std::size(kDTypes) == std::size_t{static_cast<std::uint8_t>(DType::OTHER)} + 1);
 
 }  // namespace impl
 
@@ -65,7 +67,7 @@ constexpr Index dtype_bits(DType type) noexcept {
 
 /// The type of that name; false if there is none.
 constexpr bool dtype_from_name(std::string_view name, DType& type) noexcept {
-  for (std::size_t i = 0; i < std::size(impl::kDTypes); ++i) {
+  for (std::size_t i = 0; i + 1 < std::size(impl::kDTypes); ++i) {
     if (name == impl::kDTypes[i].name) {
       type = static_cast<DType>(i);
       return true;
@@ -161,9 +163,9 @@ inline void decode_bytes(const std::byte* from, Index n, float* to, const ByteTa
 
 }  // namespace impl
 
-/// Whether decode_floats() knows the type: all but F6_E2M3, F6_E3M2 (no agreed packing) and C64.
+/// Whether decode_floats() knows the type: all but F6_E2M3, F6_E3M2 (no agreed packing), C64 and OTHER.
 constexpr bool is_decodable(DType type) noexcept {
-  return type != DType::F6_E2M3 && type != DType::F6_E3M2 && type != DType::C64;
+  return type != DType::F6_E2M3 && type != DType::F6_E3M2 && type != DType::C64 && type != DType::OTHER;
 }
 
 /// to[n] = elements [first, first + n) of the array at `data`. F64 and wide integers are rounded to float; F4
@@ -229,6 +231,7 @@ inline void decode_floats(DType type, const std::byte* data, Index first, Index 
     case DType::F6_E2M3:
     case DType::F6_E3M2:
     case DType::C64:
+    case DType::OTHER:
       return;
   }
 }

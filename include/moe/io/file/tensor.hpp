@@ -61,10 +61,14 @@ struct Tensor {
   Index bytes = 0;
   const MappedFile* file = nullptr;     // null: bytes of the caller
   const std::string* source = nullptr;  // how messages call the file
+  std::string other_dtype{};            // of OTHER: its name in the file
 
   /// For messages: `<file>: tensor "<name>"`.
   std::string where() const {
     return (source == nullptr ? std::string() : *source + ": ") + "tensor " + in_quotes(name);
+  }
+  std::string dtype_text() const {
+    return dtype == DType::OTHER ? in_quotes(other_dtype) : std::string(dtype_name(dtype));
   }
 };
 
@@ -77,18 +81,23 @@ inline void require_tensor_shape(const Tensor& tensor, const Shape& expected) {
 inline void require_dtype(const Tensor& tensor, DType expected) {
   if (tensor.dtype == expected) return;
   fail<format_error>(tensor.where().c_str(), ": expected dtype ", dtype_name(expected), ", got ",
-                     dtype_name(tensor.dtype));
+                     tensor.dtype_text().c_str());
 }
 
-/// Throws format_error for a tensor whose elements have no value in float, and for the 8-bit and 4-bit floats
-/// that only mean something together with scales (io/quantised.hpp).
+/// Throws format_error for a tensor that is not of floats which are numbers by themselves: integers and the
+/// 8-bit and 4-bit floats are weights only together with scales, where a format says so (io/quantised.hpp).
 inline void require_plain(const Tensor& tensor) {
-  const Index bits = dtype_bits(tensor.dtype);
-  const bool integer = tensor.dtype == DType::U8 || tensor.dtype == DType::I8 || tensor.dtype == DType::BOOL;
-  if (is_decodable(tensor.dtype) && (bits > 8 || integer)) return;
-  fail<format_error>(tensor.where().c_str(),
-                     ": expected a dtype whose elements are numbers by themselves, got ",
-                     dtype_name(tensor.dtype));
+  switch (tensor.dtype) {
+    case DType::F16:
+    case DType::BF16:
+    case DType::F32:
+    case DType::F64:
+      return;
+    default:
+      fail<format_error>(
+          tensor.where().c_str(), ": expected F32, F16, BF16 or F64, numbers by themselves, got ",
+          tensor.dtype_text().c_str(), "; is the checkpoint in a format that is not read here?");
+  }
 }
 
 /// to [rows, cols] = a tensor of plain numbers of that shape. Throws format_error naming file and tensor.
@@ -133,7 +142,7 @@ inline void read_integers(const Tensor& tensor, Index* to, Index n) {
     case DType::U64:
       break;
     default:
-      fail<format_error>(tensor.where().c_str(), ": expected integers, got ", dtype_name(tensor.dtype));
+      fail<format_error>(tensor.where().c_str(), ": expected integers, got ", tensor.dtype_text().c_str());
   }
   if (tensor.shape.elements() != n) {
     fail<format_error>(tensor.where().c_str(), ": expected ", n, " integers, got shape ",

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 
 #include "moe/core/types.hpp"
 #include "moe/io/file/dtype.hpp"
@@ -36,22 +37,17 @@ constexpr GgmlBlock ggml_block(GgmlType type) noexcept {
   return {0, 0};
 }
 
+/// The format's own name, also of types that cannot be decoded; "unknown" of a number that is none.
 constexpr const char* ggml_type_name(GgmlType type) noexcept {
-  switch (type) {
-    case GgmlType::F32:
-      return "F32";
-    case GgmlType::F16:
-      return "F16";
-    case GgmlType::BF16:
-      return "BF16";
-    case GgmlType::Q4_0:
-      return "Q4_0";
-    case GgmlType::Q8_0:
-      return "Q8_0";
-    case GgmlType::MXFP4:
-      return "MXFP4";
-  }
-  return "unknown";
+  constexpr const char* kNames[] = {"F32",   "F16",   "Q4_0",    "Q4_1",   nullptr,   nullptr, "Q5_0",
+                                    "Q5_1",  "Q8_0",  "Q8_1",    "Q2_K",   "Q3_K",    "Q4_K",  "Q5_K",
+                                    "Q6_K",  "Q8_K",  "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL",
+                                    "IQ3_S", "IQ2_S", "IQ4_XS",  "I8",     "I16",     "I32",   "I64",
+                                    "F64",   "IQ1_M", "BF16",    nullptr,  nullptr,   nullptr, "TQ1_0",
+                                    "TQ2_0", nullptr, nullptr,   nullptr,  "MXFP4",   "NVFP4", "Q1_0"};
+  const auto number = static_cast<std::uint32_t>(type);
+  const char* const name = number < std::size(kNames) ? kNames[number] : nullptr;
+  return name == nullptr ? "unknown" : name;
 }
 
 namespace impl {

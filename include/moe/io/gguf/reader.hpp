@@ -17,22 +17,32 @@
 #include "moe/core/bytes.hpp"
 #include "moe/core/check.hpp"
 #include "moe/io/file/mapped_file.hpp"
+#include "moe/io/file/shards.hpp"
 #include "moe/io/gguf/format.hpp"
 
 MOE_NAMESPACE_BEGIN
 namespace io {
 
-/// One GGUF file, mapped. Views live as long as this object or what it was moved to.
+/// One GGUF file, mapped, or all parts of a split one. Views live as long as this object or what it was moved
+/// to.
 class GgufFile {
  public:
-  /// Throws file_error or format_error, naming the file.
+  /// `path`: a file, or any part "<name>-00001-of-0000N.gguf" of one whose value "split.count" is above 1;
+  /// the others must lie beside it. Values are those of the part that is given, tensors those of all. Throws
+  /// file_error or format_error, naming the file, or the part that is missing or wrong.
   explicit GgufFile(const std::filesystem::path& path)
       : owned_(std::make_unique<Owned>(Owned{MappedFile(path), shown(path)})) {
     scan(owned_->file->bytes(), &*owned_->file);
+    if (split_count() > 1) open_parts(path);
   }
-  /// A file that is in memory; the bytes are not copied and must outlive this object.
+  /// A whole file that is in memory; the bytes are not copied and must outlive this object.
   static GgufFile from_bytes(std::span<const std::byte> bytes, const std::string& name) {
-    return GgufFile(bytes, name);
+    GgufFile file(bytes, name);
+    if (file.split_count() > 1) {
+      fail<format_error>(name.c_str(), ": expected a whole file, got a part of ", file.split_count(),
+                         "; open it by its path, with the other parts beside it");
+    }
+    return file;
   }
 
   /// By name.
@@ -71,6 +81,11 @@ class GgufFile {
     std::string name;
   };
 
+  struct Alone {};  // a part without the others
+  GgufFile(const std::filesystem::path& path, Alone)
+      : owned_(std::make_unique<Owned>(Owned{MappedFile(path), shown(path)})) {
+    scan(owned_->file->bytes(), &*owned_->file);
+  }
   GgufFile(std::span<const std::byte> bytes, const std::string& name)
       : owned_(std::make_unique<Owned>(Owned{std::nullopt, name})) {
     scan(bytes, nullptr);
@@ -79,6 +94,46 @@ class GgufFile {
     impl::GgufScan found(bytes, owned_->name, file);
     tensors_ = std::move(found.tensors);
     values_ = std::move(found.values);
+  }
+
+  Index split_count() const { return optional<Index>("split.count").value_or(1); }
+
+  /// Part of a model whose parts are numbered from 0 in the files and from 1 in their names.
+  void require_part(const std::string& name, Index number, Index count) const {
+    const Index own = required<Index>("split.no"), of = split_count();
+    if (own == number - 1 && of == count) return;
+    fail<format_error>(owned_->name.c_str(), ": expected part ", number, " of ", count, ", as its name ",
+                       in_quotes(name).c_str(), " says, got part ", own + 1, " of ", of);
+  }
+  void open_parts(const std::filesystem::path& path) {
+    const std::string name = path.filename().string();
+    const Index number = shard_number(name), count = shard_count(name);
+    if (number < 1 || number > count) {
+      fail<format_error>(owned_->name.c_str(), ": expected a name that ends in -00001-of-",
+                         std::to_string(100000 + split_count()).substr(1).c_str(),
+                         ".gguf, because it is a part of ", split_count(), ", got ", in_quotes(name).c_str());
+    }
+    require_part(name, number, count);
+    for (Index i = 1; i <= count; ++i) {
+      if (i == number) continue;
+      const std::string other = shard_name(name, i);
+      GgufFile part(path.parent_path() / other, Alone{});
+      part.require_part(other, i, count);
+      tensors_.insert(tensors_.end(), part.tensors_.begin(), part.tensors_.end());
+      others_.push_back(std::move(part.owned_));
+    }
+    std::sort(tensors_.begin(), tensors_.end(),
+              [](const GgufTensor& a, const GgufTensor& b) noexcept { return a.name < b.name; });
+    for (std::size_t i = 1; i < tensors_.size(); ++i) {
+      if (tensors_[i].name != tensors_[i - 1].name) continue;
+      fail<format_error>(tensors_[i].where().c_str(), ": expected it in one part, got it in ",
+                         tensors_[i - 1].source->c_str(), " as well");
+    }
+    const Index all = optional<Index>("split.tensors.count").value_or(static_cast<Index>(tensors_.size()));
+    if (all != static_cast<Index>(tensors_.size())) {
+      fail<format_error>(owned_->name.c_str(), ": expected ", all, " tensors in all parts together, got ",
+                         static_cast<Index>(tensors_.size()));
+    }
   }
 
   template <class T>
@@ -145,6 +200,7 @@ class GgufFile {
   }
 
   std::unique_ptr<Owned> owned_;
+  std::vector<std::unique_ptr<Owned>> others_;  // further parts
   std::vector<GgufTensor> tensors_;
   std::vector<GgufValue> values_;
 };

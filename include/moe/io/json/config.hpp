@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "moe/core/buffer.hpp"
@@ -72,11 +73,19 @@ class Config {
   }
   /// An integer in [low, high].
   Index required_in(std::string_view key, Index low, Index high) const {
-    const Index value = required<Index>(key);
-    if (value < low || value > high) {
-      fail<config_error>(where(key).c_str(), ": expected an integer in [", low, ", ", high, "], got ", value);
-    }
-    return value;
+    return in_range(key, required<Index>(key), low, high);
+  }
+  Index optional_in(std::string_view key, Index otherwise, Index low, Index high) const {
+    return in_range(key, optional<Index>(key, otherwise), low, high);
+  }
+  /// A finite number in [low, high].
+  double number_in(std::string_view key, double low, double high) const {
+    const auto value = required<double>(key);
+    if (value >= low && value <= high) return value;  // not a NaN
+    fail<config_error>(where(key).c_str(), ": expected a number in [", low, ", ", high, "], got ", value);
+  }
+  double number_in(std::string_view key, double otherwise, double low, double high) const {
+    return has(key) ? number_in(key, low, high) : otherwise;
   }
 
   /// One value for all layers, or a list with one for each.
@@ -91,6 +100,9 @@ class Config {
     }
     return convert<T>(std::string(key) + "[" + std::to_string(layer) + "]",
                       list[static_cast<std::size_t>(layer)]);
+  }
+  Index per_layer_in(std::string_view key, Index layer, Index low, Index high) const {
+    return in_range(key, per_layer<Index>(key, layer), low, high);
   }
 
   Buffer<Index> integers(std::string_view key) const {
@@ -112,7 +124,26 @@ class Config {
   Config section(std::string_view key) const {
     const Json& value = at(key);
     if (!value.is(Json::Kind::object)) fail_with(key, "an object", value);
-    return Config(tree_, &value, file_, prefix_ + std::string(key) + ".");
+    Config out(tree_, &value, file_, prefix_ + std::string(key) + ".");
+    out.asked_ = asked_;
+    return out;
+  }
+
+  /// A copy that notes which keys it, its copies and its sections are asked for; of one thread.
+  Config watched() const {
+    Config out = *this;
+    out.asked_ = std::make_shared<Asked>();
+    note_members(*object_, *out.asked_);
+    return out;
+  }
+  /// Whether a watched config was asked for the key; also of one that it does not have.
+  bool asked(std::string_view key) const noexcept {
+    const Json* const value = object_->find(key);
+    if (value == nullptr || asked_ == nullptr) return true;
+    for (const auto& [member, was] : *asked_) {
+      if (member == value) return was;
+    }
+    return true;
   }
 
   const std::string& file() const noexcept { return file_; }
@@ -124,8 +155,25 @@ class Config {
   Config(std::shared_ptr<const Json> tree, const Json* object, std::string file, std::string prefix)
       : tree_(std::move(tree)), object_(object), file_(std::move(file)), prefix_(std::move(prefix)) {}
 
+  /// Members of the object and of its sections, whether asked for.
+  using Asked = std::vector<std::pair<const Json*, bool>>;
+  static void note_members(const Json& object, Asked& to) {
+    for (const Json& value : object.object()->values) {
+      to.emplace_back(&value, false);
+      if (value.is(Json::Kind::object)) note_members(value, to);
+    }
+  }
+
+  Index in_range(std::string_view key, Index value, Index low, Index high) const {
+    if (value >= low && value <= high) return value;
+    fail<config_error>(where(key).c_str(), ": expected an integer in [", low, ", ", high, "], got ", value);
+  }
+
   const Json* find(std::string_view key) const noexcept {
     const Json* const value = object_->find(key);
+    if (value != nullptr && asked_ != nullptr) {
+      for (auto& [member, was] : *asked_) was = was || member == value;
+    }
     return value == nullptr || value->is(Json::Kind::null) ? nullptr : value;
   }
   const Json& at(std::string_view key) const {
@@ -167,6 +215,7 @@ class Config {
   const Json* object_;
   std::string file_;
   std::string prefix_;
+  std::shared_ptr<Asked> asked_{};  // of a watched one
 };
 
 }  // namespace io

@@ -184,6 +184,10 @@ class SafetensorsWriter {
     if (name.empty() || name == "__metadata__" || name.find('\0') != std::string::npos) {
       fail<config_error>("safetensors: expected the name of a tensor, got ", in_quotes(name).c_str());
     }
+    if (dtype == DType::OTHER) {
+      fail<config_error>("safetensors: tensor ", in_quotes(name).c_str(),
+                         ": expected a known dtype, got another");
+    }
     const Index bits = checked_product("tensor", shape.elements(), dtype_bits(dtype));
     if (bits % 8 != 0) {
       fail<config_error>("safetensors: tensor ", in_quotes(name).c_str(), ": expected whole bytes, got ",

@@ -2,16 +2,21 @@
 // how their elements are encoded.
 #pragma once
 
-#include <span>
+#include <algorithm>
+#include <charconv>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "moe/core/check.hpp"
 #include "moe/io/checkpoint.hpp"
+#include "moe/io/experts.hpp"
 #include "moe/io/json/config.hpp"
 #include "moe/io/layout.hpp"
+#include "moe/io/matrix_reader.hpp"
 #include "moe/models/preset/spec.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -79,22 +84,102 @@ struct Quantisation {
   }
 };
 
+/// Extents of a parameter or state of the layer that is no expert's; of a vector one is 1.
+struct Extents {
+  Index rows, cols;
+};
+
+namespace impl {
+
+/// As `spec` asks for it, before anything of that size is made. Throws config_error for a name that no layer
+/// has.
+inline Extents extents_of(const LayerSpec& spec, std::string_view ours) {
+  const Index outputs = spec.outputs(), width = spec.width;
+  const auto* const cosine = std::get_if<CosineScorerOptions>(&spec.router.scorer);
+  const auto* const two = std::get_if<TwoLayerScorerOptions>(&spec.router.scorer);
+  if (ours == "gate.weight") return {outputs, width};
+  if (ours == "gate.bias" || ours == "e_score_correction_bias" || ours == "per_expert_scale") {
+    return {1, outputs};
+  }
+  if (two != nullptr && ours == "gate.0.weight") return {two->hidden, width};
+  if (two != nullptr && ours == "gate.2.weight") return {outputs, two->hidden};
+  if (cosine != nullptr && ours == "cosine_projector.weight") return {cosine->projected, width};
+  if (cosine != nullptr && ours == "cosine_projector.bias") return {1, cosine->projected};
+  if (cosine != nullptr && ours == "sim_matrix") return {cosine->projected, outputs};
+  if (ours == "temperature") return {1, 1};
+  if (ours == "latent_in.weight") return {spec.latent, width};
+  if (ours == "latent_out.weight") return {width, spec.latent};
+  if (ours == "latent_norm.weight") return {1, spec.latent};
+  if (ours == "norm.scale" || ours == "output.bias" || ours == "shared_expert_gate.weight") return {1, width};
+  if (ours.starts_with("experts.") && ours.ends_with(".constant")) return {1, spec.expert_width()};
+  if (ours.starts_with("experts.") && ours.ends_with(".constant_gate.weight")) {
+    return {2, spec.expert_width()};
+  }
+  fail<config_error>("preset: expected the name of a parameter or a state, got ",
+                     io::in_quotes(ours).c_str());
+}
+
+/// Throws format_error unless the tensor is of that shape; a vector may have further extents of 1.
+inline void require_extents(const io::Tensor& tensor, const Extents& wanted) {
+  const io::Shape& shape = tensor.shape;
+  if (wanted.rows == 1 || wanted.cols == 1) {
+    const Index n = wanted.rows * wanted.cols;
+    Index others = 0, longest = 1;
+    for (Index i = 0; i < shape.rank; ++i) {
+      others += shape[i] != 1;
+      longest = shape[i] == 1 ? longest : shape[i];
+    }
+    if (others <= 1 && longest == n) return;
+    fail<format_error>(tensor.where().c_str(), ": expected ", n, " numbers, got shape ",
+                       shape.text().c_str());
+  }
+  io::require_tensor_shape(tensor, io::Shape(wanted.rows, wanted.cols));
+}
+
+}  // namespace impl
+
 /// Refers to the checkpoint, which must outlive it.
 class LayerTensors {
  public:
   /// Throws format_error for tensors that are not there, config_error for a quantisation that cannot be read.
   LayerTensors(const io::Checkpoint& checkpoint, const io::Config& config, const LayerSpec& spec)
-      : checkpoint_(&checkpoint), quantisation_(Quantisation::from(config)), names_(spec.tensors) {
-    const std::string router = spec.tensors.front().theirs;
+      : checkpoint_(&checkpoint), quantisation_(Quantisation::from(config)) {
+    const NamedTensor& router = spec.tensors.front();
     for (const std::string& candidate : spec.prefixes) {
       const std::string prefix = io::with_number(candidate, "{layer}", spec.layer);
-      if (checkpoint.find(prefix + router) == nullptr) continue;
+      const bool here = std::any_of(spec.tensors.begin(), spec.tensors.end(), [&](const NamedTensor& n) {
+        return n.ours == router.ours && checkpoint.find(prefix + n.theirs) != nullptr;
+      });
+      if (!here) continue;
       prefix_ = prefix;
-      experts_ = choose(spec.expert_layouts);
-      if (spec.shared_hidden > 0) shared_ = choose(spec.shared_layouts);
+      choose_names(spec.tensors);
+      experts_ = choose(spec.expert_layouts, spec.experts, spec.expert_width(), spec.hidden);
+      if (spec.shared_hidden > 0) shared_ = choose(spec.shared_layouts, 0, spec.width, spec.shared_hidden);
       return;
     }
-    checkpoint.at(io::with_number(spec.prefixes.front(), "{layer}", spec.layer) + router);  // throws
+    checkpoint.at(io::with_number(spec.prefixes.front(), "{layer}", spec.layer) + router.theirs);  // throws
+  }
+
+  /// Before anything is allocated: every tensor that the layer reads is there and of the shape that the
+  /// config asks for, and those of the block are all read. Throws format_error naming tensors.
+  void require_whole_block(const LayerSpec& spec) const {
+    require_shapes(spec);
+    const std::vector<const io::Tensor*> read = tensors_read(spec);
+    Index unread = 0;
+    std::string names;
+    for (const io::Tensor* const t : checkpoint_->under(prefix_)) {
+      if (std::binary_search(read.begin(), read.end(), t)) continue;
+      if (!is_of_block(std::string_view(t->name).substr(prefix_.size()), spec)) continue;
+      constexpr Index kNamed = 4;
+      if (++unread <= kNamed) names += (unread > 1 ? ", " : "") + io::in_quotes(t->name);
+      if (unread == kNamed + 1) names += ", ...";
+    }
+    if (unread == 0) return;
+    fail<format_error>(
+        io::shown(checkpoint_->path()).c_str(), ": expected every tensor of layer ", spec.layer, " under ",
+        io::in_quotes(prefix_).c_str(), " to be one that the preset ", spec.model.c_str(),
+        " reads with this config.json, got ", unread, " that it does not: ", names.c_str(),
+        "; compare config.json with the release's: a key may be missing, have another name or say false");
   }
 
   const io::Checkpoint& checkpoint() const noexcept { return *checkpoint_; }
@@ -122,17 +207,135 @@ class LayerTensors {
     return checkpoint_->find(io::with_number(name, "{expert}", 0));
   }
 
-  /// The first layout that has its first matrix here; of none the first, whose reader says what is missing.
-  io::ExpertLayout choose(const std::vector<io::ExpertLayout>& layouts) const {
-    for (const io::ExpertLayout& layout : layouts) {
-      const io::MatrixLayout& first =
-          layout[layout.is_gated() ? io::ExpertMatrix::gate : io::ExpertMatrix::fc1];
-      const std::string name = prefix_ + first.name, base = without(name, "weight");
-      if (find(name) != nullptr || (!base.empty() && find(base + "weight_packed") != nullptr)) {
-        return resolve(layout);
+  /// Of several names for one of ours the first that is found; of none the first.
+  void choose_names(const std::vector<NamedTensor>& names) {
+    for (const NamedTensor& n : names) {
+      const auto same = std::find_if(names_.begin(), names_.end(),
+                                     [&](const NamedTensor& have) { return have.ours == n.ours; });
+      if (same == names_.end()) {
+        names_.push_back(n);
+      } else if (checkpoint_->find(prefix_ + same->theirs) == nullptr &&
+                 checkpoint_->find(prefix_ + n.theirs) != nullptr) {
+        *same = n;
       }
     }
-    return resolve(layouts.front());
+  }
+
+  void require_shapes(const LayerSpec& spec) const {
+    static_cast<void>(
+        io::CheckpointExperts(*checkpoint_, experts_, spec.experts, spec.expert_width(), spec.hidden));
+    for (Index p = 0; p < io::kParts && spec.shared_hidden > 0; ++p) {
+      if (!shared_.matrix[p]) continue;
+      const auto part = static_cast<io::ExpertMatrix>(p);
+      const bool second = part == io::ExpertMatrix::down || part == io::ExpertMatrix::fc2;
+      static_cast<void>(io::MatrixReader(*checkpoint_, shared_.matrix[p], 0,
+                                         second ? spec.width : spec.shared_hidden,
+                                         second ? spec.shared_hidden : spec.width));
+    }
+    if (spec.hash_table) static_cast<void>(at(spec.hash_tensor));
+    for (const NamedTensor& n : names_) {
+      impl::require_extents(checkpoint_->at(prefix_ + n.theirs), impl::extents_of(spec, n.ours));
+    }
+  }
+
+  /// In the order of their addresses.
+  std::vector<const io::Tensor*> tensors_read(const LayerSpec& spec) const {
+    std::vector<const io::Tensor*> read;
+    const auto add = [&](const std::string& name) {
+      if (const io::Tensor* const t = checkpoint_->find(name)) read.push_back(t);
+    };
+    const auto add_matrix = [&](const io::MatrixLayout& matrix, Index experts) {
+      if (!matrix) return;
+      const bool each = matrix.name.find("{expert}") != std::string::npos;
+      for (Index e = 0; e < (each ? experts : 1); ++e) {
+        const std::string name = io::with_number(matrix.name, "{expert}", e);
+        add(name);
+        if (matrix.encoding == io::Encoding::plain) continue;
+        add(io::with_number(matrix.scales, "{expert}", e));
+        // Beside packed or scaled weights: their shape, which the reader compares, and the scale of
+        // activations, which are not rounded here.
+        add(without(name, "packed") + "shape");
+        add(without(without(name, "_packed"), "weight") + "input_scale");
+        add(without(name, "weight") + "input_scale");
+      }
+    };
+    for (const NamedTensor& n : names_) add(prefix_ + n.theirs);
+    if (spec.hash_table) add(prefix_ + spec.hash_tensor);
+    for (Index p = 0; p < io::kParts; ++p) {
+      add_matrix(experts_.matrix[p], spec.experts);
+      add_matrix(shared_.matrix[p], 1);
+      const io::BiasLayout& bias = experts_.bias[p];
+      if (!bias) continue;
+      const bool each = bias.name.find("{expert}") != std::string::npos;
+      for (Index e = 0; e < (each ? spec.experts : 1); ++e) add(io::with_number(bias.name, "{expert}", e));
+    }
+    std::sort(read.begin(), read.end());
+    return read;
+  }
+
+  /// Whether a tensor called so behind the prefix must be read.
+  static bool is_of_block(std::string_view name, const LayerSpec& spec) {
+    const auto begins = [&](const std::string& with) { return name.starts_with(with); };
+    if (!spec.block.empty() && std::none_of(spec.block.begin(), spec.block.end(), begins)) return false;
+    if (std::any_of(spec.left_out.begin(), spec.left_out.end(), begins)) return false;
+    // Experts that copy have weights in files that Transformers saves.
+    constexpr std::string_view kExpert = "experts.";
+    if (spec.copy_experts == 0 || !name.starts_with(kExpert)) return true;
+    Index e = -1;
+    const char* const first = name.data() + kExpert.size();
+    const auto [end, error] = std::from_chars(first, name.data() + name.size(), e);
+    return error != std::errc() || e < spec.experts || e >= spec.outputs();
+  }
+
+  /// Throws format_error for experts whose weights lie in words of formats that are not read, whatever the
+  /// config says or not.
+  void refuse_packed_words(const std::vector<io::ExpertLayout>& layouts) const {
+    for (const io::ExpertLayout& layout : layouts) {
+      const io::ExpertMatrix first = layout.is_gated() ? io::ExpertMatrix::gate : io::ExpertMatrix::fc1;
+      const io::Tensor* const t = find(without(prefix_ + layout[first].name, "weight") + "qweight");
+      if (t == nullptr) continue;
+      fail<format_error>(
+          t->where().c_str(),
+          ": expected weights in floats, FP8, MXFP4 or int4 groups of compressed-tensors, got words of "
+          "GPTQ or AWQ; take the model's release in one of those formats");
+    }
+  }
+  bool is_here(const io::ExpertLayout& layout) const {
+    const io::MatrixLayout& first =
+        layout[layout.is_gated() ? io::ExpertMatrix::gate : io::ExpertMatrix::fc1];
+    const std::string name = prefix_ + first.name, base = without(name, "weight");
+    return find(name) != nullptr || (!base.empty() && find(base + "weight_packed") != nullptr);
+  }
+  /// Whether tensors of all experts have the shapes of the layout: of those that may have others under the
+  /// same names.
+  bool has_shapes(const io::ExpertLayout& layout, Index experts, Index width, Index hidden) const {
+    for (Index p = 0; p < io::kParts; ++p) {
+      const io::MatrixLayout& matrix = layout.matrix[p];
+      if (!matrix || matrix.stacked || matrix.name.find("{expert}") != std::string::npos) continue;
+      const io::Tensor* const t = checkpoint_->find(prefix_ + matrix.name);
+      if (t == nullptr || t->shape.rank != 3 || t->shape[0] != experts) continue;  // the reader says it
+      const auto part = static_cast<io::ExpertMatrix>(p);
+      const bool second = part == io::ExpertMatrix::down || part == io::ExpertMatrix::fc2;
+      const Index out = second ? width : matrix.outputs == io::Outputs::all ? hidden : 2 * hidden;
+      const Index in = second ? hidden : width;
+      if (t->shape[1] != (matrix.transposed ? in : out) || t->shape[2] != (matrix.transposed ? out : in)) {
+        return false;
+      }
+    }
+    return true;
+  }
+  /// The first layout that has its first matrix here, and all matrices in their shapes; of none the first
+  /// that is here, or the first, whose reader says what is missing.
+  io::ExpertLayout choose(const std::vector<io::ExpertLayout>& layouts, Index experts, Index width,
+                          Index hidden) const {
+    const io::ExpertLayout* found = nullptr;
+    for (const io::ExpertLayout& layout : layouts) {
+      if (!is_here(layout)) continue;
+      if (has_shapes(layout, experts, width, hidden)) return resolve(layout);
+      if (found == nullptr) found = &layout;
+    }
+    if (found == nullptr) refuse_packed_words(layouts);
+    return resolve(found == nullptr ? layouts.front() : *found);
   }
 
   io::ExpertLayout resolve(io::ExpertLayout layout) const {

@@ -94,6 +94,11 @@ inline HashTable load_table(const io::Tensor& tensor, const LayerSpec& spec) {
         fail<format_error>(tensor.where().c_str(), ": expected expert ids in [0, ", spec.outputs(), "), got ",
                            id, " for token id ", v);
       }
+      for (Index other = 0; other < h; ++other) {
+        if (ids[v * k + other] != id) continue;
+        fail<format_error>(tensor.where().c_str(), ": expected different experts for a token id, got expert ",
+                           id, " twice for token id ", v);
+      }
       by_hash[h * vocabulary + v] = static_cast<ExpertId>(id);
     }
   }
@@ -239,16 +244,23 @@ inline AnyLayer load_any(const LayerTensors* tensors, const LayerSpec& spec, Opt
 
 }  // namespace impl
 
-/// Layer `layer` of the model in `folder` (config.json and model.safetensors or its shards). Throws
-/// file_error, format_error or config_error naming file, tensor or key and the reason; config_error for a
-/// layer without experts; numeric_error for a router that is not finite.
+/// Layer `layer` of the model whose config and tensors these are. Throws config_error naming the key, its
+/// expected and its actual value, also for a layer without experts; format_error naming the tensor, also
+/// where a tensor of the block is one that the layer does not read; numeric_error for a router that is not
+/// finite. Shapes are compared before anything of their size is allocated.
+inline AnyLayer load_layer(const io::Config& config, const io::Checkpoint& checkpoint, Index layer,
+                           const LoadOptions& options = {}) {
+  const LayerSpec spec = describe_layer(config, layer);
+  const LayerTensors tensors(checkpoint, config, spec);
+  tensors.require_whole_block(spec);
+  return impl::load_any(&tensors, spec, impl::load_router(tensors, spec), options.storage, options.progress);
+}
+
+/// The same of the model in `folder`: config.json and model.safetensors or its shards. Also throws
+/// file_error.
 inline AnyLayer load_layer(const std::filesystem::path& folder, Index layer,
                            const LoadOptions& options = {}) {
-  const io::Config config = io::Config::from_file(folder / "config.json");
-  const LayerSpec spec = preset_of(config).describe(config, layer);
-  const io::Checkpoint checkpoint(folder);
-  const LayerTensors tensors(checkpoint, config, spec);
-  return impl::load_any(&tensors, spec, impl::load_router(tensors, spec), options.storage, options.progress);
+  return load_layer(io::Config::from_file(folder / "config.json"), io::Checkpoint(folder), layer, options);
 }
 
 }  // namespace models

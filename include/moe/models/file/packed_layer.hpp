@@ -46,7 +46,7 @@ class PackedLayer {
   explicit PackedLayer(const std::filesystem::path& path)
       : file_(path),
         config_(io::Config::from_text(metadata("config"), file_.name() + ": config")),
-        spec_(preset_of(config_).describe(config_, number(metadata("layer")))),
+        spec_(describe_layer(config_, number(metadata("layer")))),
         storage_(storage_of(file_)) {
     require_bytes();
   }
@@ -154,9 +154,13 @@ class PackedLayer {
     const auto real = [](Index n) { return static_cast<double>(n); };
     const double weights = matrices * (real(spec_.experts) * real(spec_.hidden) * real(spec_.expert_width()) +
                                        real(spec_.shared_hidden) * real(spec_.width));
-    const bool linear = std::holds_alternative<LinearScorerOptions>(spec_.router.scorer);
-    const double floats =
-        real(spec_.outputs()) * real(linear ? spec_.width : 1) + 2 * real(spec_.latent) * real(spec_.width);
+    double floats = 0;
+    for (const NamedTensor& n : spec_.tensors) {
+      const bool again = &n != &*std::find_if(spec_.tensors.begin(), spec_.tensors.end(),
+                                              [&](const NamedTensor& other) { return other.ours == n.ours; });
+      const Extents extents = extents_of(spec_, n.ours);
+      if (!again) floats += real(extents.rows) * real(extents.cols);
+    }
     const double least = weights * kBits[static_cast<int>(storage_)] / 8 + 4 * floats;
     double bytes = 0;
     for (const io::Tensor& t : file_.tensors()) bytes += real(t.bytes);

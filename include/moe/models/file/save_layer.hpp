@@ -129,7 +129,7 @@ class ChangedTensors {
 inline std::vector<std::string> save_parameters(const std::filesystem::path& folder, Index layer,
                                                 const AnyLayer& trained, const std::filesystem::path& out) {
   const io::Config config = io::Config::from_file(folder / "config.json");
-  const LayerSpec spec = preset_of(config).describe(config, layer);
+  const LayerSpec spec = describe_layer(config, layer);
   const LayerSpec& from = trained.spec();
   if (from.model != spec.model || from.layer != layer) {
     fail<config_error>("layer: expected layer ", layer, " of ", spec.model.c_str(), ", got layer ",
@@ -137,6 +137,7 @@ inline std::vector<std::string> save_parameters(const std::filesystem::path& fol
   }
   const io::Checkpoint checkpoint(folder);
   const LayerTensors tensors(checkpoint, config, spec);
+  tensors.require_whole_block(spec);
   impl::ChangedTensors changed(tensors, spec);
   trained.visit_parameters([&](const Parameter<const float>& p) { changed.compare(p); });
   trained.visit_state(
@@ -145,8 +146,7 @@ inline std::vector<std::string> save_parameters(const std::filesystem::path& fol
   std::vector<std::string> names;
   io::SafetensorsWriter writer;
   writer.add_metadata("format", "pt");  // Transformers refuses files that do not say so
-  for (const io::Tensor* const t : checkpoint.tensors()) {
-    if (!std::string_view(t->name).starts_with(tensors.prefix())) continue;
+  for (const io::Tensor* const t : checkpoint.under(tensors.prefix())) {
     if (const Buffer<float>* const values = changed.find(t->name)) {
       writer.add_floats(t->name, io::DType::F32, t->shape, values->data());
       names.push_back(t->name);

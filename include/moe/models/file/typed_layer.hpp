@@ -309,9 +309,11 @@ struct LayerOf<MoeLayer<R, B, C, S, F>> {
 template <class Layer>
 Layer load_layer(const std::filesystem::path& folder, Index layer, const LoadProgress& progress = {}) {
   const io::Config config = io::Config::from_file(folder / "config.json");
-  const LayerSpec spec = preset_of(config).describe(config, layer);
+  const LayerSpec spec = describe_layer(config, layer);
   const io::Checkpoint checkpoint(folder);
-  return impl::LayerOf<Layer>::load(LayerTensors(checkpoint, config, spec), spec, progress);
+  const LayerTensors tensors(checkpoint, config, spec);
+  tensors.require_whole_block(spec);
+  return impl::LayerOf<Layer>::load(tensors, spec, progress);
 }
 
 }  // namespace models

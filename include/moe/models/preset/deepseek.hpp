@@ -18,25 +18,33 @@ namespace impl {
 struct SigmoidKeys {
   SpecKeys basic{.experts = "n_routed_experts"};
   const char* dense_layers = "first_k_dense_replace";
-  const char* normalise = "norm_topk_prob";     // null: always
+  std::string normalise = "norm_topk_prob";     // empty: always
   const char* scale = "routed_scaling_factor";  // null: none
-  const char* groups = "n_group";               // null: none
-  const char* kept_groups = "topk_group";
-  const char* shared = "n_shared_experts";  // how many of width F; null: none
-  double eps = 1e-20;                       // added to the sum
+  std::string groups = "n_group";               // empty: none
+  bool one_group = false;                       // the model's own code has one where the config says none
+  std::string shared = "n_shared_experts";      // how many of width F; empty: none
+  double eps = 1e-20;                           // added to the sum
 };
 
-/// Layers from `dense_layers` on, every moe_layer_freq-th where the config has that key.
+/// Layers that "mlp_layer_types" calls sparse, where Transformers 5 has written that list; else those from
+/// `dense_layers` on, every moe_layer_freq-th where the config has that key.
 inline void require_after_dense(const io::Config& config, Index layer, const char* dense_layers) {
+  if (config.has_list("mlp_layer_types")) {
+    if (config.per_layer<std::string>("mlp_layer_types", layer) != "sparse") fail_dense(config, layer);
+    return;
+  }
   if (layer < config.required<Index>(dense_layers) ||
-      layer % config.optional<Index>("moe_layer_freq", 1) != 0) {
+      layer % config.optional_in("moe_layer_freq", 1, 1, kMostLayers) != 0) {
     fail_dense(config, layer);
   }
 }
 
-inline void grouped(LayerSpec& spec, const io::Config& config, const char* groups, const char* kept,
-                    GroupScore score) {
-  const Index all = config.required_in(groups, 1, INT32_MAX), best = config.required_in(kept, 1, INT32_MAX);
+/// topk_group of `groups` groups; of all of them, or of one, no choice at all.
+inline void grouped(LayerSpec& spec, const io::Config& config, const std::string& groups, GroupScore score,
+                    bool one_by_default = false) {
+  const bool none = one_by_default && !config.has(groups) && !config.has("topk_group");
+  const Index all = none ? 1 : config.required_in(groups, 1, kMostExperts);
+  const Index best = none ? 1 : config.required_in("topk_group", 1, kMostExperts);
   if (all != best)
     spec.router.selection = GroupLimitedSelection({.groups = all, .kept = best, .score = score});
 }
@@ -48,16 +56,16 @@ inline LayerSpec sigmoid_like(const char* model, const io::Config& config, Index
   if (keys.dense_layers != nullptr) require_after_dense(config, layer, keys.dense_layers);
   spec.router.score = SigmoidScore{};
   select_with_bias(spec);
-  if (keys.groups != nullptr) grouped(spec, config, keys.groups, keys.kept_groups, GroupScore::top_two_sum);
-  if (keys.normalise == nullptr || config.required<bool>(keys.normalise)) {
+  if (!keys.groups.empty()) grouped(spec, config, keys.groups, GroupScore::top_two_sum, keys.one_group);
+  if (keys.normalise.empty() || config.required<bool>(keys.normalise)) {
     shares(spec, keys.eps > 0 ? Normalise::sum_plus_eps : Normalise::sum, keys.eps);
   }
   if (keys.scale != nullptr)
     change_weights(spec, [&](GatherWeighting::Options& weights) {
       weights.scale = config.required<double>(keys.scale);
     });
-  if (keys.shared != nullptr) {
-    spec.shared_hidden = spec.hidden * config.optional<Index>(keys.shared, 0);  // null in some configs: none
+  if (!keys.shared.empty()) {
+    spec.shared_hidden = shared_width(config, keys.shared, spec.hidden);  // null in some configs: none
     spec.shared_layouts = {projections("shared_experts.")};
   }
   qwen_names(spec);
@@ -70,10 +78,10 @@ inline LayerSpec sigmoid_like(const char* model, const io::Config& config, Index
 inline LayerSpec describe_deepseek_v1(const io::Config& config, Index layer) {
   LayerSpec spec = basic_spec("deepseek_v1", config, layer, {.experts = "n_routed_experts"});
   impl::require_after_dense(config, layer, "first_k_dense_replace");
-  require_text(config, "scoring_func", {"softmax"});
+  require_text(config, "scoring_func", {"softmax"}, true);
   if (config.required<bool>("norm_topk_prob")) impl::shares(spec, Normalise::sum_plus_eps, 1e-20, true);
   impl::qwen_names(spec);
-  spec.shared_hidden = spec.hidden * config.optional<Index>("n_shared_experts", 0);
+  spec.shared_hidden = shared_width(config, "n_shared_experts", spec.hidden);
   spec.shared_layouts = {projections("shared_experts.")};
   return spec;
 }
@@ -84,18 +92,20 @@ inline LayerSpec describe_deepseek_v2(const io::Config& config, Index layer) {
   spec.model = "deepseek_v2";
   require_text(config, "topk_method", {"greedy", "group_limited_greedy"});
   if (config.required<std::string>("topk_method") != "greedy") {
-    impl::grouped(spec, config, "n_group", "topk_group", GroupScore::highest);
+    impl::grouped(spec, config, "n_group", GroupScore::highest);
+  } else {
+    pass_over(config, {"n_group", "topk_group"});
   }
   change_weights(spec, [&](GatherWeighting::Options& weights) {
     weights.scale = config.required<double>("routed_scaling_factor");
+    weights.scale_normalised = false;
   });
-  change_weights(spec, [&](GatherWeighting::Options& weights) { weights.scale_normalised = false; });
   return spec;
 }
 
 inline LayerSpec describe_deepseek_v3(const io::Config& config, Index layer) {
-  require_text(config, "scoring_func", {"sigmoid"});
-  require_text(config, "topk_method", {"noaux_tc"});
+  require_text(config, "scoring_func", {"sigmoid"}, true);
+  require_text(config, "topk_method", {"noaux_tc"}, true);
   return impl::sigmoid_like("deepseek_v3", config, layer, {});
 }
 
@@ -110,16 +120,19 @@ namespace impl {
 
 inline LayerSpec kimi_linear_like(const char* model, const io::Config& config, Index layer,
                                   const char* activation) {
-  require_text(config, "moe_router_activation_func", {"sigmoid"});
-  const bool grouped = config.required<bool>("use_grouped_topk");
+  require_text(config, "moe_router_activation_func", {"sigmoid"}, true);
+  require_text(config, "topk_method", {"noaux_tc"}, true);
+  const bool grouped = config.optional<bool>("use_grouped_topk", true);
+  pass_over(config, {"num_expert_group", "topk_group"});  // of use_grouped_topk alone
   LayerSpec spec = sigmoid_like(model, config, layer,
                                 {.basic = {.k = "num_experts_per_token", .activation = activation},
                                  .normalise = "moe_renormalize",
-                                 .groups = grouped ? "num_expert_group" : nullptr,
+                                 .groups = grouped ? "num_expert_group" : "",
+                                 .one_group = true,
                                  .shared = "num_shared_experts"});
   spec.prefixes = {"model.layers.{layer}.block_sparse_moe.",
-                   "language_model.model.layers.{layer}.block_sparse_moe."};
-  spec.expert_layouts = {numbered("experts.{expert}.")};
+                   "language_model.model.layers.{layer}.block_sparse_moe.", "model.layers.{layer}.mlp."};
+  spec.expert_layouts = {numbered("experts.{expert}."), fused()};
   return spec;
 }
 
@@ -135,11 +148,11 @@ inline LayerSpec describe_kimi_k3(const io::Config& config, Index layer) {
   require_text(text, "hidden_act", {"situ"});
   LayerSpec spec = impl::kimi_linear_like("kimi_k3", text, layer, nullptr);
   spec.gate = {.kind = AnyGate::Kind::situ,
-               .limit = text.required<double>("activation_situ_linear_beta"),
-               .beta = text.required<double>("activation_situ_beta")};
-  spec.latent = text.required_in("routed_expert_hidden_size", 1, INT32_MAX);
+               .limit = text.number_in("activation_situ_linear_beta", 1e-6, 1e6),
+               .beta = text.number_in("activation_situ_beta", 1e-6, 1e6)};
+  spec.latent = text.required_in("routed_expert_hidden_size", 1, kMostWidth);
   spec.latent_norm = {.enabled = text.required<bool>("latent_moe_use_norm"),
-                      .eps = text.required<double>("rms_norm_eps")};
+                      .eps = text.number_in("rms_norm_eps", 0, 1)};
   spec.tensors.push_back({"latent_in.weight", "routed_expert_down_proj.weight"});
   spec.tensors.push_back({"latent_out.weight", "routed_expert_up_proj.weight"});
   if (spec.latent_norm.enabled) spec.tensors.push_back({"latent_norm.weight", "routed_expert_norm.weight"});
@@ -148,55 +161,90 @@ inline LayerSpec describe_kimi_k3(const io::Config& config, Index layer) {
 
 /// GLM-4.5, 4.6, 4.7 and GLM-5's block.
 inline LayerSpec describe_glm_4_5(const io::Config& config, Index layer) {
-  return impl::sigmoid_like("glm_4_5", config, layer, {});
+  require_text(config, "scoring_func", {"sigmoid"}, true);
+  require_text(config, "topk_method", {"noaux_tc"}, true);
+  return impl::sigmoid_like("glm_4_5", config, layer, {.one_group = true});
 }
 
+/// Its release calls the scoring by the name of the choice, and has n_group null.
 inline LayerSpec describe_dots_llm1(const io::Config& config, Index layer) {
-  return impl::sigmoid_like("dots_llm1", config, layer, {});
+  require_text(config, "scoring_func", {"sigmoid", "noaux_tc"}, true);
+  require_text(config, "topk_method", {"noaux_tc"}, true);
+  return impl::sigmoid_like("dots_llm1", config, layer, {.one_group = true});
 }
 
 /// The bias stands beside the gate; no eps, no scale.
 inline LayerSpec describe_minimax_m2(const io::Config& config, Index layer) {
-  require_text(config, "scoring_func", {"sigmoid"});
+  require_text(config, "scoring_func", {"sigmoid"}, true);
+  require_flag(config, "norm_topk_prob", true, true);
   LayerSpec spec =
       impl::sigmoid_like("minimax_m2", config, layer,
                          {.basic = {.experts = "num_local_experts", .hidden = "intermediate_size"},
                           .dense_layers = nullptr,
-                          .normalise = nullptr,
+                          .normalise = "",
                           .scale = nullptr,
-                          .groups = nullptr,
-                          .shared = nullptr,
+                          .groups = "",
+                          .shared = "",
                           .eps = 0});
   impl::mixtral_names(spec);
-  select_with_bias(spec, config.required<bool>("use_routing_bias"));
+  select_with_bias(spec, config.optional<bool>("use_routing_bias", true));
   if (selects_with_bias(spec)) spec.tensors.push_back({"e_score_correction_bias", "e_score_correction_bias"});
   return spec;
 }
 
-/// Ling, Ring (Bailing V2 and its hybrids), LLaDA2.
+namespace impl {
+
+/// The first generation of Ling: softmax, no groups, no bias, no scale.
+inline LayerSpec bailing_v1(const io::Config& config, Index layer) {
+  LayerSpec spec = basic_spec("bailing_v2", config, layer, {});
+  require_after_dense(config, layer, "first_k_dense_replace");
+  if (config.required<bool>("norm_topk_prob")) shares(spec, Normalise::sum_plus_eps, 1e-20, true);
+  qwen_names(spec);
+  spec.shared_hidden = shared_width(config, "num_shared_experts", spec.hidden);
+  spec.shared_layouts = {projections("shared_experts.")};
+  return spec;
+}
+
+}  // namespace impl
+
+/// Ling, Ring (Bailing V2 and its hybrids, which Transformers 5 saves under Kimi-Linear's keys), LLaDA2; a
+/// bailing_moe without a score_function is of the first generation.
 inline LayerSpec describe_bailing_v2(const io::Config& config, Index layer) {
-  require_text(config, "score_function", {"sigmoid"});
+  const std::string type = config.optional<std::string>("model_type", "");
+  if (type == "bailing_moe" && !config.has("score_function")) return impl::bailing_v1(config, layer);
+  const bool hybrid = type == "bailing_hybrid";
+  require_text(config, "score_function", {"sigmoid"}, hybrid);
+  const std::string k = first_key(config, {"num_experts_per_tok", "num_experts_per_token"});
   LayerSpec spec =
-      impl::sigmoid_like("bailing_v2", config, layer, {.basic = {}, .shared = "num_shared_experts"});
+      impl::sigmoid_like("bailing_v2", config, layer,
+                         {.basic = {.k = k.c_str()},
+                          .normalise = first_key(config, {"norm_topk_prob", "moe_renormalize"}),
+                          .groups = first_key(config, {"n_group", "num_expert_group"}),
+                          .shared = first_key(config, {"num_shared_experts", "n_shared_experts"})});
   change_weights(spec, [&](GatherWeighting::Options& weights) { weights.only_if_many = true; });
-  select_with_bias(spec, config.required<bool>("moe_router_enable_expert_bias"));
+  select_with_bias(spec, hybrid ? config.optional<bool>("moe_router_enable_expert_bias", true)
+                                : config.required<bool>("moe_router_enable_expert_bias"));
   spec.tensors = {{"gate.weight", "gate.weight"}};
-  if (selects_with_bias(spec)) spec.tensors.push_back({"e_score_correction_bias", "gate.expert_bias"});
+  if (selects_with_bias(spec)) {
+    spec.tensors.push_back({"e_score_correction_bias", "gate.expert_bias"});
+    spec.tensors.push_back({"e_score_correction_bias", "gate.e_score_correction_bias"});
+  }
   if (config.has("moe_shared_expert_intermediate_size")) {
-    spec.shared_hidden = config.required<Index>("moe_shared_expert_intermediate_size") *
-                         config.required<Index>("num_shared_experts");
+    const Index width = config.required_in("moe_shared_expert_intermediate_size", 0, kMostWidth);
+    if (spec.shared_hidden > 0) spec.shared_hidden = spec.shared_hidden / spec.hidden * width;
   }
   return spec;
 }
 
 /// Arcee Trinity.
 inline LayerSpec describe_afmoe(const io::Config& config, Index layer) {
-  require_text(config, "score_func", {"sigmoid"});
+  require_text(config, "score_func", {"sigmoid"}, true);
   LayerSpec spec = impl::sigmoid_like("afmoe", config, layer,
                                       {.basic = {},
                                        .dense_layers = "num_dense_layers",
-                                       .normalise = "route_norm",
+                                       .normalise = config.has("route_norm") ? "route_norm" : "",
                                        .scale = "route_scale",
+                                       .one_group = true,
                                        .shared = "num_shared_experts"});
   spec.tensors = {{"gate.weight", "router.gate.weight"}, {"e_score_correction_bias", "expert_bias"}};
   return spec;
@@ -204,56 +252,62 @@ inline LayerSpec describe_afmoe(const io::Config& config, Index layer) {
 
 /// The sum plus 1e-6.
 inline LayerSpec describe_lfm2_moe(const io::Config& config, Index layer) {
-  require_layer(config, layer, "num_hidden_layers");
+  LayerSpec spec = basic_spec("lfm2_moe", config, layer, {.silu_by_default = true});
   impl::require_after_dense(config, layer, "num_dense_layers");
-  LayerSpec spec;
-  spec.model = "lfm2_moe";
-  spec.layer = layer;
-  spec.width = config.required_in("hidden_size", 1, INT32_MAX);
-  spec.experts = config.required_in("num_experts", 1, INT32_MAX / 2);
-  spec.hidden = config.required_in("moe_intermediate_size", 1, INT32_MAX);
-  spec.gate.act = {ActivationKind::silu};  // the architecture's; no key
-  spec.router = {.width = spec.width,
-                 .outputs = spec.experts,
-                 .k = config.required<Index>("num_experts_per_tok"),
-                 .score = SigmoidScore{}};
+  spec.router.score = SigmoidScore{};
   select_with_bias(spec, config.required<bool>("use_expert_bias"));
   if (config.required<bool>("norm_topk_prob")) impl::shares(spec, Normalise::sum_plus_eps, 1e-6);
   change_weights(spec, [&](GatherWeighting::Options& weights) {
     weights.scale = config.required<double>("routed_scaling_factor");
   });
   impl::qwen_names(spec, "feed_forward.");
-  spec.expert_layouts = {numbered("experts.{expert}.")};
+  spec.expert_layouts = {numbered("experts.{expert}."), fused()};
   if (selects_with_bias(spec)) spec.tensors.push_back({"e_score_correction_bias", "expert_bias"});
   return spec;
 }
 
-/// Nemotron 3, plain and latent: experts without a gate, ReLU squared.
-inline LayerSpec describe_nemotron_3(const io::Config& config, Index layer) {
-  require_layer(config, layer, "num_hidden_layers");
+namespace impl {
+
+/// The kinds of layers are a list, or a text of a letter each; how many there are follows from either.
+inline void require_nemotron_moe(const io::Config& config, Index layer) {
+  bool moe = false;
   if (config.has_list("layers_block_type")) {
-    const std::string kind = config.per_layer<std::string>("layers_block_type", layer);
-    if (kind != "moe") fail_dense(config, layer);
+    moe = config.per_layer<std::string>("layers_block_type", layer) == "moe";
   } else {
     const std::string pattern = config.required<std::string>("hybrid_override_pattern");
-    if (static_cast<Index>(pattern.size()) <= layer || pattern[static_cast<std::size_t>(layer)] != 'E') {
-      fail_dense(config, layer);
+    const auto count = static_cast<Index>(pattern.size());
+    if (layer < 0 || layer >= count) {
+      fail<config_error>("layer: expected a value in [0, ", count - 1, "] (",
+                         config.where("hybrid_override_pattern").c_str(), "), got ", layer);
     }
+    moe = pattern[static_cast<std::size_t>(layer)] == 'E';
   }
+  if (!moe) fail_dense(config, layer);
+}
+
+}  // namespace impl
+
+/// Nemotron 3, plain and latent: experts without a gate, ReLU squared.
+inline LayerSpec describe_nemotron_3(const io::Config& config, Index layer) {
+  impl::require_nemotron_moe(config, layer);
   LayerSpec spec = impl::sigmoid_like(
       "nemotron_3", config, layer,
-      {.basic = {.experts = "n_routed_experts", .activation = "mlp_hidden_act"}, .dense_layers = nullptr});
-  require_flag(config, "mlp_bias", false, false);
+      {.basic = {.experts = "n_routed_experts", .activation = "mlp_hidden_act", .layers = nullptr},
+       .dense_layers = nullptr,
+       .one_group = true});
   spec.gated = false;
   spec.activation = spec.gate.act;
   if (spec.shared_hidden > 0) {
-    spec.shared_hidden = config.required_in("moe_shared_expert_intermediate_size", 1, INT32_MAX) *
-                         config.required<Index>("n_shared_experts");
+    spec.shared_hidden = spec.shared_hidden / spec.hidden *
+                         config.required_in("moe_shared_expert_intermediate_size", 1, kMostWidth);
   }
   spec.prefixes = {"backbone.layers.{layer}.mixer.", "model.layers.{layer}.mixer."};
-  spec.expert_layouts = {io::per_expert_mlp("experts.{expert}.", "up_proj", "down_proj")};
+  io::ExpertLayout stacked;  // [E, F, D] and [E, D, F], as Transformers 5 holds them
+  stacked[io::ExpertMatrix::fc1].name = "experts.up_proj";
+  stacked[io::ExpertMatrix::fc2].name = "experts.down_proj";
+  spec.expert_layouts = {io::per_expert_mlp("experts.{expert}.", "up_proj", "down_proj"), stacked};
   spec.shared_layouts = {io::per_expert_mlp("shared_experts.", "up_proj", "down_proj")};
-  spec.latent = config.optional<Index>("moe_latent_size", 0);  // null: the plain form
+  spec.latent = config.optional_in("moe_latent_size", 0, 0, kMostWidth);  // null: the plain form
   if (spec.latent > 0) {
     spec.tensors.push_back({"latent_in.weight", "fc1_latent_proj.weight"});
     spec.tensors.push_back({"latent_out.weight", "fc2_latent_proj.weight"});
@@ -267,9 +321,11 @@ inline LayerSpec describe_longcat_flash(const io::Config& config, Index layer) {
                               {.experts = "n_routed_experts",
                                .k = "moe_topk",
                                .hidden = "expert_ffn_hidden_size",
-                               .layers = "num_layers"});
-  require_text(config, "zero_expert_type", {"identity"});
-  spec.copy_experts = config.required_in("zero_expert_num", 0, INT32_MAX / 2);
+                               .layers = "num_layers",
+                               .silu_by_default = true});
+  require_text(config, "zero_expert_type", {"identity"}, true);
+  require_flag(config, "norm_topk_prob", false, false);
+  spec.copy_experts = config.required_in("zero_expert_num", 0, kMostExperts);
   spec.router.outputs = spec.outputs();
   select_with_bias(spec);
   change_weights(spec, [&](GatherWeighting::Options& weights) {
@@ -281,24 +337,34 @@ inline LayerSpec describe_longcat_flash(const io::Config& config, Index layer) {
   return spec;
 }
 
-/// sqrt(softplus) scores; the first num_hash_layers layers choose by token id; clamped gates.
+/// sqrt(softplus) scores; the first num_hash_layers layers, or those that Transformers 5 lists as "hash_moe",
+/// choose by token id; clamped gates.
 inline LayerSpec describe_deepseek_v4(const io::Config& config, Index layer) {
   require_text(config, "scoring_func", {"sqrtsoftplus"});
-  LayerSpec spec =
-      impl::sigmoid_like("deepseek_v4", config, layer, {.dense_layers = nullptr, .groups = nullptr});
+  require_text(config, "topk_method", {"noaux_tc"}, true);
+  LayerSpec spec = impl::sigmoid_like("deepseek_v4", config, layer, {.dense_layers = nullptr, .groups = ""});
   spec.router.score = SqrtSoftplusScore{};
-  spec.gate = {
-      .kind = AnyGate::Kind::clamped, .act = spec.gate.act, .limit = config.required<double>("swiglu_limit")};
-  spec.prefixes = {"layers.{layer}.ffn.", "model.layers.{layer}.ffn."};
+  spec.gate = {.kind = AnyGate::Kind::clamped,
+               .act = spec.gate.act,
+               .limit = config.number_in("swiglu_limit", 1e-6, 1e6)};
+  spec.prefixes = {"layers.{layer}.ffn.", "model.layers.{layer}.ffn.", "model.layers.{layer}.mlp."};
   spec.tensors = {{"gate.weight", "gate.weight"}};
-  spec.expert_layouts = {numbered("experts.{expert}.")};
-  spec.shared_layouts = {numbered("shared_experts.")};
-  spec.hash_table = layer < config.required<Index>("num_hash_layers");
+  spec.expert_layouts = {numbered("experts.{expert}."), fused()};
+  spec.shared_layouts = {numbered("shared_experts."), projections("shared_experts.")};
+  if (config.has_list("mlp_layer_types")) {
+    const std::string kind = config.per_layer<std::string>("mlp_layer_types", layer);
+    spec.hash_table = kind == "hash_moe";
+    if (!spec.hash_table && kind != "moe") fail_dense(config, layer);
+    pass_over(config, {"num_hash_layers"});  // the list goes before it
+  } else {
+    spec.hash_table = layer < config.required<Index>("num_hash_layers");
+  }
   select_with_bias(spec, !spec.hash_table);
   if (spec.hash_table) {
     spec.hash_tensor = "gate.tid2eid";
   } else {
     spec.tensors.push_back({"e_score_correction_bias", "gate.bias"});
+    spec.tensors.push_back({"e_score_correction_bias", "gate.e_score_correction_bias"});
   }
   return spec;
 }

@@ -21,7 +21,7 @@ inline LayerSpec describe_llama_4(const io::Config& config, Index layer) {
   if (text.has_list("moe_layers")) {
     for (const Index l : text.integers("moe_layers")) sparse = sparse || l == layer;
   } else {
-    sparse = (layer + 1) % text.required_in("interleave_moe_layer_step", 1, INT32_MAX) == 0;
+    sparse = (layer + 1) % text.required_in("interleave_moe_layer_step", 1, kMostLayers) == 0;
   }
   if (!sparse) fail_dense(text, layer);
   spec.router.score = IdentityScore{};
@@ -39,19 +39,21 @@ inline LayerSpec describe_llama_4(const io::Config& config, Index layer) {
 /// norms it itself.
 inline LayerSpec describe_gemma_4(const io::Config& config, Index layer) {
   const io::Config text = text_config(config);
+  require_layer(text, layer, "num_hidden_layers");
+  if (!text.optional<bool>("enable_moe_block", false)) fail_dense(text, layer);
   LayerSpec spec =
       basic_spec("gemma_4", text, layer, {.k = "top_k_experts", .activation = "hidden_activation"});
-  if (!text.required<bool>("enable_moe_block")) fail_dense(text, layer);
   impl::shares(spec, Normalise::sum);
   spec.router.norm = {.enabled = true,
-                      .eps = text.required<double>("rms_norm_eps"),
+                      .eps = text.number_in("rms_norm_eps", 0, 1),
                       .factor = 1 / std::sqrt(static_cast<double>(spec.width))};
   spec.router.per_expert_scale = true;
   impl::qwen_names(spec, "");
+  spec.block = {"router.", "experts."};  // the prefix is the layer's
   spec.tensors = {{"gate.weight", "router.proj.weight"},
                   {"norm.scale", "router.scale"},
                   {"per_expert_scale", "router.per_expert_scale"}};
-  spec.expert_layouts = {io::fused_glu("experts.gate_up_proj", "experts.down_proj", false)};
+  spec.expert_layouts = {fused()};
   return spec;
 }
 
@@ -61,13 +63,13 @@ inline LayerSpec describe_switch(const io::Config& config, Index layer) {
   LayerSpec spec;
   spec.model = "switch";
   spec.layer = layer;
-  const Index step = config.required_in("encoder_sparse_step", 1, INT32_MAX);
+  const Index step = config.required_in("encoder_sparse_step", 1, kMostLayers);
   require_layer(config, layer, "num_layers");
   if (step > 1 && layer % step != 1) fail_dense(config, layer);
   require_flag(config, "is_gated_act", false, false);
-  spec.width = config.required_in("d_model", 1, INT32_MAX);
-  spec.experts = config.required_in("num_experts", 1, INT32_MAX / 2);
-  spec.hidden = config.required_in("d_ff", 1, INT32_MAX);
+  spec.width = config.required_in("d_model", 1, kMostWidth);
+  spec.experts = config.required_in("num_experts", 1, kMostExperts);
+  spec.hidden = config.required_in("d_ff", 1, kMostWidth);
   spec.gated = false;
   spec.activation = activation_named(config, "dense_act_fn");
   const bool router_bias = config.required<bool>("router_bias");
@@ -90,7 +92,7 @@ inline LayerSpec describe_nllb_moe(const io::Config& config, Index layer) {
   LayerSpec spec;
   spec.model = "nllb_moe";
   spec.layer = layer;
-  const Index step = config.required_in("encoder_sparse_step", 1, INT32_MAX);
+  const Index step = config.required_in("encoder_sparse_step", 1, kMostLayers);
   require_layer(config, layer, "encoder_layers");
   if ((layer + 1) % step != 0) fail_dense(config, layer);
   require_text(config, "second_expert_policy", {"all"});
@@ -99,9 +101,9 @@ inline LayerSpec describe_nllb_moe(const io::Config& config, Index layer) {
                        ": expected 1, for which no token is dropped, got ",
                        config.required<double>("moe_eval_capacity_token_fraction"));
   }
-  spec.width = config.required_in("d_model", 1, INT32_MAX);
-  spec.experts = config.required_in("num_experts", 2, INT32_MAX / 2);
-  spec.hidden = config.required_in("encoder_ffn_dim", 1, INT32_MAX);
+  spec.width = config.required_in("d_model", 1, kMostWidth);
+  spec.experts = config.required_in("num_experts", 2, kMostExperts);
+  spec.hidden = config.required_in("encoder_ffn_dim", 1, kMostWidth);
   spec.gated = false;
   spec.activation = activation_named(config, "activation_function");
   spec.expert_bias = true;
@@ -112,7 +114,7 @@ inline LayerSpec describe_nllb_moe(const io::Config& config, Index layer) {
                  .scorer = LinearScorerOptions{.bias = router_bias}};
   impl::shares(spec, Normalise::max_with_eps, impl::kFloatEps);
   change_weights(spec, [&](GatherWeighting::Options& weights) {
-    weights.scale = 1 - config.required<double>("moe_token_dropout");
+    weights.scale = 1 - config.number_in("moe_token_dropout", 0, 1);
   });
   spec.prefixes = {"model.encoder.layers.{layer}.ffn.", "model.decoder.layers.{layer}.ffn."};
   spec.tensors = {{"gate.weight", "router.classifier.weight"}};
@@ -130,19 +132,23 @@ inline LayerSpec describe_swin_moe(const io::Config& config, Index layer) {
   LayerSpec spec;
   spec.model = "swin_moe";
   spec.layer = layer;
-  spec.width = config.required_in("hidden_size", 1, INT32_MAX);
-  spec.experts = config.required_in("num_local_experts", 1, INT32_MAX / 2);
-  spec.hidden =
-      static_cast<Index>(std::lround(config.required<double>("mlp_ratio") * static_cast<double>(spec.width)));
+  require_range("layer", layer, 0, kMostLayers);  // no key says how many there are
+  spec.width = config.required_in("hidden_size", 1, kMostWidth);
+  spec.experts = config.required_in("num_local_experts", 1, kMostExperts);
+  const double hidden = config.number_in("mlp_ratio", 1e-6, 1e6) * static_cast<double>(spec.width);
+  spec.hidden = static_cast<Index>(std::llround(hidden));
+  require_range("mlp_ratio times hidden_size", spec.hidden, 1, kMostWidth);
   require_flag(config, "use_bpr", false, false);
   require_flag(config, "mlp_fc2_bias", true, true);
   spec.gated = false;
   spec.activation = {ActivationKind::gelu_erf};
   spec.expert_bias = true;
   const bool cosine = config.required<bool>("cosine_router");
-  spec.router = {.width = spec.width, .outputs = spec.experts, .k = config.required<Index>("top_value")};
+  spec.router = {
+      .width = spec.width, .outputs = spec.experts, .k = config.required_in("top_value", 1, kMostExperts)};
   if (cosine) {
-    spec.router.scorer = CosineScorerOptions{.projected = config.required<Index>("cosine_router_dim")};
+    spec.router.scorer =
+        CosineScorerOptions{.projected = config.required_in("cosine_router_dim", 1, kMostWidth)};
   }
   if (config.required<bool>("normalize_gate"))
     impl::shares(spec, Normalise::max_with_eps, impl::kFloatEps, true);
@@ -167,6 +173,7 @@ inline LayerSpec describe_swin_moe(const io::Config& config, Index layer) {
   layout.bias_of(io::ExpertMatrix::fc1).name = "experts.batched_fc1_bias";
   layout.bias_of(io::ExpertMatrix::fc2).name = "experts.batched_fc2_bias";
   spec.expert_layouts = {layout};
+  spec.left_out = {"_num_global_experts"};  // Tutel's count of experts
   return spec;
 }
 
@@ -176,20 +183,20 @@ inline LayerSpec describe_swin_moe(const io::Config& config, Index layer) {
 inline LayerSpec describe_moe_plus_plus(const io::Config& config, Index layer) {
   constexpr Index kConstants = 2, kCopies = 1, kZeros = 1;
   require_layer(config, layer, "num_hidden_layers");
-  if ((layer + 1) % config.required_in("moe_expert_interval", 1, INT32_MAX) != 0) fail_dense(config, layer);
+  if ((layer + 1) % config.required_in("moe_expert_interval", 1, kMostLayers) != 0) fail_dense(config, layer);
   require_flag(config, "moe_use_mixtral_gating", false, false);
   LayerSpec spec;
   spec.model = "moe_plus_plus";
   spec.layer = layer;
-  spec.width = config.required_in("hidden_size", 1, INT32_MAX);
+  spec.width = config.required_in("hidden_size", 1, kMostWidth);
   const Index experts = config.has_list("num_experts") ? config.per_layer<Index>("num_experts", 0)
                                                        : config.required<Index>("num_experts");
-  require_range("experts of MoE++", experts, kConstants + kCopies + kZeros + 1, INT32_MAX / 2);
+  require_range("experts of MoE++", experts, kConstants + kCopies + kZeros + 1, kMostExperts);
   spec.experts = experts - kConstants - kCopies - kZeros;
   spec.constant_experts = kConstants;
   spec.copy_experts = kCopies;
   spec.zero_experts = kZeros;
-  spec.hidden = config.required_in("intermediate_size", 1, INT32_MAX);
+  spec.hidden = config.required_in("intermediate_size", 1, kMostWidth);
   spec.gate.act = activation_named(config, "hidden_act");
   constexpr Index kTopK = 2;  // no key
   const bool two_layers = config.required<bool>("moe_2layer_gate");
@@ -214,6 +221,7 @@ inline LayerSpec describe_moe_plus_plus(const io::Config& config, Index layer) {
     spec.tensors.push_back({ours + ".constant_gate.weight", theirs + ".wg.weight"});
   }
   spec.expert_layouts = {projections("experts.experts.{expert}.")};
+  spec.left_out = {"gate.gate_map."};  // the caller's
   return spec;
 }
 

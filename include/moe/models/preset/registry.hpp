@@ -6,6 +6,7 @@
 
 #include "moe/core/check.hpp"
 #include "moe/models/preset/deepseek.hpp"
+#include "moe/models/preset/maths_keys.hpp"
 #include "moe/models/preset/other.hpp"
 #include "moe/models/preset/softmax.hpp"
 #include "moe/models/preset/spec.hpp"
@@ -54,7 +55,8 @@ inline constexpr Preset bailing_v2{
 inline constexpr Preset afmoe{"afmoe", {"afmoe"}, &describe_afmoe};
 inline constexpr Preset lfm2_moe{"lfm2_moe", {"lfm2_moe"}, &describe_lfm2_moe};
 inline constexpr Preset nemotron_3{"nemotron_3", {"nemotron_h"}, &describe_nemotron_3};
-inline constexpr Preset longcat_flash{"longcat_flash", {"longcat_flash"}, &describe_longcat_flash};
+inline constexpr Preset longcat_flash{
+    "longcat_flash", {"longcat_flash"}, &describe_longcat_flash, "LongcatFlashForCausalLM"};
 inline constexpr Preset llama_4{"llama_4", {"llama4", "llama4_text"}, &describe_llama_4};
 inline constexpr Preset gemma_4{"gemma_4", {"gemma4", "gemma4_text"}, &describe_gemma_4};
 inline constexpr Preset switch_transformer{"switch", {"switch_transformers"}, &describe_switch};
@@ -115,15 +117,36 @@ inline const Preset* find_preset(std::string_view model_type) noexcept {
   return nullptr;
 }
 
-/// The preset of the config's model_type. Throws config_error naming it and those that are known.
+/// The preset of the config's model_type, or, without one, of its architecture. Throws config_error naming
+/// what the config has and what is known.
 inline const Preset& preset_of(const io::Config& config) {
+  if (!config.has("model_type") && config.has_list("architectures")) {
+    for (const std::string& name : config.strings("architectures")) {
+      for (const Preset* const preset : kPresets) {
+        if (preset->architecture != nullptr && name == preset->architecture) return *preset;
+      }
+    }
+  }
   const std::string type = config.required<std::string>("model_type");
   if (const Preset* const found = find_preset(type)) return *found;
   std::string known;
-  for (const Preset* const preset : kPresets)
-    known += std::string(known.empty() ? "" : ", ") + preset->model_types[0];
-  fail<config_error>(config.where("model_type").c_str(), ": expected a model with a preset, got ",
-                     io::in_quotes(type).c_str(), "; presets: ", known.c_str());
+  for (const Preset* const preset : kPresets) {
+    for (const char* const own : preset->model_types) {
+      if (own != nullptr) known += std::string(known.empty() ? "" : ", ") + own;
+    }
+  }
+  fail<config_error>(config.where("model_type").c_str(), ": expected one that has a preset (", known.c_str(),
+                     "), got ", io::in_quotes(type).c_str());
+}
+
+/// What the config's preset says of a layer. Throws config_error for keys that are missing, that the preset
+/// does not compute by, or of values that it does not compute, and for a layer without experts.
+inline LayerSpec describe_layer(const io::Config& config, Index layer) {
+  const Preset& preset = preset_of(config);
+  const io::Config watched = config.watched();
+  LayerSpec spec = preset.describe(watched, layer);
+  require_maths_keys_asked(watched, preset.name);
+  return spec;
 }
 
 }  // namespace models

@@ -13,11 +13,11 @@ namespace impl {
 
 inline constexpr double kFloatEps = 0x1p-23;  // torch.finfo(float32).eps
 
-/// Names of Mixtral: block_sparse_moe.gate, experts.i.w1, w3, w2.
+/// Names of Mixtral: block_sparse_moe.gate, experts.i.w1, w3, w2; Transformers 5's own are Qwen's.
 inline void mixtral_names(LayerSpec& spec) {
-  spec.prefixes = {"model.layers.{layer}.block_sparse_moe."};
+  spec.prefixes = {"model.layers.{layer}.block_sparse_moe.", "model.layers.{layer}.mlp."};
   spec.tensors = {{"gate.weight", "gate.weight"}};
-  spec.expert_layouts = {numbered("experts.{expert}.")};
+  spec.expert_layouts = {numbered("experts.{expert}."), fused()};
 }
 
 /// Names of Qwen: mlp.gate, mlp.experts.i.gate_proj ..., the wrappers' longer prefixes too.
@@ -26,7 +26,7 @@ inline void qwen_names(LayerSpec& spec, const char* block = "mlp.") {
     spec.prefixes.push_back(std::string(model) + "layers.{layer}." + block);
   }
   spec.tensors = {{"gate.weight", "gate.weight"}};
-  spec.expert_layouts = {projections("experts.{expert}.")};
+  spec.expert_layouts = {projections("experts.{expert}."), fused()};
 }
 
 inline void shares(LayerSpec& spec, Normalise normalise, double eps = 0, bool only_if_many = false) {
@@ -45,17 +45,20 @@ inline LayerSpec mixtral_like(const char* model, const io::Config& config, Index
   return spec;
 }
 
-/// Qwen's layer selection: every `decoder_sparse_step`-th but for a list.
+/// Qwen's layer selection: every `decoder_sparse_step`-th but for a list, which may be absent.
 inline void require_sparse_step(const io::Config& config, Index layer) {
-  const Index step = config.required_in("decoder_sparse_step", 1, INT32_MAX);
+  require_layer(config, layer, "num_hidden_layers");
+  const Index step = config.required_in("decoder_sparse_step", 1, kMostLayers);
   bool dense = (layer + 1) % step != 0;
-  const Buffer<Index> only_mlp = config.integers("mlp_only_layers");
-  for (const Index l : only_mlp) dense = dense || l == layer;
+  if (config.has("mlp_only_layers")) {
+    const Buffer<Index> only_mlp = config.integers("mlp_only_layers");
+    for (const Index l : only_mlp) dense = dense || l == layer;
+  }
   if (dense) fail_dense(config, layer);
 }
 
 inline void qwen_shared(LayerSpec& spec, const io::Config& config) {
-  spec.shared_hidden = config.required_in("shared_expert_intermediate_size", 1, INT32_MAX);
+  spec.shared_hidden = config.required_in("shared_expert_intermediate_size", 1, kMostWidth);
   spec.shared_gate = true;
   spec.tensors.push_back({"shared_expert_gate.weight", "shared_expert_gate.weight"});
   spec.shared_layouts = {projections("shared_expert.")};
@@ -64,21 +67,28 @@ inline void qwen_shared(LayerSpec& spec, const io::Config& config) {
 /// `norm`: whether weights are normalised is in the config; else they always are.
 inline LayerSpec qwen_like(const char* model, const io::Config& config, Index layer, bool norm) {
   LayerSpec spec = basic_spec(model, config, layer, {});
+  if (!norm) require_flag(config, "norm_topk_prob", true, true);
   if (!norm || config.required<bool>("norm_topk_prob")) shares(spec, Normalise::sum);
   qwen_names(spec);
   return spec;
 }
 
 inline LayerSpec granite_like(const char* model, const io::Config& config, Index layer, bool shared) {
+  require_layer(config, layer, "num_hidden_layers");
+  if (config.optional<Index>("num_local_experts", 1) == 0) fail_dense(config, layer);
   LayerSpec spec =
       basic_spec(model, config, layer, {.experts = "num_local_experts", .hidden = "intermediate_size"});
   spec.router.score = IdentityScore{};
   spec.router.weighting = SoftmaxWeighting{};
+  // The shared MLP stands beside the block, so the prefix is the layer's.
   spec.prefixes = {"model.layers.{layer}."};
-  spec.tensors = {{"gate.weight", "block_sparse_moe.router.layer.weight"}};
+  spec.block = {"block_sparse_moe.", "shared_mlp."};
+  spec.tensors = {{"gate.weight", "block_sparse_moe.router.layer.weight"},
+                  {"gate.weight", "block_sparse_moe.router.weight"}};
   spec.expert_layouts = {
-      io::fused_glu("block_sparse_moe.input_linear.weight", "block_sparse_moe.output_linear.weight", false)};
-  spec.shared_hidden = shared ? config.required_in("shared_intermediate_size", 0, INT32_MAX) : 0;
+      io::fused_glu("block_sparse_moe.input_linear.weight", "block_sparse_moe.output_linear.weight", false),
+      io::fused_glu("block_sparse_moe.experts.gate_up_proj", "block_sparse_moe.experts.down_proj", false)};
+  spec.shared_hidden = shared ? config.required_in("shared_intermediate_size", 0, kMostWidth) : 0;
   if (spec.shared_hidden > 0) {
     spec.shared_layouts = {
         io::fused_glu("shared_mlp.input_linear.weight", "shared_mlp.output_linear.weight", false)};
@@ -94,9 +104,10 @@ inline LayerSpec describe_mixtral(const io::Config& config, Index layer) {
 
 /// MiniMax-Text-01 and M1: Mixtral's block; the residual's factors are outside.
 inline LayerSpec describe_minimax_01(const io::Config& config, Index layer) {
-  if (config.optional<Index>("shared_intermediate_size", 0) != 0) {
+  if (const Index shared = config.optional<Index>("shared_intermediate_size", 0); shared != 0) {
     fail<config_error>(config.where("shared_intermediate_size").c_str(),
-                       ": expected 0, as in the releases; this preset has no shared expert");
+                       ": expected 0, as in the releases, because this preset has no shared expert, got ",
+                       shared);
   }
   return impl::mixtral_like("minimax_01", config, layer);
 }
@@ -120,12 +131,13 @@ inline LayerSpec describe_qwen3_next(const io::Config& config, Index layer) {
   return spec;
 }
 
-/// Experts fused and transposed, [E, D, 2F] and [E, F, D]; always normalised.
+/// Experts fused and transposed, [E, D, 2F] and [E, F, D]; Transformers 5 saves them as [E, 2F, D] and
+/// [E, D, F] under the same names, told apart by both shapes; always normalised.
 inline LayerSpec describe_qwen3_vl_moe(const io::Config& config, Index layer) {
   const io::Config text = text_config(config);
   impl::require_sparse_step(text, layer);
   LayerSpec spec = impl::qwen_like("qwen3_vl_moe", text, layer, false);
-  spec.expert_layouts = {io::fused_glu("experts.gate_up_proj", "experts.down_proj", true),
+  spec.expert_layouts = {io::fused_glu("experts.gate_up_proj", "experts.down_proj", true), fused(),
                          projections("experts.{expert}.")};
   return spec;
 }
@@ -135,8 +147,7 @@ inline LayerSpec describe_qwen3_5_moe(const io::Config& config, Index layer) {
   const io::Config text = text_config(config);
   LayerSpec spec = impl::qwen_like("qwen3_5_moe", text, layer, false);
   impl::qwen_shared(spec, text);
-  spec.expert_layouts = {io::fused_glu("experts.gate_up_proj", "experts.down_proj", false),
-                         projections("experts.{expert}.")};
+  spec.expert_layouts = {fused(), projections("experts.{expert}.")};
   return spec;
 }
 
@@ -150,7 +161,7 @@ inline LayerSpec describe_olmoe(const io::Config& config, Index layer) {
 /// Never normalised; the router is called router.
 inline LayerSpec describe_jamba(const io::Config& config, Index layer) {
   LayerSpec spec = basic_spec("jamba", config, layer, {.hidden = "intermediate_size"});
-  const Index period = config.required_in("expert_layer_period", 1, INT32_MAX);
+  const Index period = config.required_in("expert_layer_period", 1, kMostLayers);
   if (layer % period != config.required<Index>("expert_layer_offset") || spec.experts < 2) {
     fail_dense(config, layer);
   }
@@ -166,11 +177,13 @@ inline LayerSpec describe_dbrx(const io::Config& config, Index layer) {
   LayerSpec spec;
   spec.model = "dbrx";
   spec.layer = layer;
-  spec.width = config.required_in("d_model", 1, INT32_MAX);
-  spec.experts = ffn.required_in("moe_num_experts", 1, INT32_MAX / 2);
-  spec.hidden = ffn.required_in("ffn_hidden_size", 1, INT32_MAX);
-  spec.gate.act = activation_named(ffn.section("ffn_act_fn"), "name");
-  spec.router = {.width = spec.width, .outputs = spec.experts, .k = ffn.required<Index>("moe_top_k")};
+  spec.width = config.required_in("d_model", 1, kMostWidth);
+  spec.experts = ffn.required_in("moe_num_experts", 1, kMostExperts);
+  spec.hidden = ffn.required_in("ffn_hidden_size", 1, kMostWidth);
+  spec.gate.act = ffn.has("ffn_act_fn") ? activation_named(ffn.section("ffn_act_fn"), "name")
+                                        : AnyActivation{ActivationKind::silu};
+  spec.router = {
+      .width = spec.width, .outputs = spec.experts, .k = ffn.required_in("moe_top_k", 1, kMostExperts)};
   // Null means no norm; a missing key would too, without a word.
   if (ffn.json().find("moe_normalize_expert_weights") == nullptr)
     ffn.required<double>("moe_normalize_expert_weights");
@@ -189,16 +202,10 @@ inline LayerSpec describe_dbrx(const io::Config& config, Index layer) {
 /// The maths of the released JAX code: no soft cap, no normalisation. Servers that cap the logits say so by
 /// the key router_logit_softcapping.
 inline LayerSpec describe_grok_1(const io::Config& config, Index layer) {
-  require_layer(config, layer, "num_hidden_layers");
-  LayerSpec spec;
-  spec.model = "grok_1";
-  spec.layer = layer;
-  spec.width = config.required_in("hidden_size", 1, INT32_MAX);
-  spec.experts = config.required_in("num_experts", 1, INT32_MAX / 2);
-  spec.hidden = config.required_in("intermediate_size", 1, INT32_MAX);
+  require_text(config, "hidden_act", {"gelu", "gelu_new", "gelu_pytorch_tanh"}, true);  // all of them tanh's
+  LayerSpec spec =
+      basic_spec("grok_1", config, layer, {.hidden = "intermediate_size", .activation = nullptr});
   spec.gate.act = {ActivationKind::gelu_tanh};
-  spec.router = {
-      .width = spec.width, .outputs = spec.experts, .k = config.required<Index>("num_experts_per_tok")};
   const double cap = config.optional<double>("router_logit_softcapping", 0);
   if (cap != 0) spec.router.map = SoftCap(cap);
   spec.prefixes = {"model.layers.{layer}.moe_block.", "transformer.decoder_layer.{layer}.moe_block."};
@@ -210,7 +217,7 @@ inline LayerSpec describe_grok_1(const io::Config& config, Index layer) {
 /// The routed part; the parallel dense MLP is outside.
 inline LayerSpec describe_arctic(const io::Config& config, Index layer) {
   LayerSpec spec = impl::mixtral_like("arctic", config, layer);
-  if ((layer + 1) % config.required_in("moe_layer_frequency", 1, INT32_MAX) != 0) fail_dense(config, layer);
+  if ((layer + 1) % config.required_in("moe_layer_frequency", 1, kMostLayers) != 0) fail_dense(config, layer);
   impl::shares(spec, Normalise::sum, 0, true);
   return spec;
 }
@@ -223,7 +230,7 @@ inline LayerSpec describe_nomic_v2(const io::Config& config, Index layer) {
                                .hidden = "n_inner",
                                .activation = "activation_function",
                                .layers = "n_layer"});
-  if (layer % config.required_in("moe_every_n_layers", 1, INT32_MAX) != 1) fail_dense(config, layer);
+  if (layer % config.required_in("moe_every_n_layers", 1, kMostLayers) != 1) fail_dense(config, layer);
   if (config.required<bool>("moe_normalize_expert_weights")) impl::shares(spec, Normalise::sum);
   spec.gated = false;
   spec.activation = spec.gate.act;
@@ -237,33 +244,44 @@ inline LayerSpec describe_nomic_v2(const io::Config& config, Index layer) {
 /// softmax, chosen with a bias, divided by max(sum, moe_norm_min).
 inline LayerSpec describe_ernie_4_5(const io::Config& config, Index layer) {
   LayerSpec spec = basic_spec("ernie_4_5", config, layer, {.experts = "moe_num_experts", .k = "moe_k"});
-  const Index layers = config.required<Index>("num_hidden_layers");
-  const Index end = config.required<Index>("moe_layer_end_index");
-  if ((layer + 1) % config.required_in("moe_layer_interval", 1, INT32_MAX) != 0 ||
-      layer < config.required<Index>("moe_layer_start_index") || layer > (end == -1 ? layers - 1 : end)) {
+  const Index end = config.optional<Index>("moe_layer_end_index", -1);  // -1: the last layer
+  if ((layer + 1) % config.required_in("moe_layer_interval", 1, kMostLayers) != 0 ||
+      layer < config.required<Index>("moe_layer_start_index") || (end != -1 && layer > end)) {
     fail_dense(config, layer);
   }
   require_flag(config, "use_bias", false, false);
-  impl::shares(spec, Normalise::max_with_eps, config.required<double>("moe_norm_min"));
+  require_flag(config, "moe_use_aux_free", true, true);
+  impl::shares(spec, Normalise::max_with_eps, config.number_in("moe_norm_min", 1e-12, 0, 1));
   select_with_bias(spec);
   impl::qwen_names(spec);
   spec.tensors.push_back({"e_score_correction_bias", "moe_statics.e_score_correction_bias"});
-  spec.shared_hidden = spec.hidden * config.required_in("moe_num_shared_experts", 0, 1024);
+  spec.tensors.push_back({"e_score_correction_bias", "gate.moe_statics.e_score_correction_bias"});
+  spec.shared_hidden = shared_width(config, "moe_num_shared_experts", spec.hidden);
   spec.shared_layouts = {projections("shared_experts.")};
   return spec;
 }
 
-/// Without the capacity limit of the vendor's code, and normalised for K = 1 too, as Transformers runs it.
+/// Without the capacity limit of the vendor's code, and normalised for K = 1 too, as Transformers runs it,
+/// which reads one width and has always one shared expert of it.
 inline LayerSpec describe_hunyuan_a13b(const io::Config& config, Index layer) {
-  LayerSpec spec = basic_spec("hunyuan_a13b", config, layer, {.k = "moe_topk"});
+  const bool widths = config.has("moe_intermediate_size");
+  LayerSpec spec =
+      basic_spec("hunyuan_a13b", config, layer,
+                 {.k = "moe_topk", .hidden = widths ? "moe_intermediate_size" : "intermediate_size"});
   if (layer < config.optional<Index>("moe_layer_num_skipped", 0)) fail_dense(config, layer);
+  require_flag(config, "norm_topk_prob", true, true);
+  require_flag(config, "group_limited_greedy", false, false);
+  pass_over(config, {"n_group", "topk_group"});  // of group_limited_greedy alone
   impl::shares(spec, Normalise::max_with_eps, impl::kFloatEps);
   impl::qwen_names(spec);
   spec.tensors = {{"gate.weight", "gate.wg.weight"}};
-  if (config.required<bool>("use_mixed_mlp_moe")) {
-    spec.shared_hidden = config.required_in("intermediate_size", 1, INT32_MAX / 1024) *
-                         config.per_layer<Index>("num_shared_expert", layer);
+  if (config.optional<bool>("use_mixed_mlp_moe", true)) {
+    const Index shared =
+        config.has("num_shared_expert") ? config.per_layer_in("num_shared_expert", layer, 0, kMostShared) : 1;
+    spec.shared_hidden = config.per_layer_in("intermediate_size", layer, 1, kMostWidth) * shared;
     spec.shared_layouts = {projections("shared_mlp.")};
+  } else {
+    pass_over(config, {"num_shared_expert"});
   }
   return spec;
 }
@@ -276,20 +294,25 @@ inline LayerSpec describe_phi_moe(const io::Config& config, Index layer) {
                        ": expected 2, which SparseMixer is, got ", spec.router.k);
   }
   spec.router.score = IdentityScore{};
-  spec.router.weighting = SparseMixerWeighting({.eps = config.required<double>("router_jitter_noise")});
+  spec.router.weighting = SparseMixerWeighting({.eps = config.number_in("router_jitter_noise", 0, 1)});
+  spec.tensors.push_back({"gate.weight", "router.weight"});
   return spec;
 }
 
 inline LayerSpec describe_aria(const io::Config& config, Index layer) {
   const io::Config text = text_config(config);
   LayerSpec spec = basic_spec("aria", text, layer,
-                              {.experts = "moe_num_experts", .k = "moe_topk", .hidden = "intermediate_size"});
+                              {.experts = "moe_num_experts",
+                               .k = "moe_topk",
+                               .hidden = "intermediate_size",
+                               .silu_by_default = true});
   spec.router.score = IdentityScore{};
   spec.router.weighting = SoftmaxWeighting{};
   impl::qwen_names(spec);
   spec.tensors = {{"gate.weight", "router.weight"}};
-  spec.expert_layouts = {io::fused_glu("experts.fc1.weight", "experts.fc2.weight", true)};
-  spec.shared_hidden = spec.hidden * text.required_in("moe_num_shared_experts", 0, 1024);
+  spec.expert_layouts = {io::fused_glu("experts.fc1.weight", "experts.fc2.weight", true),
+                         io::fused_glu("experts.gate_up_proj", "experts.down_proj", true)};
+  spec.shared_hidden = shared_width(text, "moe_num_shared_experts", spec.hidden, 2);
   spec.shared_layouts = {projections("shared_experts.")};
   return spec;
 }
@@ -319,10 +342,17 @@ inline LayerSpec describe_jetmoe(const io::Config& config, Index layer) {
 /// Clamped gates, gate and up interleaved, biases everywhere; experts in MXFP4, or transposed in bf16.
 inline LayerSpec describe_gpt_oss(const io::Config& config, Index layer) {
   LayerSpec spec =
-      basic_spec("gpt_oss", config, layer, {.experts = "num_local_experts", .hidden = "intermediate_size"});
+      basic_spec("gpt_oss", config, layer,
+                 {.experts = "num_local_experts", .hidden = "intermediate_size", .activation = nullptr});
+  require_text(config, "hidden_act", {"silu"}, true);
+  constexpr double kAlpha = 1.702;  // QuickGelu's
+  if (const double alpha = config.optional<double>("swiglu_alpha", kAlpha); alpha != kAlpha) {
+    fail<config_error>(config.where("swiglu_alpha").c_str(), ": expected ", kAlpha,
+                       ", the only one that this preset computes, got ", alpha);
+  }
   spec.gate = {.kind = AnyGate::Kind::clamped,
                .act = {ActivationKind::quick_gelu},
-               .limit = config.required<double>("swiglu_limit"),
+               .limit = config.number_in("swiglu_limit", 1e-6, 1e6),
                .offset = 1};
   spec.router.scorer = LinearScorerOptions{.bias = true};
   spec.router.score = IdentityScore{};

@@ -55,11 +55,19 @@ struct LayerSpec {
   LatentNorm latent_norm{};
   AnyCapacity capacity = Dropless{};
 
-  // Where the weights are. "{layer}" is the layer, "{stack}" the encoder or the decoder of models with both.
-  std::vector<std::string> prefixes{};             // the first under which the router is found
-  std::vector<NamedTensor> tensors{};              // everything but experts; the router's matrix first
-  std::vector<io::ExpertLayout> expert_layouts{};  // the first whose tensors are found
+  // Where the weights are. "{layer}" is the layer.
+  std::vector<std::string> prefixes{};  // the first under which the router is found
+  // Everything but experts; the router's matrix first. Of several names for one of ours the first that is
+  // found.
+  std::vector<NamedTensor> tensors{};
+  std::vector<io::ExpertLayout> expert_layouts{};  // the first whose tensors are found, with their shapes
   std::vector<io::ExpertLayout> shared_layouts{};
+  /// Beginnings of names behind the prefix: every tensor of the block must be read. None: all are the
+  /// block's.
+  std::vector<std::string> block{};
+  /// But for those that begin so, which the model's own code does not compute with either, or the caller
+  /// does.
+  std::vector<std::string> left_out{};
 
   /// Width that the experts see.
   Index expert_width() const noexcept { return latent > 0 ? latent : width; }
@@ -76,10 +84,18 @@ struct Preset {
   const char* name;
   const char* model_types[6];  // of config.json; null where there are fewer
   LayerSpec (*describe)(const io::Config& config, Index layer);
+  const char* architecture = nullptr;  // of a config without a model_type
 };
 
 // ---------------------------------------------------------------------------------------------------------
 // For describing: pieces that several models share.
+
+// Largest sizes that a config may ask for: no preset allocates more than megabytes for them, and their
+// products fit 63 bits.
+inline constexpr Index kMostLayers = Index{1} << 20;
+inline constexpr Index kMostExperts = Index{1} << 20;
+inline constexpr Index kMostWidth = Index{1} << 20;
+inline constexpr Index kMostShared = 1024;  // shared experts
 
 /// The part of the config that describes the language model.
 inline io::Config text_config(const io::Config& config) {
@@ -109,9 +125,11 @@ inline AnyActivation activation_named(const io::Config& config, std::string_view
                      io::in_quotes(name).c_str());
 }
 
-/// Throws config_error unless the key says what the preset's maths is.
+/// Throws config_error unless the key says what the preset's maths is, or is absent where the model's own
+/// code has a default.
 inline void require_text(const io::Config& config, std::string_view key,
-                         std::initializer_list<const char*> allowed) {
+                         std::initializer_list<const char*> allowed, bool has_default = false) {
+  if (has_default && !config.has(key)) return;
   const std::string value = config.required<std::string>(key);
   std::string list;
   for (const char* const one : allowed) {
@@ -124,7 +142,12 @@ inline void require_text(const io::Config& config, std::string_view key,
 inline void require_flag(const io::Config& config, std::string_view key, bool expected, bool otherwise) {
   if (config.optional<bool>(key, otherwise) == expected) return;
   fail<config_error>(config.where(key).c_str(), ": expected ", expected ? "true" : "false",
-                     ", the only one that this preset computes");
+                     ", the only one that this preset computes, got ", expected ? "false" : "true");
+}
+
+/// Notes keys that decide the maths elsewhere and are not read by this model's own code.
+inline void pass_over(const io::Config& config, std::initializer_list<const char*> keys) noexcept {
+  for (const char* const key : keys) static_cast<void>(config.has(key));
 }
 
 /// Throws config_error: the layer is there and has no experts.
@@ -135,19 +158,23 @@ inline void require_flag(const io::Config& config, std::string_view key, bool ex
 
 /// A layer in [0, the config's `count_key`): layers beyond (multi-token prediction) are not the model's.
 inline void require_layer(const io::Config& config, Index layer, std::string_view count_key) {
-  const Index count = config.required<Index>(count_key);
+  const Index count = config.required_in(count_key, 1, kMostLayers);
   if (layer < 0 || layer >= count) {
     fail<config_error>("layer: expected a value in [0, ", count - 1, "] (", config.where(count_key).c_str(),
                        "), got ", layer);
   }
 }
 
-/// `key`, or what Transformers' own save_pretrained calls it where it has another name for all models.
-inline std::string experts_key(const io::Config& config, const char* key) {
-  for (const char* const name : {key, "num_local_experts", "num_experts", "n_routed_experts"}) {
+/// The first of several names of one key that the config has; of none the first.
+inline std::string first_key(const io::Config& config, std::initializer_list<const char*> names) {
+  for (const char* const name : names) {
     if (config.has(name)) return name;
   }
-  return key;
+  return *names.begin();
+}
+/// `key`, or what Transformers' own save_pretrained calls it where it has another name for all models.
+inline std::string experts_key(const io::Config& config, const char* key) {
+  return first_key(config, {key, "num_local_experts", "num_experts", "n_routed_experts"});
 }
 
 /// change(GatherWeighting::Options&) on a spec whose weights are gathered scores.
@@ -174,21 +201,32 @@ struct SpecKeys {
   const char* k = "num_experts_per_tok";
   const char* hidden = "moe_intermediate_size";
   const char* activation = "hidden_act";
-  const char* layers = "num_hidden_layers";
+  const char* layers = "num_hidden_layers";  // null: checked by the preset
+  bool silu_by_default = false;              // the model's own code has silu where the key is absent
 };
 inline LayerSpec basic_spec(const char* model, const io::Config& config, Index layer, const SpecKeys& keys) {
-  require_layer(config, layer, keys.layers);
+  if (keys.layers != nullptr) require_layer(config, layer, keys.layers);
   LayerSpec spec;
   spec.model = model;
   spec.layer = layer;
-  spec.width = config.required_in(keys.width, 1, INT32_MAX);
-  spec.experts = config.required_in(experts_key(config, keys.experts), 1, INT32_MAX / 2);
-  spec.hidden = config.per_layer<Index>(keys.hidden, layer);
-  if (keys.activation != nullptr) spec.gate.act = activation_named(config, keys.activation);
+  spec.width = config.required_in(keys.width, 1, kMostWidth);
+  spec.experts = config.required_in(experts_key(config, keys.experts), 1, kMostExperts);
+  spec.hidden = config.per_layer_in(keys.hidden, layer, 1, kMostWidth);
+  if (keys.activation != nullptr) {
+    spec.gate.act = keys.silu_by_default && !config.has(keys.activation)
+                        ? AnyActivation{ActivationKind::silu}
+                        : activation_named(config, keys.activation);
+  }
   spec.router.width = spec.width;
   spec.router.outputs = spec.experts;
-  spec.router.k = config.per_layer<Index>(keys.k, layer);
+  spec.router.k = config.per_layer_in(keys.k, layer, 1, kMostExperts);
   return spec;
+}
+
+/// So many shared experts of width F in one; 0: none.
+inline Index shared_width(const io::Config& config, const std::string& count_key, Index hidden,
+                          Index otherwise = 0) {
+  return hidden * config.optional_in(count_key, otherwise, 0, kMostShared);
 }
 
 /// Names of experts as most models have them, gate_proj, up_proj and down_proj, or w1, w3 and w2 (in this
@@ -198,6 +236,10 @@ inline io::ExpertLayout projections(const std::string& prefix) {
 }
 inline io::ExpertLayout numbered(const std::string& prefix) {
   return io::per_expert_glu(prefix, "w1", "w3", "w2");
+}
+/// As Transformers 5 holds them in memory, and saves them when told to: [E, 2F, D] and [E, D, F].
+inline io::ExpertLayout fused() {
+  return io::fused_glu("experts.gate_up_proj", "experts.down_proj", false);
 }
 
 }  // namespace models
