@@ -43,7 +43,7 @@ enum class DrawStream : std::uint32_t {
   expert_dropout,
   choice,
   multiplier,
-  transport
+  transport,
   hidden_dropout
 };
 
