@@ -21,6 +21,7 @@
 #include "support/catch.hpp"
 #include "support/observable_archetype.hpp"
 #include "support/random_spec.hpp"
+#include "support/sanitizers.hpp"
 #include "train/plain_model.hpp"
 
 namespace {
@@ -35,7 +36,7 @@ std::atomic<long> allocations{0};
 }  // namespace
 
 // glibc lets a program put its own malloc in front; operator new ends up here too.
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__GLIBC__) && !MOE_TEST_SANITIZED
 #define MOE_TEST_COUNTS_MALLOC 1
 extern "C" {
 // NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming)
