@@ -15,12 +15,12 @@ namespace example {
 
 /// What a router is made for.
 struct RouterSetting {
-  Index width = 0;                   // D
-  Index experts = 0;                 // E, a power of two >= 8
-  Index k = 0;                       // K: experts of a row, or about as many on average
-  Index steps = 1;                   // of the training
-  std::uint64_t number = 0;          // of the layer: what is drawn and never trained differs between layers
-  std::vector<std::int64_t> counts;  // [256] of the bytes in the text
+  Index width = 0;                     // D
+  Index experts = 0;                   // E, a power of two >= 8
+  Index k = 0;                         // K: experts of a row, or about as many on average
+  Index steps = 1;                     // of the training
+  std::uint64_t number = 0;            // of the layer: what is drawn and never trained differs between layers
+  std::vector<std::int64_t> counts{};  // [256] of the bytes in the text
 
   /// Blocks of 2 K experts.
   Index groups() const { return experts / (2 * k); }

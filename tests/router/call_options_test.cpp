@@ -10,6 +10,9 @@
 #include "moe/kernel/activation.hpp"
 #include "moe/kernel/top_k.hpp"
 #include "moe/layer/moe_layer.hpp"
+#include "moe/plan/capacity/any.hpp"
+#include "moe/plan/capacity/dropless.hpp"
+#include "moe/plan/capacity/fixed.hpp"
 #include "moe/router/balance/load.hpp"
 #include "moe/router/balance/z.hpp"
 #include "moe/router/hash_table.hpp"
@@ -226,6 +229,51 @@ TEST_CASE("a router refuses by name what it cannot obey", "[call_options]") {
   call.options.experts_per_token = 1;
   CHECK_THROWS_WITH(test::route(given, call),
                     "moe: experts per token: expected 2 (columns of the given ids), got 1");
+}
+
+TEST_CASE("a layer's capacity obeys the call's factor", "[call_options]") {
+  moe::Glu<moe::Silu, double> bank({.experts = kOutputs, .width = kWidth, .hidden = 3});
+  bank.initialise(3);
+  const auto router = router_of(moe::Softmax(), moe::TopKSelection(2));
+  const auto call = test::random_call<double>(20, kWidth, 2);
+  struct Result {
+    std::vector<double> y, dx;
+    Index dropped;
+    bool operator==(const Result&) const = default;
+  };
+  const auto run = [&](const auto& capacity, double factor) {
+    const moe::MoeLayer layer(router, bank, capacity);
+    moe::LayerInput<double> in(moe::ConstMatrixView<double>(call.x.data(), 20, kWidth));
+    in.segments = moe::Segments::uniform(10);
+    in.options.capacity_factor = factor;
+    std::vector<double> y(call.x.size()), dx(y.size());
+    const std::vector<double> dy(y.size(), 0.5);
+    moe::RouteStats stats;
+    moe::LayerOutput<double> out(moe::MatrixView<double>(y.data(), 20, kWidth), &stats);
+    moe::Workspace workspace;
+    auto tape = layer.make_tape();
+    layer.forward_train(in, out, tape, workspace);
+    layer.backward(
+        tape,
+        {moe::ConstMatrixView<double>(dy.data(), 20, kWidth), moe::MatrixView<double>(dx.data(), 20, kWidth)},
+        workspace);
+    return Result{y, dx, stats.dropped};
+  };
+  const moe::FixedCapacity half({.factor = 0.5}), places({.tokens_per_expert = 3});
+  const Result built = run(half, 0);
+  CHECK(built.dropped > 0);
+  CHECK(run(moe::FixedCapacity({.factor = 2}), 0.5) == built);
+  CHECK(run(moe::AnyCapacity(moe::FixedCapacity({.factor = 2})), 0.5) == built);
+  CHECK(run(half, 8) == run(moe::Dropless{}, 0));
+  const auto refused = [&](const auto& capacity, double factor) {
+    return test::message_of<moe::config_error>([&] { run(capacity, factor); });
+  };
+  CHECK(refused(places, 0.5) ==
+        "moe: capacity factor: expected none for a capacity of 3 places, which cannot obey it, got 0.5");
+  CHECK(refused(half, 1e10).starts_with("moe: capacity factor: expected a value in (0, 1e9]"));
+  CHECK(refused(moe::AnyCapacity(moe::Dropless{}), 0.5) ==
+        "moe: capacity factor: expected none for the capacity dropless, which cannot obey it, got 0.5");
+  CHECK(refused(moe::Dropless{}, 0.5).find("the selection top_k, which cannot obey it") != std::string::npos);
 }
 
 TEST_CASE("a layer refuses options that are no numbers of use, naming them", "[call_options]") {

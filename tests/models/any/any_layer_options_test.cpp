@@ -9,6 +9,9 @@
 #include "moe/expert/bank/any.hpp"
 #include "moe/expert/bank/glu.hpp"
 #include "moe/models/any/any_layer.hpp"
+#include "moe/plan/capacity/any.hpp"
+#include "moe/plan/capacity/dropless.hpp"
+#include "moe/plan/capacity/fixed.hpp"
 #include "moe/router/call_options.hpp"
 #include "moe/router/named/expert_choice.hpp"
 #include "support/catch.hpp"
@@ -44,10 +47,12 @@ moe::models::LayerSpec spec_of(const moe::TokenChoiceOptions& options) {
   return spec;
 }
 
-AnyLayer layer_of(const moe::TokenChoiceOptions& options, float scale = 1) {
-  return filled(moe::models::impl::load_any<float>(nullptr, spec_of(options),
-                                                   moe::token_choice_router<float>(options), {}),
-                scale);
+AnyLayer layer_of(const moe::TokenChoiceOptions& options, moe::AnyCapacity capacity = moe::Dropless{},
+                  float scale = 1) {
+  moe::models::LayerSpec spec = spec_of(options);
+  spec.capacity = std::move(capacity);
+  return filled(
+      moe::models::impl::load_any<float>(nullptr, spec, moe::token_choice_router<float>(options), {}), scale);
 }
 AnyLayer expert_choice_layer(double factor) {
   using Bank = moe::OneBank<moe::OneBank<moe::Glu<moe::Silu>>>;
@@ -111,10 +116,14 @@ TEST_CASE("an erased layer obeys the options of a call as one that is built with
   check_same(layer_of(options_of(moe::ThresholdSelection({.threshold = 0.1}))), {"threshold", "0.25"},
              layer_of(options_of(moe::ThresholdSelection({.threshold = 0.25}))));
   check_same(expert_choice_layer(1), {"capacity_factor", "3"}, expert_choice_layer(3));
+  const auto capacity = [](double factor) { return moe::FixedCapacity({.factor = factor}); };
+  check_same(layer_of(top_k_options(2), capacity(2)), {"capacity_factor", "0.5"},
+             layer_of(top_k_options(2), capacity(0.5)));
 }
 
 TEST_CASE("a temperature of two halves the logits of an erased layer", "[models]") {
-  const AnyLayer layer = layer_of(top_k_options(3)), halved = layer_of(top_k_options(3), 0.5F);
+  const AnyLayer layer = layer_of(top_k_options(3)),
+                 halved = layer_of(top_k_options(3), moe::Dropless{}, 0.5F);
   const Called own(layer, {}), got(layer, moe::call_options({{"temperature", "2"}})), want(halved, {});
   CHECK(got.y == want.y);  // powers of two are exact
   CHECK(own.y != want.y);

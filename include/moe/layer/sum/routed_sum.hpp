@@ -4,6 +4,7 @@
 //   rows X[T,D] > 1 route > 2 plan > 3 dispatch > 4 experts > 5 combine > Y[T,D]
 #pragma once
 
+#include <concepts>
 #include <type_traits>
 #include <utility>
 
@@ -147,7 +148,7 @@ class RoutedSum {
   static constexpr Coupling coupling(bool training) noexcept {
     return weakest(weakest(RouterType::coupling(training), C::coupling), Bank::coupling);
   }
-  Index max_pairs(const CallShape& shape) const { return impl::max_pairs_of(router_, shape); }
+  Index max_pairs(const CallShape& shape) const { return impl::max_pairs_of(router_, router_shape(shape)); }
 
   /// Takes what forward and forward_train take; of that, table, plan and what `decided` takes stay taken.
   /// Throws state_error if it was moved from, or if router and bank no longer fit together.
@@ -169,7 +170,7 @@ class RoutedSum {
     backward_stages(call, arena);
   }
   void measure_backward_router(Arena& arena, const CallShape& shape, Index concurrency) const {
-    scoped(arena, [&] { impl::measure_backward_of(router_, arena, shape, concurrency); });
+    scoped(arena, [&] { impl::measure_backward_of(router_, arena, router_shape(shape), concurrency); });
   }
 
   /// `decided(arena)`: what is to happen between stages 2 and 3, when nothing can be refused any more. It may
@@ -227,7 +228,9 @@ class RoutedSum {
                        impl::GradientsOf<RouterType>* gradients, Arena& arena,
                        X& executor) const requires kTrainable {
     scoped(arena, [&] {
-      router_.backward(in, tape.routes(), tape.decided().router, out, gradients, arena, executor);
+      with_router_input(in, [&](const RouterInput<Real>& own) {
+        router_.backward(own, tape.routes(), tape.decided().router, out, gradients, arena, executor);
+      });
     });
   }
 
@@ -321,7 +324,7 @@ class RoutedSum {
       return carve(arena);
     }
     void route(const RouteTable<Real>&, Arena& arena) const {
-      impl::measure_of(sum.router_, arena, shape, concurrency);
+      impl::measure_of(sum.router_, arena, router_shape(shape), concurrency);
     }
     Index pairs(const RouteTable<Real>&) const noexcept { return max_pairs; }
     void plan(const Routed<Real>&, Arena& arena) const {
@@ -383,16 +386,18 @@ class RoutedSum {
     }
 
     void route(RouteTable<Real>& table, Arena& arena) {
-      if constexpr (ObservableRouter<RouterType>) {
-        if (rows.observer != nullptr) show(rows.observer->memory);
-        impl::TapeOf<RouterType>* router_tape = nullptr;
-        if constexpr (kTaped) router_tape = &tape->next().router;
-        sum.router_.route_observed(in, table, router_tape, seen, arena, executor);
-      } else if constexpr (kTaped) {
-        impl::route_train_of(sum.router_, in, table, tape->next().router, arena, executor);
-      } else {
-        sum.router_.route(in, table, arena, executor);
-      }
+      with_router_input(in, [&](const RouterInput<Real>& own) {
+        if constexpr (ObservableRouter<RouterType>) {
+          if (rows.observer != nullptr) show(rows.observer->memory);
+          impl::TapeOf<RouterType>* router_tape = nullptr;
+          if constexpr (kTaped) router_tape = &tape->next().router;
+          sum.router_.route_observed(own, table, router_tape, seen, arena, executor);
+        } else if constexpr (kTaped) {
+          impl::route_train_of(sum.router_, own, table, tape->next().router, arena, executor);
+        } else {
+          sum.router_.route(own, table, arena, executor);
+        }
+      });
     }
     /// Memory for logits and scores.
     void show(Workspace& memory) {
@@ -410,6 +415,12 @@ class RoutedSum {
     void plan(Routed<Real>& routed, Arena& arena) const {
       routed.table.draws = {in.draws, {in.row_key.data(), in.row_key.size()}};
       impl::check_call_of(sum.experts_, in);
+      if constexpr (kCapacityOfCall) {
+        if (in.options.capacity_factor != 0) {
+          return build_plan(routed.table, sum.capacity_.for_call(in.options), in.segments, routed.plan,
+                            arena);
+        }
+      }
       build_plan(routed.table, sum.capacity_, in.segments, routed.plan, arena);
     }
     void decided(const Routed<Real>& routed, Arena& arena) {
@@ -498,6 +509,27 @@ class RoutedSum {
                          static_cast<Index>(frozen_pair.size()), " entries");
     }
     require_extent("frozen_pair", "entries", tape.routes().pairs(), static_cast<Index>(frozen_pair.size()));
+  }
+
+  /// A capacity that obeys the call's factor keeps it from the router, which would refuse it.
+  static constexpr bool kCapacityOfCall = requires(const C& capacity, const CallOptions& options) {
+    { capacity.for_call(options) } -> std::same_as<C>;
+  };
+  static CallShape router_shape(CallShape shape) noexcept {
+    if constexpr (kCapacityOfCall) shape.options.capacity_factor = 0;
+    return shape;
+  }
+  /// f(in), as the router sees it.
+  template <class F>
+  static void with_router_input(const RouterInput<Real>& in, const F& f) {
+    if constexpr (kCapacityOfCall) {
+      if (in.options.capacity_factor != 0) {
+        RouterInput<Real> own = in;
+        own.options.capacity_factor = 0;
+        return f(own);
+      }
+    }
+    f(in);
   }
 
   bool weighs_input() const noexcept { return impl::weight_place(router_) == WeightPlace::input; }

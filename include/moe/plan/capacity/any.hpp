@@ -20,6 +20,18 @@ class AnyCapacity : public FromList<OneOf, Capacities> {
     return none_is_weaker;
   }());
 
+  /// Throws config_error for a factor that the policy it holds cannot obey.
+  AnyCapacity for_call(const CallOptions& call) const {
+    if (call.capacity_factor == 0) return *this;
+    return visit([&]<class C>(const C& part) -> AnyCapacity {
+      if constexpr (requires { part.for_call(call); }) {
+        return part.for_call(call);
+      } else {
+        fail<config_error>("capacity factor: expected none for the capacity ", C::kName,
+                           ", which cannot obey it, got ", call.capacity_factor);
+      }
+    });
+  }
   void measure(Arena& arena, Index pairs, Index experts) const {
     visit([&](const auto& part) { part.measure(arena, pairs, experts); });
   }

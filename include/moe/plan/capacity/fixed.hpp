@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "moe/core/check.hpp"
+#include "moe/core/input.hpp"
 #include "moe/plan/capacity/place_limit.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -43,6 +44,18 @@ class FixedCapacity {
   }
 
   const Options& options() const noexcept { return options_; }
+  /// With the call's capacity factor, if it has one. Throws config_error for a number of places, which has no
+  /// factor, and for a factor out of range.
+  FixedCapacity for_call(const CallOptions& call) const {
+    if (call.capacity_factor == 0) return *this;
+    if (options_.tokens_per_expert > 0) {
+      fail<config_error>("capacity factor: expected none for a capacity of ", options_.tokens_per_expert,
+                         " places, which cannot obey it, got ", call.capacity_factor);
+    }
+    Options options = options_;
+    options.factor = call.capacity_factor;
+    return FixedCapacity(options);
+  }
 
   Index of(Index segment_pairs, Index experts) const noexcept {
     if (options_.tokens_per_expert > 0) return options_.tokens_per_expert;
