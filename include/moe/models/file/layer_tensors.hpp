@@ -84,12 +84,12 @@ struct Quantisation {
   }
 };
 
-/// Extents of a parameter or state of the layer that is no expert's; of a vector one is 1.
+namespace impl {
+
+/// Of a parameter or state of the layer that is no expert's; of a vector one is 1.
 struct Extents {
   Index rows, cols;
 };
-
-namespace impl {
 
 /// As `spec` asks for it, before anything of that size is made. Throws config_error for a name that no layer
 /// has.
