@@ -151,7 +151,7 @@ def spread_line(runs):
     spreads = [s for cell in runs.cells if (s := runs.spread(cell, "real_time")) is not None]
     count = max((len(samples["real_time"]) for samples in runs.cells.values()), default=0)
     if not spreads:
-        return "One run of each.\n"
+        return "One run of each.\n" if runs.cells else "\n"
     return (f"Medians of {count}; (max - min) / median of a cell's times: {statistics.median(spreads):.2f} in the "
             f"middle, {max(spreads):.2f} at most.\n")
 
@@ -256,12 +256,12 @@ ASSIGNMENT = re.compile(r"assignment/(?P<who>\w+)/tokens:(?P<tokens>\d+)/experts
 
 
 def assignments(runs):
-    """experts -> who -> T -> microseconds a row, the medians."""
+    """experts -> who -> T -> microseconds of the processor a row, the medians."""
     found = collections.defaultdict(lambda: collections.defaultdict(dict))
     for name, samples in runs.other.items():
         if match := ASSIGNMENT.match(name):
             tokens = int(match["tokens"])
-            found[int(match["experts"])][match["who"]][tokens] = statistics.median(samples["real_time"]) / tokens
+            found[int(match["experts"])][match["who"]][tokens] = statistics.median(samples["cpu_time"]) / tokens
     return found
 
 
@@ -272,7 +272,7 @@ def assignment_table(runs):
     for experts, methods in sorted(found.items()):
         for who, times in methods.items():
             rows.append([str(experts), who] + [figure(times.get(t), "{:.3g}") for t in tokens])
-    return "\n### Balanced assignments, 1 thread: microseconds a row\n\n" + markdown(rows) if found else ""
+    return "\n### Balanced assignments, 1 thread: microseconds of the processor a row\n\n" + markdown(rows) if found else ""
 
 
 def assignment_picture(runs):
@@ -281,7 +281,7 @@ def assignment_picture(runs):
     names = sorted({who for methods in found.values() for who in methods})
     colours = dict(zip(names, [COLOURS[OURS], "#7f8c8d", "#2471a3"] + OTHER_COLOURS))
     ticks = {10.0 ** i: f"{10.0 ** i:g}" for i in range(-2, 5)}
-    drawing = Picture(len(found), 1, "Balanced assignments of T rows: microseconds a row, 1 thread", runs.processor())
+    drawing = Picture(len(found), 1, "Balanced assignments of T rows: microseconds a row", runs.processor())
     drawing.legend(names, colours.get)
     for column, (experts, methods) in enumerate(sorted(found.items())):
         drawing.panel(column, 0, f"{experts} experts", tokens, methods, colours.get, ticks,

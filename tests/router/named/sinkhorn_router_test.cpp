@@ -198,6 +198,14 @@ TEST_CASE("a plan that is a constant trains nothing, an unrolled one does", "[ro
   double size = 0;
   for (const double g : test::all_gradients(unrolled, call)) size += std::abs(g);
   CHECK(size > 1e-3);
+  auto smooth = moe::selective_sinkhorn<double>({.width = 3,
+                                                 .experts = 3,
+                                                 .probability = 1,
+                                                 .tolerance = 0,
+                                                 .iterations = 3,
+                                                 .weights = PlanWeights::plan_unrolled});
+  test::randomise(smooth, 4);
+  test::check_router_gradients(smooth, 5, {.step = 1e-3});
 }
 
 TEST_CASE("what Sinkhorn routers cannot obey is refused", "[router]") {
