@@ -96,6 +96,13 @@ TEST_CASE("with iterations enough the plan is the best there is", "[router]") {
   }
 }
 
+TEST_CASE("a row that several want goes where the others lose least", "[router]") {
+  // One place each. Without a price of row 0, output 0 takes it, and row 1 is left with 0.1.
+  const test::Matrix score{{0.9, 0.8, 0}, {0.6, 0.1, 0}, {0, 0.75, 0.7}};
+  const auto taken = choose(score, 1, {.cap = 1, .lambda = 0.02, .iterations = 1000});
+  CHECK(test::near(taken.value, 0.8 + 0.6 + 0.7));
+}
+
 TEST_CASE("a cap that binds nowhere takes every output's best rows", "[router]") {
   const auto score = shares(30, 4, 9);
   double best = 0;
