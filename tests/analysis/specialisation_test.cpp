@@ -3,7 +3,6 @@
 #include <cmath>
 #include <vector>
 
-#include "moe/core/random.hpp"
 #include "moe/plan/capacity/fixed.hpp"
 #include "moe/router/named/open_moe.hpp"
 #include "support/catch.hpp"

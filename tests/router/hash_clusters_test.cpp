@@ -34,8 +34,7 @@ TEST_CASE("ids with like embeddings share an expert, or are kept apart", "[route
     std::vector<int> load(3, 0);
     for (Index v = 0; v < 10; ++v) {
       ++load[static_cast<std::size_t>(spread.expert(0, v))];
-      for (Index u = v + 3; u < 9; u += 3)
-        CHECK(spread.expert(0, u) != spread.expert(0, v));
+      for (Index u = v + 3; u < 9; u += 3) CHECK(spread.expert(0, u) != spread.expert(0, v));
     }
     for (const int ids : load) CHECK((ids == 3 || ids == 4));
   }

@@ -71,7 +71,7 @@ double best_sum(const test::Matrix& score, std::vector<int>& left, int cap, std:
 }  // namespace
 
 TEST_CASE("no row beyond its cap, every output full", "[router]") {
-  for (std::uint64_t seed = 1; seed <= 6; ++seed) {
+  for (std::uint64_t seed = 1; seed <= 3; ++seed) {
     for (const Index cap : {2, 3}) {
       INFO("seed " << seed << ", cap " << cap);
       const auto taken = choose(shares(48, 8, seed), 48 / 8, {.cap = cap});
@@ -82,7 +82,7 @@ TEST_CASE("no row beyond its cap, every output full", "[router]") {
 }
 
 TEST_CASE("with iterations enough the plan is the best there is", "[router]") {
-  for (std::uint64_t seed = 1; seed <= 8; ++seed) {
+  for (std::uint64_t seed = 1; seed <= 4; ++seed) {
     for (const auto& [capacity, cap] : {std::pair<int, int>{2, 1}, {3, 2}}) {
       INFO("seed " << seed << ", cap " << cap);
       const auto score = shares(6, 3, seed);
@@ -94,6 +94,13 @@ TEST_CASE("with iterations enough the plan is the best there is", "[router]") {
       CHECK(taken.value >= best - 2e-3);  // lambda times the entropies of what is nearly as good
     }
   }
+}
+
+TEST_CASE("a row that several want goes where the others lose least", "[router]") {
+  // One place each. Without a price of row 0, output 0 takes it, and row 1 is left with 0.1.
+  const test::Matrix score{{0.9, 0.8, 0}, {0.6, 0.1, 0}, {0, 0.75, 0.7}};
+  const auto taken = choose(score, 1, {.cap = 1, .lambda = 0.02, .iterations = 1000});
+  CHECK(test::near(taken.value, 0.8 + 0.6 + 0.7));
 }
 
 TEST_CASE("a cap that binds nowhere takes every output's best rows", "[router]") {

@@ -30,8 +30,13 @@ std::vector<double> run(const ColumnShare& part, bool backward) {
   std::vector<double> out(6, 0), dweight{3, 5, 9, 9, 1, 9};
   bool keep[6] = {};
   if (backward) {
-    part.set_weights_backward(set, chosen, dweight.data(), moe::MatrixView<double>(out.data(), 3, 2), arena,
-                              serial);
+    std::vector<double> before(6, 0);  // the second time on memory that was used
+    for (std::vector<double>* to : {&before, &out}) {
+      moe::Arena again = arena;
+      part.set_weights_backward(set, chosen, dweight.data(), moe::MatrixView<double>(to->data(), 3, 2), again,
+                                serial);
+    }
+    CHECK(before == out);
   } else {
     part.set_weights(set, chosen, out.data(), keep, arena, serial);
     CHECK((keep[0] && keep[1] && !keep[2] && !keep[3] && keep[4] && !keep[5]));

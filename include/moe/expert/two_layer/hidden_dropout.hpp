@@ -2,12 +2,11 @@
 // rest of a model that is fine-tuned. Switch Transformer, Fedus et al. 2101.03961 section 2.4.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
 #include "moe/core/check.hpp"
 #include "moe/core/random.hpp"
-#include "moe/plan/route_table.hpp"
+#include "moe/core/types.hpp"
 
 MOE_NAMESPACE_BEGIN
 

@@ -18,12 +18,12 @@
 MOE_NAMESPACE_BEGIN
 
 /// In every segment an expert takes of its candidates the C = ceil(factor * k * (active rows) / N) of highest
-/// choice score (equal ones: the lower row); a single row is not limited.
+/// choice score (equal ones: the lower row), which never limits a row that is alone.
 /// - Token drop: a row is a candidate of its k best experts.
 /// - Token reroute (rounds > 1): then the places that are left go to rows with less than k experts, to those
 ///   of highest score that have the expert as choice k + 1, then k + 2, ..., ceil(rounds * k).
-/// - Expanded drop (devices > 0): a row is a candidate of its k best and of all experts on its own device
-///   (column `device`; devices are equal blocks of ids), and may end with more than k.
+/// - Expanded drop (devices > 0): a row that is not alone is a candidate of its k best and of all experts on
+///   its own device (column `device`; devices are equal blocks of ids), and may end with more than k.
 /// Rows may end with fewer experts than k, or none.
 class CapacityAwareTopK {
  public:
@@ -65,7 +65,6 @@ class CapacityAwareTopK {
 
   /// C.
   static Index capacity(Index active, Index k, double factor, Index outputs) noexcept {
-    if (active < 2) return active;
     const double places = factor * static_cast<double>(k * active) / static_cast<double>(outputs);
     return static_cast<Index>((std::min)(std::ceil(places), static_cast<double>(active)));
   }
