@@ -143,6 +143,24 @@ def other_tables(runs):
     return text
 
 
+def routes_table(runs):
+    """One line for each router: microseconds a token by experts and tokens, and its largest share of S2 with 64 experts."""
+    cells = {}
+    for name, samples in runs.other.items():
+        match = re.match(r"route/([^/]+)/experts:(\d+)/tokens:(\d+)(?:/|$)", name)
+        if match and "s2_share" in samples:
+            cells[match[1], int(match[2]), int(match[3])] = samples
+    sizes = sorted({cell[1:] for cell in cells})
+    rows = [["router"] + [f"E = {experts}, T = {tokens}" for experts, tokens in sizes] + ["share of S2, E = 64"]]
+    for router in sorted({cell[0] for cell in cells}):
+        own = [cells.get((router, *size)) for size in sizes]
+        shares = [statistics.median(samples["s2_share"]) for (experts, _), samples in zip(sizes, own)
+                  if experts == 64 and samples]
+        rows.append([router] + [f"{statistics.median(samples['ns_per_token']) / 1000:.2f}" if samples else ""
+                                for samples in own] + [f"{100 * max(shares):.1f} %" if shares else ""])
+    return "\n### Routers: microseconds a token, stages 1 and 2, 1 thread\n\n" + markdown(rows) if len(rows) > 1 else ""
+
+
 def limits_line(runs):
     return "; ".join(f"{key}: {value}" for key, value in sorted(runs.context.items()) if key.startswith("limits"))
 
@@ -163,7 +181,7 @@ def table(runs):
         if body:
             text += (f"\n### Forward, {threads} thread(s): **fraction of the roofline** (GFLOP/s); best peer's "
                      f"GFLOP/s\n\n{body}")
-    return text + other_tables(runs) + assignment_table(runs)
+    return text + other_tables(runs) + routes_table(runs) + assignment_table(runs)
 
 
 FRACTIONS = {0: "0.0", 0.2: "0.2", 0.4: "0.4", 0.6: "0.6", 0.8: "0.8", 1: "1.0"}
@@ -303,7 +321,7 @@ def main():
     parser.add_argument("--threads", type=int, help="of the picture; default: the most there are")
     options = parser.parse_args()
     runs = Runs(options.json)
-    if not runs.cells and not assignments(runs):
+    if not runs.cells and not runs.other and not assignments(runs):
         sys.exit("no cell of the grid in these files")
     if options.table:
         write(options.table, table(runs))

@@ -12,8 +12,8 @@
 MOE_NAMESPACE_BEGIN
 
 /// `limit` clears keep[p] of the pairs that find no place; all are set before. `measure` takes from the arena
-/// what `limit` will take for up to `pairs` pairs. What else it may have: `for_call(options)`, the policy with
-/// the capacity factor of a call, which the router then does not see.
+/// what `limit` will take for up to `pairs` pairs. What else it may have: `for_call(options)`, the policy
+/// with the capacity factor of a call, which the router then does not see.
 template <class C>
 concept CapacityPolicy = std::copy_constructible<C> &&
     requires(const C& c, const RouteTable<float>& table, const Segments& segments, bool* keep, Arena& arena) {

@@ -8,8 +8,8 @@
 #include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/kernel/finite.hpp"
-#include "moe/kernel/math.hpp"
 #include "moe/kernel/row.hpp"
+#include "moe/kernel/softmax.hpp"
 #include "moe/product/projection.hpp"
 #include "moe/router/scorer/concept.hpp"
 
@@ -150,16 +150,15 @@ class AttentionScorer {
   Real* take_rows(Arena& arena, Index tokens) const { return arena.take<Real>(size(tokens)); }
   Real* take_weights(Arena& arena, Index workers) const { return arena.take<Real>(workers * outputs()); }
 
-  /// a_j = softmax over j of query * key_j.
+  /// a_j = softmax over j of query * key_j; NaN where a product overflows.
   void attend(Real query, const Real* key, Real* a) const noexcept {
     const Index n = outputs();
-    Real top = query * key[0], sum = 0;
-    for (Index j = 0; j < n; ++j) {
-      a[j] = query * key[j];
-      if (a[j] > top) top = a[j];
+    scale_row(query, key, a, n);
+    if (is_finite(max_row(a, n))) {
+      softmax_row(a, a, n);
+    } else {
+      fill_row(std::numeric_limits<Real>::quiet_NaN(), a, n);
     }
-    for (Index j = 0; j < n; ++j) sum += a[j] = math::exp_nonpositive(Real(a[j] - top));
-    for (Index j = 0; j < n; ++j) a[j] /= sum;
   }
 
   Projection<Real> query_, key_, value_;
