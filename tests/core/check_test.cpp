@@ -48,13 +48,13 @@ TEST_CASE("fail names what is not a number", "[core]") {
 }
 
 TEST_CASE("fail cuts what does not fit its buffer", "[core]") {
-  const std::string longest(2000, 'x');
+  const std::string longest(8000, 'x');
   const std::string text =
       message_of<moe::shape_error>([&] { fail<moe::shape_error>(longest.c_str(), 12345); });
   CHECK(text.size() == 2047);  // 2048 bytes with the terminator
   CHECK(text == ("moe: " + longest).substr(0, 2047));
   // A number at the edge is cut as well.
-  const std::string edge(504, 'y');
+  const std::string edge(2040, 'y');
   CHECK(message_of<moe::shape_error>([&] { fail<moe::shape_error>(edge.c_str(), 12345); }) ==
         "moe: " + edge + "12");
 }

@@ -87,7 +87,8 @@ const KeySet kReleases[] = {
     {.folder = "qwen2_moe", .gone = {"mlp_only_layers"}},  // Qwen1.5-MoE, Qwen2-57B
     {.folder = "longcat_flash", .gone = {"model_type", "hidden_act"}},
     {.folder = "ernie4_5_moe", .gone = {"moe_norm_min", "moe_layer_end_index"}},
-    {.folder = "dots1", .changed = {{"\"n_group\": 1", "\"n_group\": null"}}},
+    {.folder = "dots1",
+     .changed = {{"\"n_group\": 1", "\"n_group\": null"}, {"\"topk_group\": 1", "\"topk_group\": null"}}},
     {.folder = "nemotron_h",  // Nemotron 3 Ultra
      .gone = {"hybrid_override_pattern", "num_hidden_layers"},
      .added = "\"layers_block_type\": [\"attention\", \"moe\"]"},
