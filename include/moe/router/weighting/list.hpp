@@ -9,6 +9,7 @@
 #include "moe/router/weighting/sigmoid.hpp"
 #include "moe/router/weighting/softmax.hpp"
 #include "moe/router/weighting/sparse_mixer.hpp"
+#include "moe/router/weighting/unit.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -18,6 +19,7 @@ using Weightings = TypeList<GatherWeighting,        //
                             LeadingWeighting,       //
                             SparseMixerWeighting,   //
                             RandomSecondWeighting,  //
+                            UnitWeighting,          //
                             MoePlusPlusWeighting>;
 
 MOE_NAMESPACE_END
