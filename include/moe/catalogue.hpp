@@ -9,6 +9,7 @@
 
 // Lists of parts, and their run-time forms
 #include "moe/expert/bank/any.hpp"
+#include "moe/expert/bank/carve.hpp"
 #include "moe/expert/bank/list.hpp"
 #include "moe/layer/frame/any.hpp"
 #include "moe/layer/frame/list.hpp"
@@ -54,6 +55,7 @@
 #include "moe/router/named/token_graph.hpp"
 #include "moe/router/named/token_masked.hpp"
 #include "moe/router/named/top_p.hpp"
+#include "moe/router/named/union_of_experts.hpp"
 
 // Wrappers of scorers, selections and weightings
 #include "moe/router/scorer/frozen.hpp"
@@ -62,6 +64,10 @@
 #include "moe/router/scorer/masked.hpp"
 #include "moe/router/scorer/normed.hpp"
 #include "moe/router/scorer/row_mixer.hpp"
+#include "moe/router/scorer/segment_pool.hpp"
 #include "moe/router/selection/broadcast.hpp"
 #include "moe/router/selection/replayed.hpp"
 #include "moe/router/weighting/expert_scale.hpp"
+
+// Training
+#include "moe/train/null_space.hpp"
