@@ -12,6 +12,7 @@
 
 // Lists of parts, and their run-time forms
 #include "moe/expert/bank/any.hpp"
+#include "moe/expert/bank/carve.hpp"
 #include "moe/expert/bank/list.hpp"
 #include "moe/expert/spawn.hpp"
 #include "moe/layer/frame/any.hpp"
@@ -72,6 +73,7 @@
 #include "moe/router/named/token_masked.hpp"
 #include "moe/router/named/top_p.hpp"
 #include "moe/router/named/v_moe.hpp"
+#include "moe/router/named/union_of_experts.hpp"
 
 // Wrappers of scorers, selections and weightings
 #include "moe/router/scorer/fixed_noise.hpp"
@@ -81,6 +83,7 @@
 #include "moe/router/scorer/masked.hpp"
 #include "moe/router/scorer/normed.hpp"
 #include "moe/router/scorer/row_mixer.hpp"
+#include "moe/router/scorer/segment_pool.hpp"
 #include "moe/router/selection/broadcast.hpp"
 #include "moe/router/selection/replayed.hpp"
 #include "moe/router/weighting/column_share.hpp"
@@ -90,3 +93,5 @@
 #include "moe/train/gradient_mask.hpp"
 #include "moe/train/rloo.hpp"
 #include "moe/train/value_baseline.hpp"
+// Training
+#include "moe/train/null_space.hpp"

@@ -82,6 +82,40 @@ TEST_CASE("a part that backward froze is frozen for the optimiser, decay and all
   CHECK(frozen == 4);  // two matrices and their biases
 }
 
+TEST_CASE("router and experts learn by turns, each frozen to the bit while the other steps", "[train]") {
+  SmallLayer layer = small_layer();
+  auto gradients = layer.make_gradients();
+  const moe::TrainedLayer all(layer, gradients);
+  const auto values = [&](bool of_experts) {
+    std::vector<double> v;
+    all.visit_storage([&](const std::string& name, double* w, double*, Index n) {
+      if (name.starts_with("experts.") == of_experts) v.insert(v.end(), w, w + n);
+    });
+    return v;
+  };
+  SmallLayer::LayerGradients router, experts;
+  router.router = &gradients.router;
+  router.frame = &gradients.frame;
+  experts.experts = &gradients.experts;
+  moe::AdamW<double> optimiser({.decay = 0.5});
+  moe::Workspace workspace;
+  SmallLayer::Tape tape;
+  Rows y(20, 10);
+  moe::LayerOutput<double> out(y);
+  for (int step = 0; step < 6; ++step) {
+    const bool experts_learn = step % 2 == 1;
+    SmallLayer::LayerGradients& back = experts_learn ? experts : router;
+    const Rows x = Rows::Random(20, 10), dy = Rows::Random(20, 10);
+    layer.forward_train(x, out, tape, workspace);
+    back.dy = dy;
+    layer.backward(tape, back, workspace);
+    const auto learning = values(experts_learn), frozen = values(!experts_learn);
+    optimiser.step(moe::TrainedLayer(layer, back), 0.1);
+    CHECK(values(!experts_learn) == frozen);
+    CHECK(values(experts_learn) != learning);
+  }
+}
+
 TEST_CASE("a layer trains, and goes on with the same bits from an archive", "[train][smoke]") {
   const moe::AdamW<double> fresh({.beta2 = 0.99});
   SmallLayer layer = small_layer(), copy = small_layer(7);

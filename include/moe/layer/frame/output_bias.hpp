@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
@@ -36,6 +37,10 @@ class OutputBias {
   explicit OutputBias(Index width) {
     require_range("width", width, 1, INT32_MAX);
     bias_.assign(width, Real{0});
+  }
+  /// Of this bias [D]. Throws config_error for an empty one.
+  explicit OutputBias(Buffer<Real> bias) : bias_(std::move(bias)) {
+    require_range("width", bias_.size(), 1, INT32_MAX);
   }
 
   Index inner_width(Index) const noexcept { return bias_.size(); }

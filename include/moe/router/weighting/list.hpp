@@ -11,6 +11,7 @@
 #include "moe/router/weighting/sigmoid.hpp"
 #include "moe/router/weighting/softmax.hpp"
 #include "moe/router/weighting/sparse_mixer.hpp"
+#include "moe/router/weighting/unit.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -22,6 +23,7 @@ using Weightings = TypeList<GatherWeighting,        //
                             GrinWeighting,          //
                             EqualWeighting,         //
                             RandomSecondWeighting,  //
+                            UnitWeighting,          //
                             MoePlusPlusWeighting>;
 
 MOE_NAMESPACE_END
