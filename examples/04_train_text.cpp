@@ -143,6 +143,7 @@ Result train(const Contestant& who, const Options& options, const Text& text, mo
   };
   const char* const name = who.name.c_str();
   auto model = make_model(options.seed);
+  model.set_sampled(who.extras.sampled);
   moe::AdamW<float> optimiser({.beta2 = 0.99, .decay = 0.1});
   const auto rate = learning_rate(options.steps);
 

@@ -44,6 +44,8 @@ class ErasedRouter {
   virtual void backward(const Input& in, const Table& table, const Held& tape,
                         const moe::RouteGradients<float>& out, void* gradients, moe::Arena& arena,
                         moe::AnyExecutor& executor) const = 0;
+  virtual void check_backward(const Input& in, const Table& table, const Held& tape,
+                              const moe::RouteGradients<float>& out) const = 0;
   virtual Held make_gradients() const = 0;
   virtual void visit_parameters(void* gradients, const VisitParameter& f) = 0;
   virtual void visit_storage(void* gradients, const VisitStorage& f) = 0;
@@ -106,6 +108,10 @@ class HeldRouter final : public ErasedRouter {
                 void* gradients, moe::Arena& arena, moe::AnyExecutor& executor) const override {
     router_.backward(in, table, *static_cast<const typename R::Tape*>(tape.get()), out,
                      static_cast<typename R::Gradients*>(gradients), arena, executor);
+  }
+  void check_backward(const Input& in, const Table& table, const Held& tape,
+                      const moe::RouteGradients<float>& out) const override {
+    moe::impl::check_backward_of(router_, in, table, *static_cast<const typename R::Tape*>(tape.get()), out);
   }
   Held make_gradients() const override {
     return std::make_shared<typename R::Gradients>(moe::impl::make_gradients_of(router_));
@@ -192,6 +198,11 @@ class AnyRouter {
                 X& executor) const {
     moe::AnyExecutor any(executor);
     held_->backward(in, table, tape.held_, out, of(gradients), arena, any);
+  }
+
+  void check_backward(const ErasedRouter::Input& in, const ErasedRouter::Table& table, const Tape& tape,
+                      const moe::RouteGradients<float>& out) const {
+    held_->check_backward(in, table, tape.held_, out);
   }
 
   Gradients make_gradients() const { return Gradients(held_->make_gradients()); }

@@ -33,6 +33,8 @@ struct MenuExtras {
   moe::CallOptions (*options)(const RouterSetting&, double part) = nullptr;
   /// Its last experts compute nothing: one constant, one copy, one zero (expert/bank/zero_computation.hpp).
   bool zero_computation = false;
+  /// Its choices are sampled, and it learns from what they cost: the backward brings an advantage.
+  bool sampled = false;
 };
 
 struct MenuRouter {

@@ -52,6 +52,9 @@ class TextModel {
   /// Of all calls from now on.
   void set_options(const moe::CallOptions& options) { options_ = options; }
 
+  /// The routers sample their choices and learn from what these cost (MenuExtras::sampled).
+  void set_sampled(bool sampled) { sampled_ = sampled; }
+
   /// Mean loss in nats per byte. Routers that draw in inference draw the same for every batch.
   double loss(const Batch& batch) { return forward(batch, false); }
 
@@ -174,9 +177,14 @@ class TextModel {
     });
     dh_ = Rows::Zero(h_.rows(), width_);
     normalise_backward(x_, scale_, dx_, dh_);
+    if (sampled_) {  // of a row's own prediction, over the batch's mean; the loss is a mean over rows
+      const auto cost = loss_.template cast<double>().array();
+      advantage_ = (cost - cost.mean()) / static_cast<double>(loss_.size());
+    }
     for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
       block->dx.resize(h_.rows(), width_);
       typename Layer::LayerGradients back(dh_, block->dx, block->gradients);
+      if (sampled_) back.advantage = advantage_;
       block->layer.backward(block->tape, back, workspace_, *pool_);
       normalise_backward(block->x, block->scale, block->dx, dh_);
     }
@@ -248,6 +256,7 @@ class TextModel {
   moe::Workspace workspace_;
   ColumnsOf columns_of_;
   moe::CallOptions options_;
+  bool sampled_ = false;
   moe::DrawCounter draws_;
   std::vector<Block> blocks_;
   Rows table_, dtable_;           // [C * 256, D]
@@ -255,6 +264,7 @@ class TextModel {
   Rows h_, x_, dx_, dh_;          // [T, D]
   Rows p_;                        // [T, 256]
   Eigen::VectorXf scale_, loss_;  // [T]
+  Eigen::VectorXd advantage_;     // [T]
 };
 
 }  // namespace example

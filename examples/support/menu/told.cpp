@@ -9,8 +9,10 @@
 #include "moe/router/named/importance.hpp"
 #include "moe/router/named/local_router.hpp"
 #include "moe/router/named/prototype_router.hpp"
+#include "moe/router/named/replayed.hpp"
 #include "moe/router/named/stable.hpp"
 #include "moe/router/named/token_masked.hpp"
+#include "moe/router/named/top_k.hpp"
 
 namespace example {
 namespace {
@@ -74,6 +76,13 @@ std::vector<MenuRouter> told_routers() {
                                           .bonus = 0.1});
        },
        {.reads = "device: every other sequence"}},
+      {"replayed",
+       "2510.11370",
+       "R3: top-k softmax over a set that was recorded",
+       [](S s) {
+         return moe::replayed(moe::top_k_softmax<float>({.width = s.width, .experts = s.experts, .k = s.k}));
+       },
+       {.reads = "replay: K experts by byte"}},
   };
 }
 

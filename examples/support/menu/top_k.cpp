@@ -4,11 +4,17 @@
 #include "groups.hpp"
 #include "moe/router/balance/dirichlet_prior.hpp"
 #include "moe/router/named/deepseek.hpp"
+#include "moe/router/named/grin.hpp"
 #include "moe/router/named/gshard.hpp"
+#include "moe/router/named/loss_free.hpp"
 #include "moe/router/named/noisy_top_k.hpp"
+#include "moe/router/named/open_moe.hpp"
+#include "moe/router/named/reinforce.hpp"
+#include "moe/router/named/remix.hpp"
 #include "moe/router/named/speech.hpp"
 #include "moe/router/named/switch.hpp"
 #include "moe/router/named/top_k.hpp"
+#include "moe/router/named/v_moe.hpp"
 #include "moe/router/schedule.hpp"
 
 namespace example {
@@ -86,6 +92,24 @@ std::vector<MenuRouter> top_k_routers() {
        [](S s) { return moe::dit_moe_router<float>({.width = s.width, .experts = s.experts, .k = s.k}); }},
       {"speech", "2111.11831", "SpeechMoE2: the best one, losses for sharp and even probabilities",
        [](S s) { return moe::speech_router<float>({.width = s.width, .experts = s.experts}); }},
+      {"loss_free_top_k", "2408.15664", "sigmoid top-k with a bias that follows the load",
+       [](S s) { return moe::loss_free_top_k<float>({.width = s.width, .experts = s.experts, .k = s.k}); }},
+      {"open_moe", "2402.01739", "OpenMoE: softmax top-2 with load-balance and z-losses",
+       [](S s) { return moe::open_moe<float>({.width = s.width, .experts = s.experts}); }},
+      {"v_moe", "2106.05974", "V-MoE: the K best of a noisy softmax, balanced by importance and load",
+       [](S s) { return moe::v_moe_router<float>({.width = s.width, .experts = s.experts, .k = s.k}); }},
+      {"grin", "2409.12136", "GRIN: sampled experts with SparseMixer's gradient",
+       [](S s) { return moe::grin_router<float>({.width = s.width, .experts = s.experts, .k = s.k}); }},
+      {"remix",
+       "row 214",
+       "ReMix: K experts drawn in order, trained by rewards alone",
+       [](S s) { return moe::remix_router<float>({.width = s.width, .experts = s.experts, .k = s.k}); },
+       {.sampled = true}},
+      {"rl_r",
+       "2202.01169",
+       "RL-R: one expert drawn by a policy that REINFORCE trains",
+       [](S s) { return moe::rl_r_router<float>({.width = s.width, .experts = s.experts}); },
+       {.sampled = true}},
   };
 }
 
