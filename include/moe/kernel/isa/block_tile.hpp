@@ -123,17 +123,20 @@ void prepare_row(const float* x, Index count, Group* groups, Storage storage, By
   prepare_groups<Arch>(x, count, groups, storage);
 }
 
-/// sum + pair . pair, lane by lane; sum + quad . quad.
+/// sum + pair . pair, lane by lane; sum + quad . quad. The operands have names because clang 19 at -O0 with
+/// its alignment sanitizer loses them as arguments.
 template <class Words, class B>
 MOE_ALWAYS_INLINE B dot_pairs([[maybe_unused]] const B& sum, [[maybe_unused]] const Words& row,
                               [[maybe_unused]] const B& weights) noexcept {
 #if defined(__AVX512BF16__)
   if constexpr (sizeof(Words) == 64) {
-    return B(_mm512_dpbf16_ps(sum, std::bit_cast<__m512bh>(row), std::bit_cast<__m512bh>(weights)));
+    const auto left = std::bit_cast<__m512bh>(row), right = std::bit_cast<__m512bh>(weights);
+    return B(_mm512_dpbf16_ps(sum, left, right));
   }
 #if defined(__AVX512VL__)
   if constexpr (sizeof(Words) == 32) {
-    return B(_mm256_dpbf16_ps(sum, std::bit_cast<__m256bh>(row), std::bit_cast<__m256bh>(weights)));
+    const auto left = std::bit_cast<__m256bh>(row), right = std::bit_cast<__m256bh>(weights);
+    return B(_mm256_dpbf16_ps(sum, left, right));
   }
 #endif
 #endif
