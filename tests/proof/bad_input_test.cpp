@@ -288,8 +288,8 @@ TEST_CASE("bad input: options of a call that nobody obeys", "[proof][smoke]") {
   CHECK(call.rejects_input<moe::config_error>(moe::MoeLayer(relu, experts()), [](auto& in) {
     in.options.experts_per_token = 1000;
   }) == "moe: experts per token: expected none for the selection positive, which cannot obey it, got 1000");
-  const moe::MoeLayer limited(router(), experts(), moe::FixedCapacity({.factor = 1}));
-  CHECK(call.rejects_input<moe::config_error>(limited, [](auto& in) {
+  const moe::MoeLayer unlimited(router(), experts());  // a FixedCapacity would obey
+  CHECK(call.rejects_input<moe::config_error>(unlimited, [](auto& in) {
     in.options.capacity_factor = 2;
     in.segments = moe::Segments::uniform(5);
   }) == "moe: capacity factor: expected none for the selection top_k, which cannot obey it, got 2");
