@@ -11,56 +11,50 @@
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/router/scorer/concept.hpp"
+#include "moe/router/scorer/inner.hpp"
 
 MOE_NAMESPACE_BEGIN
 
 /// Inner's logits plus sigma * eps, eps ~ N(0, 1) drawn per (seed, call, row key, output); the load loss sees
 /// the logits without the noise as well. Inference: Inner's. Parameters are Inner's.
 template <Scorer Inner>
-class FixedNoise : public impl::InnerHooks<FixedNoise<Inner>, Inner> {
+class FixedNoise : public impl::InnerScorer<FixedNoise<Inner>, Inner> {
+  using Base = impl::InnerScorer<FixedNoise<Inner>, Inner>;
+
  public:
+  using Base::inner;
+  using Base::outputs;
   using Real = typename Inner::Real;
   using Gradients = typename Inner::Gradients;
   using Tape = typename Inner::Tape;
 
   /// sigma 0: no noise. Throws config_error for a sigma below 0 or not finite, and for a scorer that is
   /// noisy.
-  FixedNoise(Inner inner, double sigma) : inner_(std::move(inner)), sigma_(sigma) {
+  FixedNoise(Inner scorer, double sigma) : Base(std::move(scorer)), sigma_(sigma) {
     if (!(sigma >= 0 && is_finite(sigma))) {
       fail<config_error>("noise of the logits: expected a finite standard deviation >= 0, got ", sigma);
     }
-    if (impl::is_noisy(inner_)) fail<config_error>("scorer: expected one without noise under fixed noise");
+    if (impl::is_noisy(inner())) fail<config_error>("scorer: expected one without noise under fixed noise");
   }
 
   bool noisy() const noexcept { return sigma_ > 0; }
-  Index width() const noexcept { return inner_.width(); }
-  Index outputs() const noexcept { return inner_.outputs(); }
-  Inner& inner() noexcept { return inner_; }
-  const Inner& inner() const noexcept { return inner_; }
-  void initialise(std::uint64_t seed, double scale = 1) { inner_.initialise(seed, scale); }
+  void initialise(std::uint64_t seed, double scale = 1) { inner().initialise(seed, scale); }
 
   void check_call(const RouterInput<Real>& in) const {
     if (in.training && noisy()) in.require_draws("a router with noise");
-    impl::check_call_of(inner_, in);
+    impl::check_call_of(inner(), in);
   }
 
   template <class Visitor>
   void visit_names(const char* role, Visitor& f) const {
-    impl::visit_names_of(role, inner_, f);
+    impl::visit_names_of(role, inner(), f);
     f("logits", "fixed_noise");
-  }
-
-  void measure(Arena& arena, Index tokens, Index concurrency) const {
-    inner_.measure(arena, tokens, concurrency);
-  }
-  void measure_backward(Arena& arena, Index tokens, Index concurrency) const {
-    inner_.measure_backward(arena, tokens, concurrency);
   }
 
   template <Executor X>
   void logits(const RouterInput<Real>& in, const Logits<Real>& out, Tape* tape, Arena& arena,
               X& executor) const {
-    inner_.logits(in, Logits<Real>{.value = out.value}, tape, arena, executor);
+    inner().logits(in, Logits<Real>{.value = out.value}, tape, arena, executor);
     if (!in.training || !noisy()) return;
     const KeyedRandom draw = in.random(DrawStream::logit_noise);
     executor.parallel_for(in.tokens(), [&](Index t, Index) noexcept {
@@ -79,23 +73,12 @@ class FixedNoise : public impl::InnerHooks<FixedNoise<Inner>, Inner> {
                 const MatrixView<Real>& dx, Gradients* gradients, Arena& arena, X& executor) const {
     for (Index t = 0; in.training && noisy() && t < in.tokens(); ++t)
       add_row(dlogits.clean.row(t), dlogits.value.row(t), outputs());
-    Logits<Real> inner = dlogits;
-    inner.clean = inner.noise_scale = {};
-    inner_.backward(in, tape, inner, dx, gradients, arena, executor);
-  }
-
-  Gradients make_gradients() const { return inner_.make_gradients(); }
-  template <class Visitor>
-  void visit_parameters(Gradients* gradients, Visitor& f) {
-    inner_.visit_parameters(gradients, f);
-  }
-  template <class Visitor>
-  void visit_storage(Gradients* gradients, Visitor& f) {
-    inner_.visit_storage(gradients, f);
+    Logits<Real> of_value = dlogits;
+    of_value.clean = of_value.noise_scale = {};
+    inner().backward(in, tape, of_value, dx, gradients, arena, executor);
   }
 
  private:
-  Inner inner_;
   double sigma_;
 };
 

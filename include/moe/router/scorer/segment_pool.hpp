@@ -14,6 +14,7 @@
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/router/scorer/concept.hpp"
+#include "moe/router/scorer/inner.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -21,8 +22,12 @@ MOE_NAMESPACE_BEGIN
 /// not finite, are not in the mean. Inner sees a row per segment, with the key of the segment's first row and
 /// no other column. Parameters are Inner's.
 template <Scorer Inner>
-class SegmentPool : public impl::InnerHooks<SegmentPool<Inner>, Inner> {
+class SegmentPool : public impl::InnerScorer<SegmentPool<Inner>, Inner> {
+  using Base = impl::InnerScorer<SegmentPool<Inner>, Inner>;
+
  public:
+  using Base::inner;
+  using Base::outputs;
   using Real = typename Inner::Real;
   struct Tape {
     typename Inner::Tape inner;
@@ -33,36 +38,32 @@ class SegmentPool : public impl::InnerHooks<SegmentPool<Inner>, Inner> {
   using Gradients = typename Inner::Gradients;
 
   /// Throws config_error for a noisy Inner.
-  explicit SegmentPool(Inner inner) : inner_(std::move(inner)) {
-    if (impl::is_noisy(inner_))
+  explicit SegmentPool(Inner scorer) : Base(std::move(scorer)) {
+    if (impl::is_noisy(inner()))
       fail<config_error>("segment pool: expected a scorer without noise, got one with");
   }
 
   static constexpr Coupling coupling(bool training) noexcept {
     return weakest(Coupling::per_segment, impl::coupling_of<Inner>(training));
   }
-  Index width() const noexcept { return inner_.width(); }
-  Index outputs() const noexcept { return inner_.outputs(); }
-  Inner& inner() noexcept { return inner_; }
-  const Inner& inner() const noexcept { return inner_; }
-  void initialise(std::uint64_t seed) { inner_.initialise(seed); }
+  void initialise(std::uint64_t seed) { inner().initialise(seed); }
 
   template <class Visitor>
   void visit_names(const char* role, Visitor& f) const {
     f("rows", "segment_mean");
-    impl::visit_names_of(role, inner_, f);
+    impl::visit_names_of(role, inner(), f);
   }
 
   // A segment has a row at least, or counts for nothing: there are no more of them than rows.
   void measure(Arena& arena, Index tokens, Index concurrency) const {
     take_means(arena, tokens), take_segments(arena, tokens), arena.take<bool>(tokens);
     arena.take<Real>(checked_product("pooled logits", tokens, outputs()));
-    inner_.measure(arena, tokens, concurrency);
+    inner().measure(arena, tokens, concurrency);
   }
   void measure_backward(Arena& arena, Index tokens, Index concurrency) const {
     take_means(arena, tokens), take_segments(arena, tokens), arena.take<std::int32_t>(tokens);
     arena.take<Real>(checked_product("pooled logits", tokens, outputs()));
-    inner_.measure_backward(arena, tokens, concurrency);
+    inner().measure_backward(arena, tokens, concurrency);
   }
 
   template <Executor X>
@@ -87,8 +88,8 @@ class SegmentPool : public impl::InnerHooks<SegmentPool<Inner>, Inner> {
     if (tape != nullptr) tape->counts.copy_from(pooled.rows, pooled.count);
     const MatrixView<Real> logit(arena.take<Real>(checked_product("pooled logits", pooled.count, n)),
                                  pooled.count, n);
-    inner_.logits(inner_input(in, mean, pooled), Logits<Real>{.value = logit},
-                  tape == nullptr ? nullptr : &tape->inner, arena, executor);
+    inner().logits(inner_input(in, mean, pooled), Logits<Real>{.value = logit},
+                   tape == nullptr ? nullptr : &tape->inner, arena, executor);
     executor.parallel_for(pooled.count, [&](Index s, Index) noexcept {
       for (Index t = pooled.begin[s]; t < pooled.begin[s + 1]; ++t) {
         if (open[t]) {
@@ -128,24 +129,14 @@ class SegmentPool : public impl::InnerHooks<SegmentPool<Inner>, Inner> {
       add_row(dlogits.value.row(t), d.row(s), n);
     }
     for (s = 0; s < pooled.count; ++s) pooled.rows[s] = counts[s];
-    inner_.backward(inner_input(in, mean, pooled), tape.inner,
-                    Logits<Real>{.value = d, .rows = listed, .row_count = live},
-                    dx ? dmean : MatrixView<Real>{}, gradients, arena, executor);
+    inner().backward(inner_input(in, mean, pooled), tape.inner,
+                     Logits<Real>{.value = d, .rows = listed, .row_count = live},
+                     dx ? dmean : MatrixView<Real>{}, gradients, arena, executor);
     executor.parallel_for(dx ? pooled.count : 0, [&](Index i, Index) noexcept {
       for (Index t = pooled.begin[i]; t < pooled.begin[i + 1]; ++t) {
         if (open[t]) axpy_row(1 / static_cast<Real>(counts[i]), dmean.row(i), dx.row(t), width);
       }
     });
-  }
-
-  Gradients make_gradients() const { return inner_.make_gradients(); }
-  template <class Visitor>
-  void visit_parameters(Gradients* gradients, Visitor& f) {
-    inner_.visit_parameters(gradients, f);
-  }
-  template <class Visitor>
-  void visit_storage(Gradients* gradients, Visitor& f) {
-    inner_.visit_storage(gradients, f);
   }
 
  private:
@@ -159,7 +150,7 @@ class SegmentPool : public impl::InnerHooks<SegmentPool<Inner>, Inner> {
   };
 
   Real* take_means(Arena& arena, Index segments) const {
-    return arena.take<Real>(checked_product("means of segments", segments, width()));
+    return arena.take<Real>(checked_product("means of segments", segments, inner().width()));
   }
   static Pooled take_segments(Arena& arena, Index tokens) {
     return {0, arena.take<Index>(tokens + 1), arena.take<Index>(tokens), arena.take<std::uint64_t>(tokens),
@@ -179,17 +170,15 @@ class SegmentPool : public impl::InnerHooks<SegmentPool<Inner>, Inner> {
   RouterInput<Real> inner_input(const RouterInput<Real>& in, const ConstMatrixView<Real>& mean,
                                 const Pooled& pooled) const noexcept {
     for (Index s = 0; s < pooled.count; ++s) pooled.valid[s] = pooled.rows[s] > 0;
-    RouterInput<Real> inner;
-    inner.x = mean;
-    inner.valid = {pooled.valid, static_cast<std::size_t>(pooled.count)};
-    inner.row_key = {pooled.key, static_cast<std::size_t>(pooled.count)};
-    inner.options = in.options;
-    inner.training = in.training;
-    inner.draws = in.draws;
-    return inner;
+    RouterInput<Real> pool;
+    pool.x = mean;
+    pool.valid = {pooled.valid, static_cast<std::size_t>(pooled.count)};
+    pool.row_key = {pooled.key, static_cast<std::size_t>(pooled.count)};
+    pool.options = in.options;
+    pool.training = in.training;
+    pool.draws = in.draws;
+    return pool;
   }
-
-  Inner inner_;
 };
 
 MOE_NAMESPACE_END
