@@ -34,8 +34,7 @@ BEGIN {
 include/moe/storage/list.hpp moe/storage/storage.hpp,\
 include/moe/models/any/any_layer.hpp moe/layer/describe.hpp,\
 include/moe/router/selection/concept.hpp moe/router/call_options.hpp,\
-tests/core/config_test.cpp moe/core/types.hpp,\
-tests/support/router_archetype.hpp moe/router/kind/token_choice.hpp", list, ",")
+tests/core/config_test.cpp moe/core/types.hpp", list, ",")
   for (i = 1; i <= n; ++i) kept[list[i]] = 1
 
   for (i = 1; i < ARGC; ++i) read(ARGV[i])

@@ -72,8 +72,8 @@
 #include "moe/router/named/token_graph.hpp"
 #include "moe/router/named/token_masked.hpp"
 #include "moe/router/named/top_p.hpp"
-#include "moe/router/named/v_moe.hpp"
 #include "moe/router/named/union_of_experts.hpp"
+#include "moe/router/named/v_moe.hpp"
 
 // Wrappers of scorers, selections and weightings
 #include "moe/router/scorer/fixed_noise.hpp"

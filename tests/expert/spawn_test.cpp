@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "moe/expert/bank/glu.hpp"
-#include "moe/expert/bank/mlp.hpp"
 #include "moe/kernel/activation.hpp"
 #include "support/catch.hpp"
 

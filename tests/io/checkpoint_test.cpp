@@ -186,10 +186,10 @@ TEST_CASE("checkpoint: a tensor of a dtype that is not known is there and cannot
                test::little(header.size(), 8) + header + test::little(0x40400000, 4) + "abc");
   const Checkpoint checkpoint(folder.path());
   CHECK(value_of(checkpoint.at("w")) == 3);
-  CHECK((checkpoint.at("x").dtype == DType::OTHER && checkpoint.at("x").bytes == 3));
+  CHECK((checkpoint.at("x").dtype == DType::other && checkpoint.at("x").bytes == 3));
   CHECK(test::message_of<moe::format_error>([&] {
           value_of(checkpoint.at("x"));
         }).find("expected F32, F16, BF16 or F64, numbers by themselves, got \"F12\"") != std::string::npos);
   moe::io::SafetensorsWriter writer;
-  CHECK_THROWS_AS(writer.add("x", DType::OTHER, Shape(2), "ab"), moe::config_error);
+  CHECK_THROWS_AS(writer.add("x", DType::other, Shape(2), "ab"), moe::config_error);
 }

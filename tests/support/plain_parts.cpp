@@ -503,9 +503,8 @@ const std::map<std::string, PlainStep>& plain_parts() {
          })},
         {"weighting softmax",
          weighting([](const Batch&, std::size_t, const Vector& kept) { return softmax(kept); })},
-        {"weighting unit", weighting([](const Batch&, std::size_t, const Vector& kept) {
-           return Vector(kept.size(), 1);
-         })},
+        {"weighting unit",
+         weighting([](const Batch&, std::size_t, const Vector& kept) { return Vector(kept.size(), 1); })},
         {"weighting sigmoid", weighting([](const Batch&, std::size_t, const Vector& kept) {
            Vector w;
            for (const double s : kept) w.push_back(sigmoid(s));

@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <limits>
 
-#include "moe/core/check.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/kernel/finite.hpp"

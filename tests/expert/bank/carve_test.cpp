@@ -10,7 +10,6 @@
 #include "moe/layer/moe_layer.hpp"
 #include "moe/layer/shared/none.hpp"
 #include "moe/plan/capacity/dropless.hpp"
-#include "moe/router/kind/every.hpp"
 #include "moe/router/named/union_of_experts.hpp"
 #include "support/catch.hpp"
 

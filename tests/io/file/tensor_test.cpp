@@ -57,7 +57,7 @@ TEST_CASE("tensor: reading matrices and vectors checks shape and dtype", "[io][s
   CHECK_THROWS_AS(moe::io::read_vector(tensor_of(bytes, DType::BF16, Shape(6)), to, 5), moe::format_error);
   for (const DType type :
        {DType::F8_E4M3, DType::F8_E8M0, DType::F4, DType::F6_E2M3, DType::C64, DType::BOOL, DType::U8,
-        DType::I8, DType::I16, DType::U16, DType::I32, DType::U32, DType::I64, DType::U64, DType::OTHER}) {
+        DType::I8, DType::I16, DType::U16, DType::I32, DType::U32, DType::I64, DType::U64, DType::other}) {
     INFO(moe::io::dtype_name(type));
     CHECK_THROWS_AS(moe::io::require_plain(tensor_of(bytes, type, Shape(1))), moe::format_error);
   }

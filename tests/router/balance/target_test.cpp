@@ -5,7 +5,11 @@
 #include <limits>
 #include <vector>
 
-#include "moe/router/named/top_k.hpp"
+#include "moe/router/kind/token_choice.hpp"
+#include "moe/router/score/softmax.hpp"
+#include "moe/router/scorer/linear.hpp"
+#include "moe/router/selection/top_k.hpp"
+#include "moe/router/weighting/gather.hpp"
 #include "support/balance_case.hpp"
 #include "support/plain_routing.hpp"
 #include "support/router_laws.hpp"

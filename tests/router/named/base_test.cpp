@@ -3,7 +3,6 @@
 #include <cmath>
 #include <limits>
 
-#include "moe/core/random.hpp"
 #include "support/exact_assignment.hpp"
 #include "support/plain_routing.hpp"
 #include "support/router_cases.hpp"

@@ -7,7 +7,6 @@
 
 #include "moe/executor/pool.hpp"
 #include "moe/router/scorer/attention_weights.hpp"
-#include "moe/router/scorer/linear.hpp"
 #include "moe/router/scorer/noisy.hpp"
 #include "moe/router/scorer/row_mixer.hpp"
 #include "moe/router/scorer/similarity_weights.hpp"

@@ -6,7 +6,6 @@
 #include "moe/router/scorer/linear.hpp"
 #include "moe/router/scorer/noisy.hpp"
 #include "moe/router/scorer/segment_pool.hpp"
-#include "moe/router/weighting/unit.hpp"
 #include "support/plain_routing.hpp"
 #include "support/router_cases.hpp"
 

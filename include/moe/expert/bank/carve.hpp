@@ -4,8 +4,8 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/types.hpp"
-#include "moe/expert/two_layer/bank.hpp"
 #include "moe/storage/parameter.hpp"
+#include "moe/storage/storage.hpp"
 
 MOE_NAMESPACE_BEGIN
 

@@ -16,7 +16,7 @@ MOE_NAMESPACE_BEGIN
 namespace io {
 
 /// Element types of safetensors, by their names there. F8_E4M3 is e4m3fn: no infinity, largest number 448.
-/// OTHER is any name that is not here: such a tensor is a view of bytes that nothing can read.
+/// `other` is any name that is not here: such a tensor is a view of bytes that nothing can read.
 enum class DType : std::uint8_t {
   BOOL,
   F4,
@@ -40,7 +40,7 @@ enum class DType : std::uint8_t {
   I64,
   U64,
   F64,
-  OTHER
+  other
 };
 
 namespace impl {
@@ -54,7 +54,7 @@ inline constexpr DTypeRow kDTypes[] = {
     {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},
     {"U16", 16},    {"F16", 16},    {"BF16", 16},   {"I32", 32},        {"U32", 32},        {"F32", 32},
     {"C64", 64},    {"I64", 64},    {"U64", 64},    {"F64", 64},        {"another", 0}};
-static_assert(std::size(kDTypes) == std::size_t{static_cast<std::uint8_t>(DType::OTHER)} + 1);
+static_assert(std::size(kDTypes) == std::size_t{static_cast<std::uint8_t>(DType::other)} + 1);
 
 }  // namespace impl
 
@@ -163,9 +163,9 @@ inline void decode_bytes(const std::byte* from, Index n, float* to, const ByteTa
 
 }  // namespace impl
 
-/// Whether decode_floats() knows the type: all but F6_E2M3, F6_E3M2 (no agreed packing), C64 and OTHER.
+/// Whether decode_floats() knows the type: all but F6_E2M3, F6_E3M2 (no agreed packing), C64 and other.
 constexpr bool is_decodable(DType type) noexcept {
-  return type != DType::F6_E2M3 && type != DType::F6_E3M2 && type != DType::C64 && type != DType::OTHER;
+  return type != DType::F6_E2M3 && type != DType::F6_E3M2 && type != DType::C64 && type != DType::other;
 }
 
 /// to[n] = elements [first, first + n) of the array at `data`. F64 and wide integers are rounded to float; F4
@@ -231,7 +231,7 @@ inline void decode_floats(DType type, const std::byte* data, Index first, Index 
     case DType::F6_E2M3:
     case DType::F6_E3M2:
     case DType::C64:
-    case DType::OTHER:
+    case DType::other:
       return;
   }
 }

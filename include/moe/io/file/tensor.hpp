@@ -61,14 +61,14 @@ struct Tensor {
   Index bytes = 0;
   const MappedFile* file = nullptr;     // null: bytes of the caller
   const std::string* source = nullptr;  // how messages call the file
-  std::string other_dtype{};            // of OTHER: its name in the file
+  std::string other_dtype{};            // of DType::other: its name in the file
 
   /// For messages: `<file>: tensor "<name>"`.
   std::string where() const {
     return (source == nullptr ? std::string() : *source + ": ") + "tensor " + in_quotes(name);
   }
   std::string dtype_text() const {
-    return dtype == DType::OTHER ? in_quotes(other_dtype) : std::string(dtype_name(dtype));
+    return dtype == DType::other ? in_quotes(other_dtype) : std::string(dtype_name(dtype));
   }
 };
 

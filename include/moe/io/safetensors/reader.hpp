@@ -118,7 +118,7 @@ class SafetensorsScan {
       fail_at(t, "data within the " + std::to_string(available) + " bytes behind the header",
               "data_offsets up to " + std::to_string(end));
     }
-    const Index bytes = t.dtype == DType::OTHER ? end - begin : bytes_of(t);
+    const Index bytes = t.dtype == DType::other ? end - begin : bytes_of(t);
     if (end - begin != bytes) {
       fail_at(t, std::to_string(bytes) + " bytes for " + dtype_name(t.dtype) + " of shape " + t.shape.text(),
               std::to_string(end - begin));
@@ -133,7 +133,7 @@ class SafetensorsScan {
     const std::string* const text = value.string();
     if (text == nullptr) fail_at(t, "the name of a dtype", value.describe());
     if (dtype_from_name(*text, t.dtype)) return;
-    t.dtype = DType::OTHER;  // whoever asks for its numbers is told
+    t.dtype = DType::other;  // whoever asks for its numbers is told
     t.other_dtype = *text;
   }
 

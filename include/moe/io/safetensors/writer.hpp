@@ -184,7 +184,7 @@ class SafetensorsWriter {
     if (name.empty() || name == "__metadata__" || name.find('\0') != std::string::npos) {
       fail<config_error>("safetensors: expected the name of a tensor, got ", in_quotes(name).c_str());
     }
-    if (dtype == DType::OTHER) {
+    if (dtype == DType::other) {
       fail<config_error>("safetensors: tensor ", in_quotes(name).c_str(),
                          ": expected a known dtype, got another");
     }

@@ -10,7 +10,6 @@
 #include "moe/kernel/finite.hpp"
 #include "moe/router/balance/concept.hpp"
 #include "moe/router/log_softmax.hpp"
-#include "moe/router/logit_checks.hpp"
 
 MOE_NAMESPACE_BEGIN
 

@@ -59,8 +59,8 @@ struct TokenChoiceArrays {
   }
 };
 
-/// Gradients on their way back from weights to logits. `Again`: with scratch for a weighting that learns.
-template <class Real, bool Again>
+/// Gradients on their way back from weights to logits. `kAgain`: with scratch for a weighting that learns.
+template <class Real, bool kAgain>
 struct TokenChoiceScratch {
   Logits<Real> logits;
   MatrixView<Real> score;
@@ -84,7 +84,7 @@ struct TokenChoiceScratch {
     weights = tokens * most;
     weight = arena.take<Real>(weights);
     rows = arena.take<std::int32_t>(tokens);
-    if constexpr (Again) again = {arena.take<Real>(most), arena.take<bool>(most), arena.take<Real>(most)};
+    if constexpr (kAgain) again = {arena.take<Real>(most), arena.take<bool>(most), arena.take<Real>(most)};
   }
   void zero() const noexcept {
     for (const MatrixView<Real>& m :

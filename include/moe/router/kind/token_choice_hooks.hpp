@@ -7,7 +7,6 @@
 #include "moe/core/input.hpp"
 #include "moe/core/near_miss.hpp"
 #include "moe/core/part_hooks.hpp"
-#include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
 #include "moe/router/score/concept.hpp"
 #include "moe/router/selection/concept.hpp"
