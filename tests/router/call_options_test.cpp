@@ -318,13 +318,14 @@ TEST_CASE("a name or value that is none is refused by name", "[call_options]") {
   CHECK(message({"top_k", "2"}) == known + "top_k");
   CHECK(message({"", "2"}) == known);
   CHECK(message({nullptr, "2"}) == known + "no name");
-  for (const char* const bad : {"0", "-1", "2.5", "two", "2 ", " 2", "1e12", "inf", "nan"}) {
+  for (const char* const bad :
+       {"0", "-1", "2.5", "two", "2 ", " 2", "1e12", "-1e300", "0x10", "inf", "nan"}) {
     CHECK(message({"k", bad}) == std::string("moe: k: expected a whole number >= 1, got ") + bad);
   }
   for (const char* const name : {"capacity_factor", "temperature", "threshold", "p"}) {
     const std::string wanted =
         std::string("moe: ") + name + ": expected a finite number > 0 (none: the router's own), got ";
-    for (const char* const bad : {"0", "-0.5", "hot", "0.5x", "0,5", "1e400", "inf", "nan"}) {
+    for (const char* const bad : {"0", "-0.5", "hot", "0.5x", "0,5", "0x1", "1e400", "inf", "nan"}) {
       CHECK(message({name, bad}) == wanted + bad);
     }
     CHECK(message({name, ""}) == wanted + "nothing");

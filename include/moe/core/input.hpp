@@ -79,7 +79,8 @@ class Segments {
 /// router cannot obey it refuses.
 struct CallOptions {
   Index experts_per_token = 0;  // K of top-k selections
-  double capacity_factor = 0;   // of a layer's capacity; expert choice: average experts per token
+  double capacity_factor = 0;   // of a layer's capacity if it has a factor, which then keeps it from the
+                                // router; else of the router (expert choice: average experts per token)
   double temperature = 0;       // logits are divided by it
   double threshold = 0;         // choice scores must lie above it, for selections by threshold
   double p = 0;                 // probability mass to choose, for selections by mass

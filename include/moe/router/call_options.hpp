@@ -1,11 +1,14 @@
 // Options of a call by name; and those that a router cannot obey: they are refused, never ignored.
 #pragma once
 
+#include <charconv>
+#include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <initializer_list>
 #include <span>
+#include <string_view>
+#include <system_error>
 #include <type_traits>
 
 #include "moe/core/check.hpp"
@@ -27,16 +30,15 @@ namespace impl {
 template <class Number>
 Number option_value(const NamedOption& option) {
   constexpr bool kWhole = std::is_integral_v<Number>;
-  const char* const text = option.value == nullptr ? "" : option.value;
-  char* end = nullptr;
-  const double value = std::strtod(text, &end);
-  const bool number = (*text == '.' || (*text >= '0' && *text <= '9')) && *end == '\0';
-  const bool fits = kWhole ? value <= INT32_MAX && value == static_cast<double>(static_cast<Index>(value))
-                           : is_finite(value);
-  if (number && value > 0 && fits) return static_cast<Number>(value);
+  const std::string_view text = option.value == nullptr ? "" : option.value;
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool number = error == std::errc{} && end == text.data() + text.size() && value > 0;
+  const bool fits = kWhole ? value <= INT32_MAX && value == std::floor(value) : is_finite(value);
+  if (number && fits) return static_cast<Number>(value);
   fail<config_error>(option.name, ": expected ",
                      kWhole ? "a whole number >= 1" : "a finite number > 0 (none: the router's own)",
-                     ", got ", *text == '\0' ? "nothing" : text);
+                     ", got ", text.empty() ? "nothing" : option.value);
 }
 
 }  // namespace impl

@@ -24,6 +24,15 @@ bool finite_or_spoiled(Real* row, Index n) noexcept {
   return false;
 }
 
+/// For scorers that look at several rows: whether the call's mask alone spoils row t, whatever its logits.
+/// Such a row must have no part in another's.
+template <class Real>
+bool mask_spoils(const RouterInput<Real>& in, Index t) noexcept {
+  const Real* const mask = in.mask_row(t);
+  const Index n = in.logit_mask.cols;
+  return mask != nullptr && (first_bad_logit(mask, n) >= 0 || !any_above_neg_inf(mask, n));
+}
+
 /// Sets active[t] for the rows that take part. A row with NaN, +inf or nothing above -inf throws
 /// numeric_error naming token and expert or, with isolate_row, is marked spoiled and inactive.
 template <class Real>

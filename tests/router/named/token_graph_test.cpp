@@ -10,6 +10,7 @@
 #include "moe/router/scorer/noisy.hpp"
 #include "moe/router/scorer/row_mixer.hpp"
 #include "moe/router/scorer/similarity_weights.hpp"
+#include "support/masked_row.hpp"
 #include "support/plain_routing.hpp"
 #include "support/router_cases.hpp"
 
@@ -210,6 +211,11 @@ TEST_CASE("attention over rows: laws, gradients, segments, threads", "[token_gra
   moe::PoolExecutor pool(8);
   CHECK(test::same_route(test::route(router, many),
                          test::erased::route<double>(test::erase(router), many, test::AnyExecutor(pool))));
+}
+
+TEST_CASE("a row that is masked whole is not mixed into others", "[token_graph]") {
+  test::check_masked_row(similar({.temperature = 0.7, .load_balance = 0.3}), mixing_call(6, 4));
+  test::check_masked_row(attentive(), mixing_call(6, 4));
 }
 
 TEST_CASE("what cannot be mixed is refused", "[token_graph]") {

@@ -6,6 +6,7 @@
 #include "moe/router/scorer/linear.hpp"
 #include "moe/router/scorer/noisy.hpp"
 #include "moe/router/scorer/segment_pool.hpp"
+#include "support/masked_row.hpp"
 #include "support/plain_routing.hpp"
 #include "support/router_cases.hpp"
 
@@ -104,6 +105,11 @@ TEST_CASE("draws of a pooled row are those of its segment, wherever that stands"
   const auto turned = test::route(router, swapped);
   for (Index t = 0; t < 6; ++t) CHECK(test::same_row(routed, t, turned, t + 4));
   for (Index t = 6; t < 10; ++t) CHECK(test::same_row(routed, t, turned, t - 6));
+}
+
+TEST_CASE("a row that is masked whole is not in the mean", "[union]") {
+  test::check_masked_row(plain(), test::random_call<double>(6, 4, 3));
+  test::check_masked_row(gated(), test::random_call<double>(6, 4, 3));
 }
 
 TEST_CASE("options of unions are checked", "[union]") {

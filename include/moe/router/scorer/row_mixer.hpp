@@ -13,6 +13,7 @@
 #include "moe/core/part_traits.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
+#include "moe/router/logit_checks.hpp"
 #include "moe/router/scorer/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -118,14 +119,16 @@ class RowMixer : public impl::InnerHooks<RowMixer<Inner, Weights>, Inner> {
     arena.rewind(mark);
     executor.parallel_for(tokens, [&](Index t, Index) noexcept {
       copy_row(out.value.row(t), raw + t * n, n);
-      rows.open[t] = in.takes_part(t) && all_finite(raw + t * n, n);
+      rows.open[t] = in.takes_part(t) && !impl::mask_spoils(in, t) && all_finite(raw + t * n, n);
     });
     const auto mixing =
         weights_.forward(in, rows, tape == nullptr ? nullptr : &tape->weights, arena, executor);
     executor.parallel_for(tokens, [&](Index t, Index worker) noexcept {
       Real* const to = out.value.row(t);
       if (!rows.open[t]) {
-        if (in.takes_part(t)) fill_row(std::numeric_limits<Real>::quiet_NaN(), to, n);
+        if (in.takes_part(t) && !impl::mask_spoils(in, t)) {
+          fill_row(std::numeric_limits<Real>::quiet_NaN(), to, n);
+        }
         return;
       }
       Real* const s = weights + worker * tokens;

@@ -13,6 +13,7 @@
 #include "moe/core/part_traits.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
+#include "moe/router/logit_checks.hpp"
 #include "moe/router/scorer/concept.hpp"
 #include "moe/router/scorer/inner.hpp"
 
@@ -79,7 +80,7 @@ class SegmentPool : public impl::InnerScorer<SegmentPool<Inner>, Inner> {
       Index rows = 0;
       fill_row(Real{0}, mean.row(s), width);
       for (Index t = pooled.begin[s]; t < pooled.begin[s + 1]; ++t) {
-        open[t] = in.takes_part(t) && all_finite(in.x.row(t), width);
+        open[t] = in.takes_part(t) && !impl::mask_spoils(in, t) && all_finite(in.x.row(t), width);
         if (open[t]) add_row(in.x.row(t), mean.row(s), width), ++rows;
       }
       if (rows > 0) scale_row(1 / static_cast<Real>(rows), mean.row(s), mean.row(s), width);
@@ -95,7 +96,8 @@ class SegmentPool : public impl::InnerScorer<SegmentPool<Inner>, Inner> {
         if (open[t]) {
           copy_row(logit.row(s), out.value.row(t), n);
         } else {
-          fill_row(std::numeric_limits<Real>::quiet_NaN(), out.value.row(t), n);
+          const bool by_mask = impl::mask_spoils(in, t);
+          fill_row(by_mask ? Real{0} : std::numeric_limits<Real>::quiet_NaN(), out.value.row(t), n);
         }
       }
     });
