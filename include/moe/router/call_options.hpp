@@ -13,7 +13,6 @@
 
 #include "moe/core/check.hpp"
 #include "moe/core/input.hpp"
-#include "moe/core/types.hpp"
 #include "moe/kernel/finite.hpp"
 
 MOE_NAMESPACE_BEGIN
