@@ -89,6 +89,14 @@ void refuse_score_options(const CallOptions& options, const Of&... of) {
   refuse_option("p", options.p, of...);
 }
 
+/// The same of every option of a selection but K, for those that take the k best.
+template <class... Of>
+void refuse_all_but_k(const CallOptions& options, const Of&... of) {
+  refuse_option("threshold", options.threshold, of...);
+  refuse_option("capacity factor", options.capacity_factor, of...);
+  refuse_option("p", options.p, of...);
+}
+
 }  // namespace impl
 
 MOE_NAMESPACE_END

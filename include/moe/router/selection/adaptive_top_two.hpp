@@ -26,9 +26,7 @@ class AdaptiveTopTwo {
 
   Index most(const CallOptions& options, Index n) const {
     impl::refuse_option("experts per token", options.experts_per_token, "the selection ", kName);
-    impl::refuse_option("threshold", options.threshold, "the selection ", kName);
-    impl::refuse_option("capacity factor", options.capacity_factor, "the selection ", kName);
-    impl::refuse_option("p", options.p, "the selection ", kName);
+    impl::refuse_all_but_k(options, "the selection ", kName);
     return n < 2 ? n : 2;
   }
 

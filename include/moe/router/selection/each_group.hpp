@@ -25,9 +25,7 @@ class EachGroupSelection {
   const Options& options() const noexcept { return options_; }
 
   Index most(const CallOptions& options, Index n) const {
-    impl::refuse_option("threshold", options.threshold, "the selection ", kName);
-    impl::refuse_option("capacity factor", options.capacity_factor, "the selection ", kName);
-    impl::refuse_option("p", options.p, "the selection ", kName);
+    impl::refuse_all_but_k(options, "the selection ", kName);
     impl::require_blocks("groups", options_.groups, n);
     const Index k = impl::experts_per_token(options_.groups * options_.k, options, n, "the router's outputs");
     if (k % options_.groups != 0) {

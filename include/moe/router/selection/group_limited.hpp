@@ -42,9 +42,7 @@ class GroupLimitedSelection {
   const Options& options() const noexcept { return options_; }
 
   Index most(const CallOptions& options, Index n) const {
-    impl::refuse_option("threshold", options.threshold, "the selection ", kName);
-    impl::refuse_option("capacity factor", options.capacity_factor, "the selection ", kName);
-    impl::refuse_option("p", options.p, "the selection ", kName);
+    impl::refuse_all_but_k(options, "the selection ", kName);
     impl::require_blocks("groups", options_.groups, n);
     return impl::experts_per_token(options_.k, options, n / options_.groups * options_.kept,
                                    "experts of the kept groups");

@@ -29,9 +29,7 @@ class ImportanceTopK {
   const Options& options() const noexcept { return options_; }
 
   Index most(const CallOptions& options, Index n) const {
-    impl::refuse_option("threshold", options.threshold, "the selection ", kName);
-    impl::refuse_option("capacity factor", options.capacity_factor, "the selection ", kName);
-    impl::refuse_option("p", options.p, "the selection ", kName);
+    impl::refuse_all_but_k(options, "the selection ", kName);
     return impl::experts_per_token(options_.k_max, options, n, "the router's outputs");
   }
   /// Throws config_error if the features lack the column, numeric_error for an importance that is NaN.

@@ -37,9 +37,7 @@ class SparseMixerSelection {
     if (in.training) in.require_draws("a router that samples its choices");
   }
   Index most(const CallOptions& options, Index n) const {
-    impl::refuse_option("threshold", options.threshold, "the selection ", kName);
-    impl::refuse_option("capacity factor", options.capacity_factor, "the selection ", kName);
-    impl::refuse_option("p", options.p, "the selection ", kName);
+    impl::refuse_all_but_k(options, "the selection ", kName);
     return impl::experts_per_token(options_.k, options, n, "the router's outputs");
   }
 

@@ -23,9 +23,7 @@ class TableSelection {
   void check(Index) const { impl::require_there("hash table", table_.experts() > 0); }
 
   Index most(const CallOptions& options, Index n) const {
-    impl::refuse_option("threshold", options.threshold, "the selection ", kName);
-    impl::refuse_option("capacity factor", options.capacity_factor, "the selection ", kName);
-    impl::refuse_option("p", options.p, "the selection ", kName);
+    impl::refuse_all_but_k(options, "the selection ", kName);
     require_extent("hash table", "experts", n, table_.experts());
     if (options.experts_per_token != 0 && options.experts_per_token != table_.hashes()) {
       fail<config_error>("experts per token: expected ", table_.hashes(), " (one per hash), got ",

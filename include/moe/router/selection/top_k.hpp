@@ -23,9 +23,7 @@ class TopKSelection {
   Options options() const noexcept { return {k_}; }
 
   Index most(const CallOptions& options, Index n) const {
-    impl::refuse_option("threshold", options.threshold, "the selection ", kName);
-    impl::refuse_option("capacity factor", options.capacity_factor, "the selection ", kName);
-    impl::refuse_option("p", options.p, "the selection ", kName);
+    impl::refuse_all_but_k(options, "the selection ", kName);
     return impl::experts_per_token(k_, options, n, "the router's outputs");
   }
 
