@@ -80,7 +80,20 @@ void refuse_option(const char* name, Number value, const Of&... of) {
   }
 }
 
-/// The same of every option that speaks of scores, for routers without them.
+/// Throws config_error for a capacity factor outside (0, 1e9].
+inline void check_capacity_factor(double factor) {
+  if (!(factor > 0 && factor <= 1e9)) {
+    fail<config_error>("capacity factor: expected a value in (0, 1e9], got ", factor);
+  }
+}
+/// The call's, checked, or a selection's own.
+inline double capacity_factor_of(const CallOptions& options, double own) {
+  if (options.capacity_factor == 0) return own;
+  check_capacity_factor(options.capacity_factor);
+  return options.capacity_factor;
+}
+
+/// Refuses every option that speaks of scores, for routers without them.
 template <class... Of>
 void refuse_score_options(const CallOptions& options, const Of&... of) {
   refuse_option("capacity factor", options.capacity_factor, of...);
@@ -89,7 +102,7 @@ void refuse_score_options(const CallOptions& options, const Of&... of) {
   refuse_option("p", options.p, of...);
 }
 
-/// The same of every option of a selection but K, for those that take the k best.
+/// Refuses every option of a selection but K, for those that take the k best.
 template <class... Of>
 void refuse_all_but_k(const CallOptions& options, const Of&... of) {
   refuse_option("threshold", options.threshold, of...);

@@ -42,7 +42,7 @@ class CapacityAwareTopK {
   explicit CapacityAwareTopK(Options options) : options_(options) {
     require_range("experts per token", options.k, 1, INT32_MAX);
     require_range("devices", options.devices, 0, INT32_MAX);
-    check_factor(options.capacity_factor);
+    impl::check_capacity_factor(options.capacity_factor);
     if (!(options.rounds >= 1 && options.rounds <= 1e9)) {
       fail<config_error>("rounds: expected a value in [1, 1e9], got ", options.rounds);
     }
@@ -143,15 +143,8 @@ class CapacityAwareTopK {
           active(arena.take<Index>(tokens)) {}
   };
 
-  static void check_factor(double factor) {
-    if (!(factor > 0 && factor <= 1e9)) {
-      fail<config_error>("capacity factor: expected a value in (0, 1e9], got ", factor);
-    }
-  }
   double factor_of(const CallOptions& options) const {
-    if (options.capacity_factor == 0) return options_.capacity_factor;
-    check_factor(options.capacity_factor);
-    return options.capacity_factor;
+    return impl::capacity_factor_of(options, options_.capacity_factor);
   }
   Index experts_of(const CallOptions& options, Index outputs) const {
     return impl::experts_per_token(options_.k, options, outputs, "the router's outputs");

@@ -37,7 +37,7 @@ class RectifiedTopK {
   explicit RectifiedTopK(Options options) : options_(options) {
     require_range("experts per token", options.k, 1, INT32_MAX);
     require_range("groups", options.groups, 1, INT32_MAX);
-    check_factor(options.capacity_factor);
+    impl::check_capacity_factor(options.capacity_factor);
   }
   const Options& options() const noexcept { return options_; }
 
@@ -106,16 +106,9 @@ class RectifiedTopK {
           row(arena.take<Index>(tokens)) {}
   };
 
-  static void check_factor(double factor) {
-    if (!(factor > 0 && factor <= 1e9)) {
-      fail<config_error>("capacity factor: expected a value in (0, 1e9], got ", factor);
-    }
-  }
   /// Throws config_error for a factor of the call outside (0, 1e9].
   double factor_of(const CallOptions& options) const {
-    if (options.capacity_factor == 0) return options_.capacity_factor;
-    check_factor(options.capacity_factor);
-    return options.capacity_factor;
+    return impl::capacity_factor_of(options, options_.capacity_factor);
   }
 
   template <class Real>
