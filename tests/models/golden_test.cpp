@@ -51,11 +51,8 @@ class Checked {
       }
       x_.push_back(row_of(golden_.x, t, golden_.width));
       router_x_.push_back(golden_.router_x.empty() ? x_.back() : row_of(golden_.router_x, t, golden_.width));
-      const Vars mask =
-          golden_.mask.empty()
-              ? Vars()
-              : row_of(golden_.mask, t, static_cast<Index>(golden_.mask.size()) / golden_.tokens);
-      token_.push_back(naive_(x_.back(), router_x_.back(), ids, kept, mask));
+      carry_.push_back(golden_.carry.empty() ? Vars() : row_of(golden_.carry, t, golden_.carry_width()));
+      token_.push_back(naive_(x_.back(), router_x_.back(), ids, kept, carry_.back()));
     }
   }
   ~Checked() { test::recording = nullptr; }
@@ -109,12 +106,15 @@ class Checked {
         .gradients = &gradients};
     if (!router_dx.empty())
       call.router_dx = moe::MatrixView<float>(router_dx.data(), golden_.tokens, golden_.width);
+    std::vector<float> dcarry(golden_.carry.size());
+    if (!dcarry.empty()) call.dcarry = {dcarry.data(), golden_.tokens, golden_.carry_width()};
     moe::Workspace workspace;
     layer_.backward(ran_.tape, call, workspace);
     // Gemma 4's dx is of the residual, which the router reads; that of the experts' rows is d_expert_x, and
     // reaches dx through a norm outside of the layer.
     rows(x_, dx, router_dx.empty() ? "dx" : "d_expert_x");
     if (!router_dx.empty()) rows(router_x_, router_dx, nullptr);
+    if (!dcarry.empty()) rows(carry_, dcarry, "d_carry");
     parameters(gradients);
   }
 
@@ -129,8 +129,8 @@ class Checked {
     const std::vector<float> theirs = name == nullptr ? ours : test::floats(golden_.expected.at(name));
     Index wrong = 0;
     for (std::size_t i = 0; i < ours.size(); ++i) {
-      const Bounded want = adjoint_
-          [of[i / static_cast<std::size_t>(golden_.width)][i % static_cast<std::size_t>(golden_.width)].id];
+      const std::size_t width = of[0].size();
+      const Bounded want = adjoint_[of[i / width][i % width].id];
       wrong += !agrees(ours[i], want) || !agrees(theirs[i], want);
     }
     CHECK(wrong == 0);
@@ -212,7 +212,7 @@ class Checked {
   moe::models::AnyLayer layer_;
   Ran ran_;
   test::NaiveModel naive_;
-  std::vector<Vars> x_, router_x_;
+  std::vector<Vars> x_, router_x_, carry_;
   std::vector<test::NaiveModel::Token> token_;
   std::vector<Bounded> adjoint_;
 };
