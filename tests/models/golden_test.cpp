@@ -1,5 +1,7 @@
 // Every golden folder: the layer loaded from the published files chooses the same experts as the model's own
 // code, and weights, outputs and gradients agree within what float arithmetic allows (naive_model.hpp).
+#include <algorithm>
+#include <cmath>
 #include <set>
 #include <string>
 
@@ -85,6 +87,26 @@ class Checked {
     CHECK(wrong_ids == 0);
     CHECK(wrong_weights == 0);
     CHECK(wrong_y == 0);
+  }
+
+  /// What MoE++ hands on are the logits of its own code: rows of 24 and 64 products in float, of size 1
+  /// or so where the largest logit is.
+  void handed_on() const {
+    const Index n = layer_.carry_width();
+    if (n == 0) return;
+    const std::vector<float> want = test::floats(golden_.expected.at("router_logits"));
+    std::vector<float> y(ran_.y.size()), carry(want.size());
+    moe::LayerOutput<float> out(moe::MatrixView<float>(y.data(), golden_.tokens, golden_.width));
+    out.carry = moe::MatrixView<float>(carry.data(), golden_.tokens, n);
+    moe::Workspace workspace;
+    layer_.forward(golden_.input(), out, workspace);
+    CHECK(y == ran_.y);
+    double largest = 0;
+    for (const float v : want) largest = std::max(largest, std::abs(static_cast<double>(v)));
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      CHECK(std::abs(static_cast<double>(carry[i]) - static_cast<double>(want[i])) <=
+            1000 * 0x1p-24 * largest);
+    }
   }
 
   void backward() {
@@ -230,6 +252,7 @@ TEST_CASE("layers of released models compute what the models' own code does", "[
     }
     Checked checked(name);
     checked.forward();
+    checked.handed_on();
     checked.backward();
     models.insert(checked.model());
   }
