@@ -65,6 +65,7 @@
 #include "moe/router/named/reinforce.hpp"
 #include "moe/router/named/remix.hpp"
 #include "moe/router/named/replayed.hpp"
+#include "moe/router/named/rmoe.hpp"
 #include "moe/router/named/sinkhorn_router.hpp"
 #include "moe/router/named/speech.hpp"
 #include "moe/router/named/stable.hpp"
@@ -78,6 +79,7 @@
 // Wrappers of scorers, selections and weightings
 #include "moe/router/scorer/fixed_noise.hpp"
 #include "moe/router/scorer/frozen.hpp"
+#include "moe/router/scorer/gating_residual.hpp"
 #include "moe/router/scorer/gumbel.hpp"
 #include "moe/router/scorer/mapped.hpp"
 #include "moe/router/scorer/masked.hpp"

@@ -106,6 +106,7 @@ inline Extents extents_of(const LayerSpec& spec, std::string_view ours) {
   if (cosine != nullptr && ours == "cosine_projector.weight") return {cosine->projected, width};
   if (cosine != nullptr && ours == "cosine_projector.bias") return {1, cosine->projected};
   if (cosine != nullptr && ours == "sim_matrix") return {cosine->projected, outputs};
+  if (ours == "gate_map.weight") return {outputs, outputs};
   if (ours == "temperature") return {1, 1};
   if (ours == "latent_in.weight") return {spec.latent, width};
   if (ours == "latent_out.weight") return {width, spec.latent};
