@@ -55,10 +55,20 @@ Index out_width_of(const L& layer) {
   }
 }
 
+template <class T>
+concept IsLayer = requires {
+  typename T::LayerGradients;
+};
+/// Whether a layer's ranges can be shown with null gradients.
+template <class T, class F>
+concept ShowsFrozen = IsLayer<T> && requires(T& layer, const typename T::LayerGradients& frozen, F& f) {
+  layer.visit_storage(frozen, f);
+};
+
 /// visit_parameters of a part or of a layer.
 template <class T, class F>
 void show_parameters(T& part, GradientsOf<T>* own, F& f) {
-  if constexpr (requires { typename T::LayerGradients; }) {
+  if constexpr (IsLayer<T>) {
     own == nullptr ? part.visit_parameters(f) : part.visit_parameters(*own, f);
   } else {
     visit_parameters_of(part, own, f);
@@ -67,9 +77,9 @@ void show_parameters(T& part, GradientsOf<T>* own, F& f) {
 /// visit_storage of either. Null gradients are shown as null.
 template <class T, class F>
 void show_storage(T& part, GradientsOf<T>* own, F& f) {
-  if constexpr (requires(typename T::LayerGradients frozen) { part.visit_storage(frozen, f); }) {
+  if constexpr (ShowsFrozen<T, F>) {
     own == nullptr ? part.visit_storage(typename T::LayerGradients{}, f) : part.visit_storage(*own, f);
-  } else if constexpr (requires { typename T::LayerGradients; }) {
+  } else if constexpr (IsLayer<T>) {
     if (own != nullptr) return part.visit_storage(*own, f);
     typename T::Gradients unused = part.make_gradients();
     part.visit_storage(unused, [&](const char* name, auto* values, auto* gradients, Index n) {
