@@ -79,6 +79,7 @@
 #include "moe/depth/cartesian_moe.hpp"
 #include "moe/depth/chain.hpp"
 #include "moe/depth/chain_of_experts.hpp"
+#include "moe/depth/graph_moe.hpp"
 
 // Wrappers of scorers, selections and weightings
 #include "moe/router/scorer/fixed_noise.hpp"
