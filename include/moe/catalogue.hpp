@@ -80,6 +80,8 @@
 #include "moe/depth/chain.hpp"
 #include "moe/depth/chain_of_experts.hpp"
 #include "moe/depth/graph_moe.hpp"
+#include "moe/depth/omni_router.hpp"
+#include "moe/depth/rex_moe.hpp"
 
 // Wrappers of scorers, selections and weightings
 #include "moe/router/scorer/fixed_noise.hpp"
