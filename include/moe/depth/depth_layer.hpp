@@ -20,7 +20,7 @@
 #include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/depth/depth_rows.hpp"
-#include "moe/depth/prefixed.hpp"
+#include "moe/storage/prefixed.hpp"
 #include "moe/depth/row_block.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
@@ -551,7 +551,7 @@ class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>> {
     });
     impl::check_table(table, scratch.last);
     draws.advance();
-    for (const AuxiliaryLosses::Entry& loss : table.losses) losses.add(loss.name, loss.value);
+    losses.add(table.losses);
     for (Index t = 0; t < tokens; ++t) {
       if (options_.form == DepthForm::times && table.count(t) > 1) {
         fail<config_error>("router of a depth layer: expected one number of passes for a row, got ",

@@ -54,7 +54,7 @@ class LayerBlock {
     } else {
       layer_.forward(in, out, workspace, executor);
     }
-    for (const AuxiliaryLosses::Entry& loss : out.losses) call.losses->add(loss.name, loss.value);
+    call.losses->add(out.losses);
   }
 
   template <Executor X>
