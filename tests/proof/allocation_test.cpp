@@ -1,8 +1,6 @@
-// No allocation in forward() once workspace and statistics have grown, on any executor: malloc itself is
-// counted, so Eigen's own allocations and those of OpenMP's runtime would show.
+// No allocation in forward() once workspace and statistics have grown, on any executor.
 #define EIGEN_USE_THREADS
 #include <atomic>
-#include <cerrno>
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
@@ -19,71 +17,14 @@
 #include "moe/train/adamw.hpp"
 #include "moe/train/gradients.hpp"
 #include "support/catch.hpp"
+#include "support/counted_malloc.hpp"
 #include "support/observable_archetype.hpp"
 #include "support/random_spec.hpp"
-#include "support/sanitizers.hpp"
 #include "train/plain_model.hpp"
 
 namespace {
 
-std::atomic<bool> counting{false};
-std::atomic<long> allocations{0};
-
-[[maybe_unused]] void count_allocation() noexcept {
-  if (counting.load(std::memory_order_relaxed)) allocations.fetch_add(1, std::memory_order_relaxed);
-}
-
-}  // namespace
-
-// glibc lets a program put its own malloc in front; operator new ends up here too.
-#if defined(__GLIBC__) && !MOE_TEST_SANITIZED
-#define MOE_TEST_COUNTS_MALLOC 1
-extern "C" {
-// NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming)
-void* __libc_malloc(std::size_t size);
-void* __libc_calloc(std::size_t count, std::size_t size);
-void* __libc_realloc(void* old, std::size_t size);
-void* __libc_memalign(std::size_t alignment, std::size_t size);
-// NOLINTEND(bugprone-reserved-identifier,readability-identifier-naming)
-void* malloc(std::size_t size) {
-  count_allocation();
-  return __libc_malloc(size);
-}
-void* memalign(std::size_t alignment, std::size_t size) {
-  count_allocation();
-  return __libc_memalign(alignment, size);
-}
-void* calloc(std::size_t count, std::size_t size) {
-  count_allocation();
-  return __libc_calloc(count, size);
-}
-void* realloc(void* old, std::size_t size) {
-  count_allocation();
-  return __libc_realloc(old, size);
-}
-void* aligned_alloc(std::size_t alignment, std::size_t size) {
-  return memalign(alignment, size);
-}
-int posix_memalign(void** result, std::size_t alignment, std::size_t size) {
-  *result = memalign(alignment, size);
-  return *result == nullptr ? ENOMEM : 0;
-}
-}
-#else
-#define MOE_TEST_COUNTS_MALLOC 0
-#endif
-
-namespace {
-
 using namespace test;
-
-long allocations_of(const std::function<void()>& call) {
-  allocations = 0;
-  counting = true;
-  call();
-  counting = false;
-  return allocations;
-}
 
 /// The batch's input with ids and offsets of other types, which it has converted into memory of its own.
 moe::LayerInput<float> converted(const Batch<float>& batch) {
