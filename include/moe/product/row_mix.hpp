@@ -83,8 +83,8 @@ struct PackedRows {
         for (Index column = 0; column < mix.width; column += kPanel<T>, to += count * kPanel<T>) {
           const Index left = mix.width - column < kPanel<T> ? mix.width - column : kPanel<T>;
           const Index copied = from == nullptr ? 0 : left;
-          if (copied > 0) copy_row(from + column, to, copied);
-          if (copied < kPanel<T>) fill_row(T{0}, to + copied, kPanel<T> - copied);
+          if (copied > 0) moe::copy_row(from + column, to, copied);
+          if (copied < kPanel<T>) moe::fill_row(T{0}, to + copied, kPanel<T> - copied);
         }
       }
     });
