@@ -1,12 +1,14 @@
 // A layer's call and its backward in double, every number of it, for layers that are to agree.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <random>
 #include <vector>
 
 #include "moe/core/input.hpp"
+#include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/layer/call/output.hpp"
 #include "support/catch.hpp"
@@ -18,7 +20,7 @@ struct LayerNumbers {
   double losses = 0;
 };
 
-inline std::vector<double> normal_rows(Index rows, Index width, unsigned seed) {
+inline std::vector<double> normal_rows(moe::Index rows, moe::Index width, unsigned seed) {
   std::mt19937_64 random(seed);
   std::normal_distribution<double> normal;
   std::vector<double> x(static_cast<std::size_t>(rows * width));
@@ -28,8 +30,8 @@ inline std::vector<double> normal_rows(Index rows, Index width, unsigned seed) {
 
 /// forward_train and backward of standard normal rows.
 template <class Layer>
-LayerNumbers run_layer(const Layer& layer, Index tokens, const std::vector<Index>& ends, unsigned seed = 1) {
-  const Index d = layer.width();
+LayerNumbers run_layer(const Layer& layer, moe::Index tokens, const std::vector<moe::Index>& ends, unsigned seed = 1) {
+  const moe::Index d = layer.width();
   const std::vector<double> x = normal_rows(tokens, d, seed), dy = normal_rows(tokens, d, seed + 1);
   LayerNumbers r;
   r.y.resize(x.size());
@@ -47,7 +49,7 @@ LayerNumbers run_layer(const Layer& layer, Index tokens, const std::vector<Index
                  typename Layer::LayerGradients(moe::ConstMatrixView<double>(dy.data(), tokens, d),
                                                 moe::MatrixView<double>(r.dx.data(), tokens, d), gradients),
                  workspace);
-  layer.visit_storage(gradients, [&](const char*, const double*, const double* g, Index n) {
+  layer.visit_storage(gradients, [&](const char*, const double*, const double* g, moe::Index n) {
     r.gradients.insert(r.gradients.end(), g, g + n);
   });
   r.losses = out.losses.total();
@@ -57,8 +59,8 @@ LayerNumbers run_layer(const Layer& layer, Index tokens, const std::vector<Index
 /// y of rows `x` [T, width], in inference.
 template <class Layer>
 std::vector<double> forward_rows(const Layer& layer, const std::vector<double>& x,
-                                 const std::vector<Index>& ends) {
-  const Index d = layer.width(), tokens = static_cast<Index>(x.size()) / d;
+                                 const std::vector<moe::Index>& ends) {
+  const moe::Index d = layer.width(), tokens = static_cast<moe::Index>(x.size()) / d;
   std::vector<double> y(x.size());
   moe::LayerInput<double> in(moe::ConstMatrixView<double>(x.data(), tokens, d));
   in.segments = moe::Segments({ends.data(), ends.size()});
