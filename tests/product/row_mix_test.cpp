@@ -106,7 +106,8 @@ TEMPLATE_TEST_CASE("rows are mixed in their groups", "[product][smoke]", float, 
   CHECK(close);
 }
 
-TEMPLATE_TEST_CASE("weights of mixed rows get their gradients, and are transposed", "[product]", float, double) {
+TEMPLATE_TEST_CASE("weights of mixed rows get their gradients, and are transposed", "[product]", float,
+                   double) {
   using T = TestType;
   const Mixing<T> m;
   std::vector<std::vector<T>> d = m.weight;

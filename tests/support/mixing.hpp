@@ -30,7 +30,8 @@ inline std::vector<double> normal_rows(moe::Index rows, moe::Index width, unsign
 
 /// forward_train and backward of standard normal rows.
 template <class Layer>
-LayerNumbers run_layer(const Layer& layer, moe::Index tokens, const std::vector<moe::Index>& ends, unsigned seed = 1) {
+LayerNumbers run_layer(const Layer& layer, moe::Index tokens, const std::vector<moe::Index>& ends,
+                       unsigned seed = 1) {
   const moe::Index d = layer.width();
   const std::vector<double> x = normal_rows(tokens, d, seed), dy = normal_rows(tokens, d, seed + 1);
   LayerNumbers r;

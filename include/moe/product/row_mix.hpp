@@ -75,19 +75,20 @@ struct PackedRows {
   template <Executor X>
   void pack(const RowMix<T>& mix, X& executor) const {
     const Index panels = plain_panels<T>(mix.width);
-    each_run_of_rows<32>(mix.in_offsets, mix.groups, executor, [&](Index g, Index first, Index last) noexcept {
-      const Index begin = mix.in_offsets[g], count = mix.in_offsets[g + 1] - begin;
-      for (Index r = first; r < last; ++r) {
-        const T* const from = mix.in[begin + r];
-        T* to = data + (begin * panels + r) * kPanel<T>;
-        for (Index column = 0; column < mix.width; column += kPanel<T>, to += count * kPanel<T>) {
-          const Index left = mix.width - column < kPanel<T> ? mix.width - column : kPanel<T>;
-          const Index copied = from == nullptr ? 0 : left;
-          if (copied > 0) moe::copy_row(from + column, to, copied);
-          if (copied < kPanel<T>) moe::fill_row(T{0}, to + copied, kPanel<T> - copied);
-        }
-      }
-    });
+    each_run_of_rows<32>(
+        mix.in_offsets, mix.groups, executor, [&](Index g, Index first, Index last) noexcept {
+          const Index begin = mix.in_offsets[g], count = mix.in_offsets[g + 1] - begin;
+          for (Index r = first; r < last; ++r) {
+            const T* const from = mix.in[begin + r];
+            T* to = data + (begin * panels + r) * kPanel<T>;
+            for (Index column = 0; column < mix.width; column += kPanel<T>, to += count * kPanel<T>) {
+              const Index left = mix.width - column < kPanel<T> ? mix.width - column : kPanel<T>;
+              const Index copied = from == nullptr ? 0 : left;
+              if (copied > 0) moe::copy_row(from + column, to, copied);
+              if (copied < kPanel<T>) moe::fill_row(T{0}, to + copied, kPanel<T> - copied);
+            }
+          }
+        });
   }
 };
 

@@ -31,9 +31,9 @@ using Layer = moe::SoftLayer<moe::SoftMoeRouter<double>, Bank>;
 constexpr Index kWidth = 5;
 
 Layer make(Index experts, Index slots, moe::NonFinite policy = moe::NonFinite::throw_) {
-  Layer layer(moe::soft_moe<double>(
-                  {.width = kWidth, .experts = experts, .slots = slots, .non_finite = policy}),
-              Bank({.experts = experts, .width = kWidth, .hidden = 3}));
+  Layer layer(
+      moe::soft_moe<double>({.width = kWidth, .experts = experts, .slots = slots, .non_finite = policy}),
+      Bank({.experts = experts, .width = kWidth, .hidden = 3}));
   layer.router().scorer().initialise(1);
   layer.router().scorer().set_scale(3);
   layer.experts().initialise(2);
@@ -81,7 +81,8 @@ void plain_soft_moe(const Layer& layer, const std::vector<double>& x, std::size_
   const std::size_t n = phi.size(), slots = n / static_cast<std::size_t>(layer.experts().experts());
   Matrix row, p;  // exp of the logits
   for (std::size_t t = first; t < last; ++t) {
-    row.emplace_back(x.begin() + static_cast<Index>(t) * kWidth, x.begin() + static_cast<Index>(t + 1) * kWidth);
+    row.emplace_back(x.begin() + static_cast<Index>(t) * kWidth,
+                     x.begin() + static_cast<Index>(t + 1) * kWidth);
     p.emplace_back();
     for (const auto& direction : phi) {
       const double lengths = std::sqrt(inner(row.back(), row.back()) * inner(direction, direction));
@@ -142,7 +143,7 @@ TEST_CASE("a soft layer's frame, shared experts and experts that cost nothing ke
   test::check_layer("SoftMoe, copies and zeros", [] {
     return moe::SoftLayer(moe::soft_moe<double>({.width = kWidth, .experts = 3}),
                           moe::Composite<Bank, Free>(Bank({.experts = 1, .width = kWidth, .hidden = 3}),
-                                                         Free({.width = kWidth, .zero = 1, .copy = 1})));
+                                                     Free({.width = kWidth, .zero = 1, .copy = 1})));
   });
 }
 
@@ -223,7 +224,8 @@ TEST_CASE("soft layers refuse what they cannot obey, before anything is written"
     void see(const moe::CallView<double>&) override {}
   } observer;
   CHECK(test::message_of<moe::config_error>([&] { call([](In& in, Out&) { in.segments = {}; }); }) ==
-        "moe: segments: expected one segment per request, got none; this layer couples tokens, so without segments "
+        "moe: segments: expected one segment per request, got none; this layer couples tokens, so without "
+        "segments "
         "one request could change another's result");
   CHECK(test::message_of<moe::config_error>([&] {
           call([](In& in, Out&) { in.options.experts_per_token = 1; });

@@ -181,9 +181,9 @@ void check_dense(R router, C capacity = {}) {
 TEST_CASE("the routers of vision layers as dispatch and combine matrices equal the sparse path", "[router]") {
   const moe::FixedCapacity places({.factor = 1});
   check_dense(moe::v_moe_router<double>({.width = 4, .experts = 3}), places);
-  check_dense(moe::sinkhorn_router<double>(
-                  {.width = 4, .experts = 3, .weights = moe::PlanWeights::plan_unrolled}),
-              places);
+  check_dense(
+      moe::sinkhorn_router<double>({.width = 4, .experts = 3, .weights = moe::PlanWeights::plan_unrolled}),
+      places);
   check_dense(moe::expert_choice<double>({.width = 4, .experts = 3, .capacity_factor = 1}));
   check_dense(moe::sinkhorn_expert_choice<double>({.width = 4, .experts = 3, .capacity_factor = 1}));
   check_dense(moe::sparse_expert_choice<double>({.width = 4, .experts = 3, .capacity_factor = 1}));

@@ -22,7 +22,8 @@ std::string groups_of(const Groups& groups, const std::vector<Index>& ends, std:
   for (const Index t : idle) active[t] = false;
   std::string text;
   groups.group(
-      in, active, [&](Index t) { text += (text.empty() || text.back() == '|' ? "" : " ") + std::to_string(t); },
+      in, active,
+      [&](Index t) { text += (text.empty() || text.back() == '|' ? "" : " ") + std::to_string(t); },
       [&] { text += "|"; });
   return text;
 }

@@ -31,7 +31,8 @@ Router make(moe::MixWeights weights) {
 }  // namespace
 
 TEST_CASE("both sides are softmaxes of one matrix", "[router][smoke]") {
-  const auto weights = GENERATE(moe::MixWeights::rows_and_slots, moe::MixWeights::rows, moe::MixWeights::slots);
+  const auto weights =
+      GENERATE(moe::MixWeights::rows_and_slots, moe::MixWeights::rows, moe::MixWeights::slots);
   const Router router = make(weights);
   constexpr Index kRows = 40;
   const std::vector<double> x = test::normal_rows(kRows, 5, 2);
@@ -53,7 +54,8 @@ TEST_CASE("both sides are softmaxes of one matrix", "[router][smoke]") {
   for (Index s = 0; s < 6; ++s) {
     double sum = 0;
     for (Index r = 0; r < kRows; ++r) {
-      const double d = table.dispatch_row(table.dispatch, 0, s)[r], c = table.combine_row(table.combine, 0, r)[s];
+      const double d = table.dispatch_row(table.dispatch, 0, s)[r],
+                   c = table.combine_row(table.combine, 0, r)[s];
       sum += d;
       if (weights != moe::MixWeights::rows_and_slots) CHECK(d == c);
     }
@@ -75,9 +77,9 @@ TEST_CASE("soft routers of every kind of weights keep the laws of layers", "[rou
 }
 
 TEST_CASE("a soft router refuses scorers, masks and options that do not fit", "[router]") {
-  CHECK(test::message_of<moe::config_error>([] {
-          Router(Scorer({.width = 2, .outputs = 5}), {}, {.slots_per_expert = 2});
-        }) == "moe: soft router: expected a scorer of a multiple of 2 outputs, the slots of an expert, got 5");
+  CHECK(test::message_of<moe::config_error>(
+            [] { Router(Scorer({.width = 2, .outputs = 5}), {}, {.slots_per_expert = 2}); }) ==
+        "moe: soft router: expected a scorer of a multiple of 2 outputs, the slots of an expert, got 5");
   CHECK_THROWS_AS(Router(Scorer({.width = 2, .outputs = 5}), {}, {.slots_per_expert = 0}), moe::config_error);
   const auto call = [](auto change) {
     const moe::SoftLayer layer(make(moe::MixWeights::slots), Bank({.experts = 3, .width = 5, .hidden = 3}));

@@ -136,10 +136,9 @@ TEST_CASE("a group of one: every expert reads every row, with weight 1", "[route
 TEST_CASE("Mixture of Tokens keeps the laws of layers", "[router]") {
   const auto laws = [](bool shares) {
     return [shares] {
-      return Layer(
-          moe::mixture_of_tokens<double>(
-              {.width = kWidth, .experts = kExperts, .group = 2, .shares = shares}),
-          Bank({.experts = kExperts, .width = kWidth, .hidden = 3}));
+      return Layer(moe::mixture_of_tokens<double>(
+                       {.width = kWidth, .experts = kExperts, .group = 2, .shares = shares}),
+                   Bank({.experts = kExperts, .width = kWidth, .hidden = 3}));
     };
   };
   test::check_layer("MixtureOfTokens", laws(true));

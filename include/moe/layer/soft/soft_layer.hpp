@@ -289,8 +289,7 @@ class SoftLayer : public impl::RefusedCalls<SoftLayer<R, B, S, F>> {
   void run(const LayerInput<Real>& input, LayerOutput<Real>& out, Tape* tape, Workspace& workspace,
            X& executor) const {
     require_parts();
-    const bool training =
-        input.mode == Mode::training || (input.mode == Mode::by_call && tape != nullptr);
+    const bool training = input.mode == Mode::training || (input.mode == Mode::by_call && tape != nullptr);
     const Index tokens = input.x.rows, experts = router().experts();
     RouterInput<Real> in = impl::resolve_input(input, width(), router().width(), experts, training);
     impl::require_segments(coupling(training), training, input.segments, tokens);

@@ -63,9 +63,10 @@ template <class R, class B>
 class SoftSum {
   using RouterType = std::remove_reference_t<R>;
   using Bank = std::remove_reference_t<B>;
-  static_assert(SoftRouter<RouterType>,
-                "moe: R is not a SoftRouter; it needs Real, coupling(bool), experts(), width(), extent(shape) "
-                "and mix(in, table, arena, executor): moe/router/soft/concept.hpp");
+  static_assert(
+      SoftRouter<RouterType>,
+      "moe: R is not a SoftRouter; it needs Real, coupling(bool), experts(), width(), extent(shape) "
+      "and mix(in, table, arena, executor): moe/router/soft/concept.hpp");
   static_assert(ExpertBank<Bank>,
                 "moe: B is not an ExpertBank; it needs Real, coupling, experts(), width() and "
                 "forward(batch, sink, arena, executor): docs/add_an_expert.md");
@@ -143,9 +144,7 @@ class SoftSum {
         carve(measuring);
         Arena kept = tape->next().memory.arena(measuring.bytes());
         table = carve(kept);
-        scoped(arena, [&] {
-          impl::mix_train_of(router_, in, table, tape->next().router, arena, executor);
-        });
+        scoped(arena, [&] { impl::mix_train_of(router_, in, table, tape->next().router, arena, executor); });
       }
     }
     if (tape == nullptr) {
@@ -271,7 +270,8 @@ class SoftSum {
       const Real** const dy_row = rows_at(table, dy, arena);
       const Real** const weight = combine_rows_of(table, table.combine, arena);
       Real** const dweight = arena.take<Real*>(table.tokens);
-      each_position(table, [&](Index g, Index r, Index p) { dweight[p] = table.combine_row(d.weight, g, r); });
+      each_position(table,
+                    [&](Index g, Index r, Index p) { dweight[p] = table.combine_row(d.weight, g, r); });
       mix_weight_gradients(to_rows(table, slots, result, weight), dy_row, dweight, arena, executor);
     });
     scoped(arena, [&] {
@@ -386,7 +386,8 @@ class SoftSum {
   void require_fit() const {
     const Index routed = router_.experts(), banked = experts_.experts();
     if (routed != banked) {
-      fail<Error>("layer: expected as many experts in the bank as the router has, ", routed, ", got ", banked);
+      fail<Error>("layer: expected as many experts in the bank as the router has, ", routed, ", got ",
+                  banked);
     }
   }
 
@@ -432,8 +433,7 @@ class SoftSum {
   /// [slots] rows of scratch.
   Real** take_slot_gradients(Arena& arena, Index slots) const {
     Real** const row = arena.take<Real*>(slots);
-    Real* const data =
-        arena.take<Real>(checked_product("slot gradients", slots, row_stride<Real>(width())));
+    Real* const data = arena.take<Real>(checked_product("slot gradients", slots, row_stride<Real>(width())));
     for (Index i = 0; row != nullptr && i < slots; ++i) row[i] = data + i * row_stride<Real>(width());
     return row;
   }

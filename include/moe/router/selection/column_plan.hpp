@@ -18,7 +18,8 @@
 MOE_NAMESPACE_BEGIN
 
 enum class ColumnPlanKind : std::uint8_t {
-  entropic,  // rows sum to 1, columns to R / M, within the tolerance: Sinkhorn's, of which columns take the top
+  entropic,  // rows sum to 1, columns to R / M, within the tolerance: Sinkhorn's, of which columns take the
+             // top
   sparse,    // columns sum to R / M over C rows at most, row sums are drawn towards 1
 };
 

@@ -1,4 +1,4 @@
-// Stage 1 of a soft layer. In: RouterInput. Out: MixTable. What a soft router is: it does not choose, it says
+// What a soft router is: stage 1 of a soft layer, from RouterInput to MixTable. It does not choose, it says
 // by which weights rows are mixed into the experts' slots, and their results back into rows.
 #pragma once
 

@@ -63,7 +63,8 @@ class MixRouter {
       fail<config_error>("soft router: expected a scorer of a multiple of ", options.slots_per_expert,
                          " outputs, the slots of an expert, got ", outputs());
     }
-    if (impl::is_noisy(scorer_)) fail<config_error>("soft router: expected a scorer without noise, got one with");
+    if (impl::is_noisy(scorer_))
+      fail<config_error>("soft router: expected a scorer without noise, got one with");
     impl::check_outputs_of(scorer_, outputs());
   }
 

@@ -123,7 +123,8 @@ class SlotScorer {
       const Index first = panel * kPanel<Real>, last = (std::min)(first + kPanel<Real>, n);
       for (Index i = 0; i < width(); ++i) {
         for (Index s = first; s < last; ++s) {
-          if (1 / inverse[s] > shortest()) dphi(s, i) -= scale() * inner[s] * inverse[s] * inverse[s] * phi(s, i);
+          if (1 / inverse[s] > shortest())
+            dphi(s, i) -= scale() * inner[s] * inverse[s] * inverse[s] * phi(s, i);
         }
       }
     });
