@@ -191,7 +191,7 @@ class TwoLayerBank {
   void merge_backward(const Real* p, const Merged& done, Real* dp, Gradients* gradients, Arena& arena,
                       X& executor, Index heads = 1) const requires DenseStorage<Storage> {
     parameters_.check(gradients);
-    const impl::TwoLayerMerge<Real> of = merge_of(heads);
+    const TwoLayerMerge<Real> of = merge_of(heads);
     const Merged to = gradients == nullptr ? Merged{} : gradients->weights();
     of.backward(p, done, dp, to, of.take_partial(arena), executor);
   }
@@ -243,7 +243,7 @@ class TwoLayerBank {
             one.first_pitch,
             one.second_pitch};
   }
-  impl::TwoLayerMerge<Real> merge_of(Index heads) const noexcept requires DenseStorage<Storage> {
+  TwoLayerMerge<Real> merge_of(Index heads) const noexcept requires DenseStorage<Storage> {
     return {parameters_.weights(), width(), heads};
   }
   using Kernel = TileKernel<native_arch, Storage>;

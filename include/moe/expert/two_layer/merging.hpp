@@ -38,6 +38,8 @@ struct HeadRuns {
   }
 };
 
+}  // namespace impl
+
 /// Sums over the experts `of`, whose parameters come in `heads` groups: columns of the input in the first
 /// layer and of the output in the second, an equal share each (the biases of the first layer have no such
 /// share: none with several heads).
@@ -120,10 +122,10 @@ class TwoLayerMerge {
   struct Kind {
     const Real* data;
     Index count;  // of an expert
-    HeadRuns runs;
+    impl::HeadRuns runs;
   };
   /// Kinds without numbers keep their place, so that range() knows them.
-  void add(const Real* data, Index count, HeadRuns runs) noexcept {
+  void add(const Real* data, Index count, impl::HeadRuns runs) noexcept {
     if (runs.heads == 1) runs.run = count;
     kind_[kinds_++] = {data, data == nullptr ? 0 : count, runs};
   }
@@ -139,7 +141,7 @@ class TwoLayerMerge {
     for (; task >= ceil_div(kind_[k].count, kStretch); ++k) task -= ceil_div(kind_[k].count, kStretch);
     const Index end = (std::min)((task + 1) * kStretch, kind_[k].count);
     for (Index begin = task * kStretch; begin < end;) {
-      const HeadRuns::Run run = kind_[k].runs.template at<kPanel<Real>>(begin);
+      const impl::HeadRuns::Run run = kind_[k].runs.template at<kPanel<Real>>(begin);
       const Index stop = (std::min)(run.end, end);
       f(k, run.head, begin, stop - begin);
       begin = stop;
@@ -152,7 +154,5 @@ class TwoLayerMerge {
   Kind kind_[kMost];
   Index kinds_ = 0;
 };
-
-}  // namespace impl
 
 MOE_NAMESPACE_END
