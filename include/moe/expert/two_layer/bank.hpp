@@ -159,6 +159,20 @@ class TwoLayerBank {
              Index heads = 1) const requires DenseStorage<Storage> {
     merge_of(heads).forward(p, one, executor);
   }
+  /// The same into `one`, a bank of one expert of this shape: to keep, or to train further. Throws
+  /// config_error for another one.
+  template <Executor X>
+  void merge_into(const Real* p, TwoLayerBank& one, X& executor,
+                  Index heads = 1) const requires DenseStorage<Storage> {
+    TwoLayerOptions want = parameters_.shape();
+    want.experts = 1;
+    if (one.parameters_.shape() != want) {
+      fail<config_error>("merged expert: expected a bank of 1 expert ", width(), " x ", hidden(),
+                         has_bias() ? " with" : " without", " biases, got ", one.experts(), " experts ",
+                         one.width(), " x ", one.hidden(), one.has_bias() ? " with" : " without", " biases");
+    }
+    merge_of(heads).forward(p, one.parameters_.weights(), executor);
+  }
   void open_tape(Tape& tape, Index rows, const RowDraws* draws) const requires DenseStorage<Storage> {
     start_tape(tape, rows, draws != nullptr && dropout_.active());
     tape.slots = rows;
