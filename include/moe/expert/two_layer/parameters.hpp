@@ -72,6 +72,7 @@ struct TwoLayerWeights {
 template <class Layout, class Storage>
 class TwoLayerParameters {
  public:
+  using LayoutType = Layout;
   using Real = typename StorageTraits<Storage>::Real;
   using Element = typename StorageTraits<Storage>::Element;
   static constexpr Index kParts = Layout::kParts;
