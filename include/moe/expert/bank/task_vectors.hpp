@@ -1,6 +1,6 @@
 // Task vectors of trained experts: what each differs by from what they share, trimmed and compressed. TIES,
 // Yadav et al. 2306.01708, trims; Twin-Merging, Lu et al. 2406.15479, compresses by singular values. Eigen's
-// SVD takes seconds to compile: no other header includes this one.
+// eigenvectors take seconds to compile: no other header includes this one.
 #pragma once
 
 #include <algorithm>
@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include <Eigen/SVD>
+#include <Eigen/Eigenvalues>
 
 #include "moe/core/check.hpp"
 #include "moe/expert/bank/twin.hpp"
@@ -59,8 +59,9 @@ void assign_matrix(const ParameterView<Real>& to, const Matrix& from) {
 }  // namespace impl
 
 /// The experts of `experts` as differences of rank r from `shared`, a bank of one expert of that shape: the
-/// mean (merge_into), a pretrained model, or a merged one. Factors are U sqrt(S) and sqrt(S) V^T of the r
-/// largest singular values, formed in double. Throws config_error for banks that do not go together, a rank
+/// mean (merge_into), a pretrained model, or a merged one. Factors are the singular vectors of the r largest
+/// singular values on the shorter side, and what the matrix is in them (U and S V^T, or U S and V^T), formed
+/// in double. Throws config_error for banks that do not go together, a rank
 /// out of range or a share outside (0, 1], numeric_error for parameters that are not finite.
 template <class B>
 TwinExperts<B> twin_experts(const B& shared, const B& experts, const TaskVectorOptions& options) {
@@ -103,11 +104,19 @@ TwinExperts<B> twin_experts(const B& shared, const B& experts, const TaskVectorO
         impl::assign_matrix(to[at++], own.value);
         continue;
       }
-      const Eigen::BDCSVD<Eigen::MatrixXd> svd(own.value, Eigen::ComputeThinU | Eigen::ComputeThinV);
-      const Eigen::VectorXd root = svd.singularValues().head(options.rank).cwiseSqrt();
-      impl::assign_matrix(to[at++], (svd.matrixU().leftCols(options.rank) * root.asDiagonal()).eval());
-      impl::assign_matrix(to[at++],
-                          (root.asDiagonal() * svd.matrixV().leftCols(options.rank).transpose()).eval());
+      // The shorter side's singular vectors are the eigenvectors of the product with the transpose,
+      // ascending; what they leave of the matrix is exact whatever the accuracy of their order.
+      const Eigen::MatrixXd& d = own.value;
+      const bool wide = d.rows() <= d.cols();
+      const Eigen::MatrixXd square =
+          wide ? Eigen::MatrixXd(d * d.transpose()) : Eigen::MatrixXd(d.transpose() * d);
+      const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(square);
+      const Eigen::MatrixXd vector = solver.eigenvectors().rightCols(options.rank);
+      const Eigen::MatrixXd up = wide ? vector : Eigen::MatrixXd(d * vector);
+      const Eigen::MatrixXd down =
+          wide ? Eigen::MatrixXd(vector.transpose() * d) : Eigen::MatrixXd(vector.transpose());
+      impl::assign_matrix(to[at++], up);
+      impl::assign_matrix(to[at++], down);
     }
     vectors.clear();
   });
