@@ -31,6 +31,12 @@
 #include "moe/router/weighting/list.hpp"
 #include "moe/storage/list.hpp"
 
+// Soft layers
+#include "moe/layer/soft/soft_layer.hpp"
+#include "moe/router/soft/hard_mix.hpp"
+#include "moe/router/soft/mixture_of_tokens.hpp"
+#include "moe/router/soft/soft_moe.hpp"
+
 // Named routers
 #include "moe/router/capacity_schedule.hpp"
 #include "moe/router/count_buffer.hpp"
@@ -60,6 +66,7 @@
 #include "moe/router/named/one_group.hpp"
 #include "moe/router/named/open_moe.hpp"
 #include "moe/router/named/patch_router.hpp"
+#include "moe/router/named/plan_choice.hpp"
 #include "moe/router/named/prototype_router.hpp"
 #include "moe/router/named/rectified.hpp"
 #include "moe/router/named/reinforce.hpp"
