@@ -31,8 +31,11 @@
 #include "moe/router/weighting/list.hpp"
 #include "moe/storage/list.hpp"
 
-// Soft layers
+// Soft layers, and layers of merged experts
+#include "moe/layer/soft/mhr.hpp"
+#include "moe/layer/soft/smear.hpp"
 #include "moe/layer/soft/soft_layer.hpp"
+#include "moe/layer/soft/twin_merging.hpp"
 #include "moe/router/soft/hard_mix.hpp"
 #include "moe/router/soft/mixture_of_tokens.hpp"
 #include "moe/router/soft/soft_moe.hpp"
