@@ -14,6 +14,7 @@
 #include "moe/expert/bank/any.hpp"
 #include "moe/expert/bank/carve.hpp"
 #include "moe/expert/bank/list.hpp"
+#include "moe/expert/bank/nested.hpp"
 #include "moe/expert/spawn.hpp"
 #include "moe/layer/frame/any.hpp"
 #include "moe/layer/frame/list.hpp"
@@ -50,6 +51,7 @@
 #include "moe/router/named/dense_to_sparse.hpp"
 #include "moe/router/named/each_group.hpp"
 #include "moe/router/named/expert_clusters.hpp"
+#include "moe/router/named/flextron.hpp"
 #include "moe/router/named/frozen_top_k.hpp"
 #include "moe/router/named/grin.hpp"
 #include "moe/router/named/hyper_router.hpp"
@@ -74,6 +76,9 @@
 #include "moe/router/named/top_p.hpp"
 #include "moe/router/named/union_of_experts.hpp"
 #include "moe/router/named/v_moe.hpp"
+
+// Layers that are one technique
+#include "moe/layer/named/flextron.hpp"
 
 // Wrappers of scorers, selections and weightings
 #include "moe/router/scorer/fixed_noise.hpp"

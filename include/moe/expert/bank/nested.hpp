@@ -271,9 +271,8 @@ class NestedBank {
   }
 
   /// dpre of a row, panel by panel; 0 from the expert's width on.
-  void unit_backward(Index e, const Real* pre, Real* dh, Real* dpre) const noexcept {
+  void unit_backward(Index e, const Real* pre, const Real* dh, Real* dpre) const noexcept {
     const Index panels = panels_of(e), used = hidden_of(e) - (panels - 1) * kColumns;  // of the last panel
-    fill_row(Real{0}, dh + hidden_of(e), kColumns - used);
     for (Index j = 0; j < panels; ++j)
       unit_.backward(pre + j * kPanel<Real>, dh + j * kColumns, dpre + j * kPanel<Real>);
     for (Index part = 0; part < Parameters::kParts; ++part) {
