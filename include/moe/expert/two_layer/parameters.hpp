@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
@@ -43,6 +44,26 @@ struct GluLayout {
   static constexpr const char* kSecond = "down_proj";
   static constexpr const char* kFirstStorage = "experts.gate_up";
   static constexpr const char* kSecondStorage = "experts.down";
+};
+
+/// Where the matrices and biases of experts of one shape lie, expert after expert: those of a bank, its
+/// gradients, or one expert that was merged from them (expert/two_layer/merging.hpp). T, a storage, may be
+/// const.
+template <class T>
+struct TwoLayerWeights {
+  using Real = typename StorageTraits<std::remove_const_t<T>>::Real;
+  using Bias = std::conditional_t<std::is_const_v<T>, const Real, Real>;
+
+  Index experts = 0;
+  PackedMatrices<T> first{};
+  PackedMatrices<T> second{};
+  Bias* first_biases = nullptr;   // [E, first_pitch], null without biases, as
+  Bias* second_biases = nullptr;  // [E, second_pitch]
+  Index first_pitch = 0;
+  Index second_pitch = 0;
+
+  Bias* first_bias(Index e) const noexcept { return first_biases + e * first_pitch; }
+  Bias* second_bias(Index e) const noexcept { return second_biases + e * second_pitch; }
 };
 
 /// One buffer per kind of matrix, expert after expert. Kernels get at an expert only through first(e),
@@ -106,11 +127,13 @@ class TwoLayerParameters {
   Index first_stride() const noexcept { return row_stride<Real>(first_positions()); }
   Index hidden_stride() const noexcept { return row_stride<Real>(first_panels() * kColumns); }
 
-  /// All experts' matrices of a layer, by expert.
-  PackedMatrices<Storage> first() noexcept { return {first_.data(), first_size(), width(), first_panels()}; }
-  PackedMatrices<Storage> second() noexcept {
-    return {second_.data(), second_size(), hidden(), second_panels()};
-  }
+  TwoLayerWeights<const Storage> weights() const noexcept { return weights_at<const Storage>(*this); }
+  TwoLayerWeights<Storage> weights() noexcept { return weights_at<Storage>(*this); }
+  /// Elements of all of it, for who keeps an expert of this shape elsewhere.
+  Index first_size() const noexcept { return packed_size<Storage>(width(), first_panels()); }
+  Index second_size() const noexcept { return packed_size<Storage>(hidden(), second_panels()); }
+  Index second_positions() const noexcept { return second_panels() * kPanel<Real>; }
+  Index second_panels() const noexcept { return plain_panels<Real>(width()); }
 
   PackedView<const Storage> first(Index e) const noexcept {
     return {first_.data() + e * first_size(), width(), first_panels()};
@@ -336,10 +359,18 @@ class TwoLayerParameters {
     }
   }
 
-  Index second_panels() const noexcept { return plain_panels<Real>(width()); }
-  Index second_positions() const noexcept { return second_panels() * kPanel<Real>; }
-  Index first_size() const noexcept { return packed_size<Storage>(width(), first_panels()); }
-  Index second_size() const noexcept { return packed_size<Storage>(hidden(), second_panels()); }
+  template <class T, class Self>
+  static TwoLayerWeights<T> weights_at(Self& self) noexcept {
+    const Index experts = self.experts(), first = self.first_size(), second = self.second_size();
+    const auto at = [](auto& kind) { return kind.empty() ? nullptr : kind.data(); };
+    return {experts,
+            {at(self.first_), first, self.width(), self.first_panels()},
+            {at(self.second_), second, self.hidden(), self.second_panels()},
+            at(self.first_bias_),
+            at(self.second_bias_),
+            self.bias_positions(),
+            self.second_positions()};
+  }
 
   /// The matrix takes the place of the step in the key, so that no two share a draw; routers and frames use
   /// steps below kFirstStep.
