@@ -13,6 +13,7 @@
 // Lists of parts, and their run-time forms
 #include "moe/expert/bank/any.hpp"
 #include "moe/expert/bank/carve.hpp"
+#include "moe/expert/bank/latent.hpp"
 #include "moe/expert/bank/list.hpp"
 #include "moe/expert/bank/nested.hpp"
 #include "moe/expert/spawn.hpp"
@@ -79,6 +80,7 @@
 
 // Layers that are one technique
 #include "moe/layer/named/flextron.hpp"
+#include "moe/layer/named/mole_latent.hpp"
 
 // Wrappers of scorers, selections and weightings
 #include "moe/router/scorer/fixed_noise.hpp"
