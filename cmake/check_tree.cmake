@@ -54,6 +54,7 @@ elseif(RULE STREQUAL "rooms")
     layer/frame layer/shared layer                  # and as a layer
     depth                                           # layers of layers
     layer/soft                                      # layers that mix rows
+    layer/named                                     # layers that are one technique
     train                                           # optimisers
     analysis                                        # what calls did, compared
     io/file io/json io/safetensors io io/gguf       # files of other libraries
