@@ -51,6 +51,7 @@ elseif(RULE STREQUAL "rooms")
     combine                                         # 5 combine
     layer/call layer/sum                            # the five stages as a value
     layer/frame layer/shared layer                  # and as a layer
+    layer/probe                                     # experts that are asked first
     train                                           # optimisers
     analysis                                        # what calls did, compared
     io/file io/json io/safetensors io io/gguf       # files of other libraries
