@@ -41,7 +41,7 @@ bool may_probe(const R& router, bool training) noexcept {
   return true;
 }
 template <class R>
-bool probes_call(const R& router, const RouterInput<typename R::Real>& in) noexcept {
+bool probes_call(const R& router, const RouterInput<typename R::Real>& in) {
   if constexpr (requires { router.probes(in); }) return router.probes(in);
   return true;
 }
