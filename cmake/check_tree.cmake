@@ -52,6 +52,7 @@ elseif(RULE STREQUAL "rooms")
     layer/call layer/sum                            # the five stages as a value
     layer/frame layer/shared layer                  # and as a layer
     layer/probe                                     # experts that are asked first
+    depth                                           # layers of layers
     train                                           # optimisers
     analysis                                        # what calls did, compared
     io/file io/json io/safetensors io io/gguf       # files of other libraries
