@@ -207,6 +207,12 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>> {
   Gradients make_gradients() const { return sum_.make_gradients(); }
 
   /// As MoeLayer's visits.
+  template <class Visit>
+  void visit_parts(const LayerGradients& gradients, Visit&& visit) {
+    check_gradients(gradients);
+    visit(router(), gradients.router);
+    visit(experts(), gradients.experts);
+  }
   template <class Visitor>
   void visit_parameters(Visitor&& f) {
     visit_parts({}, [&](auto& part, auto* none) { impl::visit_parameters_of(part, none, f); });
@@ -297,6 +303,7 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>> {
     require_shape("y", out.y, input.x.rows, width());
     require_disjoint("x", input.x, "y", out.y);
     require_disjoint("router_x", input.router_x, "y", out.y);
+    impl::require_carry("output carry", out.carry, input.x.rows, 0);
     if (out.stats != nullptr) out.stats->require_experts(router().experts());
     const Index tokens = input.x.rows;
     Arena measuring;
@@ -404,13 +411,6 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>> {
   void check_gradients(const LayerGradients& gradients) const {
     impl::check_gradients_of(router(), gradients.router);
     impl::check_gradients_of(experts(), gradients.experts);
-  }
-
-  template <class Visit>
-  void visit_parts(const LayerGradients& gradients, Visit&& visit) {
-    check_gradients(gradients);
-    visit(router(), gradients.router);
-    visit(experts(), gradients.experts);
   }
 
   Sum sum_;
