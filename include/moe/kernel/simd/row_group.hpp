@@ -63,6 +63,16 @@ struct FloatCodeGroup {
 /// codes[k .. k + kLanes) of a group.
 template <Index kLanes, class Ints>
 MOE_ALWAYS_INLINE void store_codes(const Ints& codes, CodeGroup& group, Index k) noexcept {
+#if defined(__AVX2__)
+  if constexpr (kLanes == 8) {  // g++ 12 converts one lane at a time
+    const __m256i quads = _mm256_shuffle_epi8(
+        std::bit_cast<__m256i>(codes), _mm256_set1_epi32(0x0C080400));  // in each half, its four low bytes
+    const __m128i bytes =
+        _mm_unpacklo_epi32(_mm256_castsi256_si128(quads), _mm256_extracti128_si256(quads, 1));
+    std::memcpy(group.codes + k, &bytes, kLanes);
+    return;
+  }
+#endif
   const auto bytes = __builtin_convertvector(codes, typename Lanes<kLanes>::Bytes);
   std::memcpy(group.codes + k, &bytes, sizeof(bytes));
 }
