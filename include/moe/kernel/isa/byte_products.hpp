@@ -57,9 +57,9 @@ inline constexpr int kCodeRegisters = kHasLanes<Arch, 16> || kHas32Registers256 
 template <class Arch, class Scale>
 struct BlockShape<ByteProducts<Arch>, Int8Groups<Scale>> {
   using Row = CodeGroup;
-  /// 6 x 2 integer accumulators; the float ones live in the tile.
+  /// 5 x 2 integer accumulators; the float ones live in the tile.
   static constexpr bool kSumsInRegisters = false;
-  static constexpr Index kRows = 6;
+  static constexpr Index kRows = 5;
   static constexpr int vectors(int m) noexcept { return kHasLanes<Arch, 8> && m == 1 ? 4 : 2; }
 };
 
@@ -122,6 +122,15 @@ template <class Words>
 MOE_ALWAYS_INLINE void hold_words([[maybe_unused]] Words& x) noexcept {
 #if defined(__AVX2__)
   __asm__("" : "+v"(x));
+#endif
+}
+
+/// Makes g++ load again what p points to: it would keep it in a register that the tile lacks, that is, on the
+/// stack.
+template <class T>
+MOE_ALWAYS_INLINE void hold_pointer([[maybe_unused]] const T*& p) noexcept {
+#if defined(__AVX2__)
+  __asm__("" : "+r"(p));
 #endif
 }
 
@@ -198,8 +207,9 @@ MOE_ALWAYS_INLINE void add_two_quads(const CodeGroup* const* row, Index g, Index
   constexpr Index kLanes = static_cast<Index>(sizeof(Words) / 4);
   constexpr std::uint32_t kNibbles = 0x0F0F0F0Fu;
   for (Index high = 0; high < 2; ++high) {
-    Words weight[] = {kNibbles &
-                      (load_vector<Words>(&block.quads[pair][column + Index{V} * kLanes]) >> (4 * high))...};
+    const std::uint8_t* bytes = block.quads[pair][column];
+    hold_pointer(bytes);
+    Words weight[] = {kNibbles & (load_vector<Words>(bytes + Index{V} * kLanes * 4) >> (4 * high))...};
     (hold_words(weight[V]), ...);
     (add_shorts(sum[I],
                 multiply_bytes(weight[I % kVectors],
@@ -236,15 +246,16 @@ MOE_NOINLINE void block_pass(ByteProducts<Arch>, const CodeGroup* const* rows, I
            static_cast<Index>(i % kVectors) * kLanes;
   };
   if constexpr (!kInRegisters) (sum[I].store_aligned(at(I)), ...);
+  // Once a group: a quarter of it is a few bytes of a panel of int4, and its lines would be asked for many
+  // times.
+  fetch.bump *= kFetchSteps;
+  fetch.lines = ceil_div(fetch.bump, 64);
   for (Index g = 0; g < groups; ++g, ++panel) {
     Words dot[] = {((void)I, Words{})...};
     fetch.step();
     add_two_quads<kVectors>(row, g, 0, *panel, column, dot, vectors, all);
-    fetch.step();
     add_two_quads<kVectors>(row, g, 1, *panel, column, dot, vectors, all);
-    fetch.step();
     add_two_quads<kVectors>(row, g, 2, *panel, column, dot, vectors, all);
-    fetch.step();
     add_two_quads<kVectors>(row, g, 3, *panel, column, dot, vectors, all);
     const B scale[] = {std::bit_cast<B>(widen_scales<Words>(panel->scales + column + Index{V} * kLanes))...};
     const auto add = [](const Words& d, const B& weight_scale, float row_scale, const B& to) noexcept -> B {
