@@ -74,6 +74,7 @@
 #include "moe/router/named/token_masked.hpp"
 #include "moe/router/named/top_p.hpp"
 #include "moe/router/named/union_of_experts.hpp"
+#include "moe/router/named/unipool.hpp"
 #include "moe/router/named/v_moe.hpp"
 
 // Wrappers of scorers, selections and weightings
