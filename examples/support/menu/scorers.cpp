@@ -5,6 +5,7 @@
 #include "moe/router/named/attention_router.hpp"
 #include "moe/router/named/centroid_router.hpp"
 #include "moe/router/named/cosine_top_k.hpp"
+#include "moe/router/named/flextron.hpp"
 #include "moe/router/named/frozen_top_k.hpp"
 #include "moe/router/named/hyper_router.hpp"
 #include "moe/router/named/mixture_of_routers.hpp"
@@ -71,6 +72,10 @@ std::vector<MenuRouter> scorer_routers() {
              {.width = s.width, .experts = s.experts, .k = s.k, .seed = s.number});
        },
        {.options = growing_k}},
+      {"flextron", "2406.10260", "Flextron: a small network picks one; weight 1, no gradient from the task",
+       [](S s) {
+         return moe::flextron_router<float>({.width = s.width, .experts = s.experts, .hidden = 64});
+       }},
       {"kmeans", "-", "online k-means: experts are means of their rows, by cosines; no gradient",
        [](S s) { return moe::kmeans_router<float>({.width = s.width, .experts = s.experts, .k = s.k}); }},
       {"cluster", "2211.12105", "AdaptDHM: to the cluster of largest inner product; no gradient",

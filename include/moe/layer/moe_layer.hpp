@@ -245,6 +245,17 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
             frame_.make_gradients()};
   }
 
+  /// visit(part, its gradients or null) for router, experts, shared experts and frame: for who holds several
+  /// layers that refer to one part. Throws shape_error for another layer's gradients.
+  template <class Visit>
+  void visit_parts(const LayerGradients& gradients, Visit&& visit) {
+    check_gradients(gradients.router, gradients.experts, gradients.shared, gradients.frame);
+    visit(router(), gradients.router);
+    visit(experts(), gradients.experts);
+    visit(shared_, gradients.shared);
+    visit(frame_, gradients.frame);
+  }
+
   /// f(Parameter<Real>) for every named parameter, values only.
   template <class Visitor>
   void visit_parameters(Visitor&& f) {
@@ -476,15 +487,6 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     impl::check_gradients_of(sum_.experts(), experts);
     impl::check_gradients_of(shared_, shared);
     impl::check_gradients_of(frame_, frame);
-  }
-
-  template <class Visit>
-  void visit_parts(const LayerGradients& gradients, Visit&& visit) {
-    check_gradients(gradients.router, gradients.experts, gradients.shared, gradients.frame);
-    visit(router(), gradients.router);
-    visit(experts(), gradients.experts);
-    visit(shared_, gradients.shared);
-    visit(frame_, gradients.frame);
   }
 
   Sum sum_;
