@@ -15,6 +15,7 @@
 #include "moe/expert/bank/carve.hpp"
 #include "moe/expert/bank/latent.hpp"
 #include "moe/expert/bank/list.hpp"
+#include "moe/expert/bank/memory.hpp"
 #include "moe/expert/bank/nested.hpp"
 #include "moe/expert/spawn.hpp"
 #include "moe/layer/frame/any.hpp"
@@ -82,11 +83,13 @@
 #include "moe/router/named/sinkhorn_router.hpp"
 #include "moe/router/named/speech.hpp"
 #include "moe/router/named/stable.hpp"
+#include "moe/router/named/task_expert.hpp"
 #include "moe/router/named/threshold.hpp"
 #include "moe/router/named/token_graph.hpp"
 #include "moe/router/named/token_masked.hpp"
 #include "moe/router/named/top_p.hpp"
 #include "moe/router/named/union_of_experts.hpp"
+#include "moe/router/named/unipool.hpp"
 #include "moe/router/named/v_moe.hpp"
 
 // Layers of layers
