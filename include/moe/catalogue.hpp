@@ -80,6 +80,7 @@
 #include "moe/depth/chain.hpp"
 #include "moe/depth/chain_of_experts.hpp"
 #include "moe/depth/graph_moe.hpp"
+#include "moe/depth/momentum.hpp"
 #include "moe/depth/omni_router.hpp"
 #include "moe/depth/rex_moe.hpp"
 
