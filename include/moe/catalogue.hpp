@@ -82,7 +82,10 @@
 #include "moe/depth/graph_moe.hpp"
 #include "moe/depth/momentum.hpp"
 #include "moe/depth/omni_router.hpp"
+#include "moe/depth/parallel.hpp"
 #include "moe/depth/rex_moe.hpp"
+#include "moe/depth/shared_parts.hpp"
+#include "moe/depth/t2mir.hpp"
 
 // Wrappers of scorers, selections and weightings
 #include "moe/router/scorer/fixed_noise.hpp"
