@@ -54,6 +54,8 @@ struct SumGradients {
   SumFrom from = SumFrom::zero;
   Column<bool> frozen_pair{};  // [P] by pair of the table, or empty: true: no gradient of the bank's
                                // parameters has a part of this pair's
+  const Probes<Real>* probes = nullptr;   // of a call with probes: they, and
+  const Probes<Real>* dprobes = nullptr;  // where the experts add their gradients
 };
 
 /// A call has nothing to do between stages 2 and 3.
@@ -128,6 +130,11 @@ class RoutedSum {
     if (Index{router_.experts()} != Index{experts_.experts()}) {
       fail<config_error>("layer: expected as many experts in the bank as the router has ids, ",
                          Index{router_.experts()}, ", got ", Index{experts_.experts()});
+    }
+    const Index columns = impl::output_width_of(experts_);
+    if (columns != width()) {
+      fail<config_error>("layer: expected experts with results of their rows' width, ", width(), ", got ",
+                         columns);
     }
   }
 
@@ -456,6 +463,7 @@ class RoutedSum {
       RowBatch<Real> batch = make_batch(plan, rows.x, scratch.x_row, scratch.scaled, executor);
       const RowDraws draws{in.draws, {in.row_key.data(), in.row_key.size()}};
       if (in.training) batch.draws = &draws;
+      if (in.probes) batch.probes = &in.probes;
       const RowSink<Real> sink = sum.make_sink(scratch.z, scratch.z_row, plan.slots());
       if constexpr (kTaped) {
         impl::forward_train_of(sum.experts_, batch, sink, tape->experts_, arena, executor);
@@ -492,10 +500,13 @@ class RoutedSum {
       for (Index s = 0; freezes && s < slots; ++s) scratch.frozen[s] = out.frozen_pair[plan.pair[s]];
       const RowSink<Real> dx =
           sum.make_sink(out.dx || on_input ? scratch.dx : nullptr, scratch.dx_row, slots);
-      sum.experts_.backward(make_batch(plan, x, scratch.x_row, scratch.scaled, executor), tape.experts_,
-                            RowGradients<Real>{scratch.dy_row, on_input ? scratch.one : plan.weight,
-                                               scratch.dweight, dx, freezes ? scratch.frozen : nullptr},
-                            gradients, arena, executor);
+      RowBatch<Real> batch = make_batch(plan, x, scratch.x_row, scratch.scaled, executor);
+      batch.probes = out.probes;
+      sum.experts_.backward(
+          batch, tape.experts_,
+          RowGradients<Real>{scratch.dy_row, on_input ? scratch.one : plan.weight, scratch.dweight, dx,
+                             freezes ? scratch.frozen : nullptr, out.dprobes},
+          gradients, arena, executor);
       for (Index s = 0; on_input && s < slots; ++s) {  // the slot read w x
         const Real* const row = scratch.dx_row[s];
         scratch.dweight[s] = row == nullptr ? 0 : dot(row, x.row(Index{plan.token[s]}), x.cols);
