@@ -99,6 +99,7 @@
 #include "moe/depth/parallel.hpp"
 #include "moe/depth/rex_moe.hpp"
 #include "moe/depth/shared_parts.hpp"
+#include "moe/depth/stochastic_pair.hpp"
 #include "moe/depth/t2mir.hpp"
 // Layers that are one technique
 #include "moe/layer/named/flextron.hpp"
