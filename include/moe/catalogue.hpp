@@ -97,8 +97,13 @@
 #include "moe/depth/chain.hpp"
 #include "moe/depth/chain_of_experts.hpp"
 #include "moe/depth/graph_moe.hpp"
+#include "moe/depth/momentum.hpp"
 #include "moe/depth/omni_router.hpp"
+#include "moe/depth/parallel.hpp"
 #include "moe/depth/rex_moe.hpp"
+#include "moe/depth/shared_parts.hpp"
+#include "moe/depth/stochastic_pair.hpp"
+#include "moe/depth/t2mir.hpp"
 // Layers that are one technique
 #include "moe/layer/named/flextron.hpp"
 #include "moe/layer/named/mole_latent.hpp"
