@@ -20,7 +20,6 @@
 #include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/depth/depth_rows.hpp"
-#include "moe/storage/prefixed.hpp"
 #include "moe/depth/row_block.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
@@ -33,6 +32,7 @@
 #include "moe/plan/dispatch_plan.hpp"
 #include "moe/plan/route_table.hpp"
 #include "moe/router/concept.hpp"
+#include "moe/storage/prefixed.hpp"
 
 MOE_NAMESPACE_BEGIN
 
