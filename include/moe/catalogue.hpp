@@ -88,6 +88,14 @@
 #include "moe/router/named/union_of_experts.hpp"
 #include "moe/router/named/v_moe.hpp"
 
+// Layers of layers
+#include "moe/depth/cartesian_moe.hpp"
+#include "moe/depth/chain.hpp"
+#include "moe/depth/chain_of_experts.hpp"
+#include "moe/depth/graph_moe.hpp"
+#include "moe/depth/omni_router.hpp"
+#include "moe/depth/rex_moe.hpp"
+
 // Wrappers of scorers, selections and weightings
 #include "moe/router/scorer/fixed_noise.hpp"
 #include "moe/router/scorer/frozen.hpp"

@@ -4,7 +4,6 @@
 
 #include <cmath>
 #include <limits>
-#include <random>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -19,6 +18,7 @@
 #include "moe/router/named/top_k.hpp"
 #include "support/catch.hpp"
 #include "support/close.hpp"
+#include "support/depth_calls.hpp"
 #include "support/layer_laws.hpp"
 #include "support/same_bits.hpp"
 #include "support/taken.hpp"
@@ -32,7 +32,7 @@ template <class Real>
 using Bank = moe::Glu<moe::Silu, Real>;
 template <class Real>
 using Step = moe::MoeLayer<Router<Real>, Bank<Real>&>;
-using Values = std::vector<double>;
+using test::Values;
 
 constexpr Index kTokens = 6, kWidth = 5, kExperts = 4;
 
@@ -57,57 +57,21 @@ moe::Chain<Step<Real>> chain(Bank<Real>& experts, Index steps, moe::Residual res
 }
 template <class Real = double>
 std::vector<Real> rows(std::uint64_t seed = 3, Index tokens = kTokens) {
-  std::mt19937_64 random(seed);
-  std::normal_distribution<Real> normal;
-  std::vector<Real> x(static_cast<std::size_t>(tokens * kWidth));
-  for (Real& v : x) v = normal(random);
-  return x;
+  return test::normal_rows<Real>(seed, tokens, kWidth);
 }
 template <class Real>
 moe::ConstMatrixView<Real> view(const std::vector<Real>& x) {
-  return {x.data(), static_cast<Index>(x.size()) / kWidth, kWidth};
+  return test::rows_of(x, kWidth);
 }
 template <class Real>
 moe::MatrixView<Real> view(std::vector<Real>& x) {
-  return {x.data(), static_cast<Index>(x.size()) / kWidth, kWidth};
+  return test::rows_of(x, kWidth);
 }
 template <class L>
-Values flat(L& layer, typename L::Gradients& gradients) {
-  Values all;
-  layer.visit_storage(gradients,
-                      [&](const char*, auto*, auto* g, Index n) { all.insert(all.end(), g, g + n); });
-  return all;
+auto trained(const L& layer, const std::vector<typename L::Real>& x,
+             const std::vector<typename L::Real>& dy) {
+  return test::Trained<L>(layer, view(x), dy);
 }
-template <class Part>
-Values of_part(Part& part, typename Part::Gradients& gradients) {
-  Values all;
-  const auto append = [&](const char*, double*, double* g, Index n) { all.insert(all.end(), g, g + n); };
-  part.visit_storage(&gradients, append);
-  return all;
-}
-/// y, dx, losses and gradients of one training call.
-template <class L>
-struct Trained {
-  using Real = typename L::Real;
-  std::vector<Real> y, dx;
-  double losses = 0;
-  typename L::Tape tape;
-  typename L::Gradients gradients;
-
-  Trained(const L& layer, const std::vector<Real>& x, const std::vector<Real>& dy)
-      : y(x.size()), dx(x.size()), tape(layer.make_tape()), gradients(layer.make_gradients()) {
-    moe::Workspace workspace;
-    moe::LayerOutput<Real> out(view(y));
-    layer.forward_train(view(x), out, tape, workspace);
-    losses = out.losses.total();
-    back(layer, dy, workspace);
-  }
-  void back(const L& layer, const std::vector<Real>& dy, moe::Workspace& workspace) {
-    typename L::LayerGradients to(view(dy), view(dx), gradients);
-    to.auxiliary_scale = 0.7;
-    layer.backward(tape, to, workspace);
-  }
-};
 
 }  // namespace
 
@@ -157,19 +121,19 @@ TEMPLATE_TEST_CASE("a chain of one step has the bits of its layer, forward and b
   auto one = chain(experts, 1, moe::Residual::none);
   Step<TestType>& layer = one.layers()[0];
   const auto x = rows<TestType>(), dy = rows<TestType>(4);
-  Trained in_chain(one, x, dy);
-  Trained alone(layer, x, dy);
+  auto in_chain = trained(one, x, dy);
+  auto alone = trained(layer, x, dy);
   CHECK(test::same_bits(in_chain.y, alone.y));
   CHECK(test::same_bits(in_chain.dx, alone.dx));
   CHECK(in_chain.losses == alone.losses);
-  CHECK(flat(one, in_chain.gradients) == flat(layer, alone.gradients));
+  CHECK(test::flat_gradients(one, in_chain.gradients) == test::flat_gradients(layer, alone.gradients));
 }
 
 TEST_CASE("a chain is its steps by hand, and a bank's gradient the sum over the steps", "[depth]") {
   Bank<double> shared = bank<double>();
   const Values x = rows(), dy = rows(4);
   auto both = chain(shared, 3, moe::Residual::inner);
-  Trained whole(both, x, dy);
+  auto whole = trained(both, x, dy);
 
   using Alone = moe::MoeLayer<Router<double>, Bank<double>>;
   std::vector<Alone> layers;
@@ -199,73 +163,12 @@ TEST_CASE("a chain is its steps by hand, and a bank's gradient the sum over the 
     to.experts = &experts;
     layers[i].backward(tapes[i], to, workspace);
     for (std::size_t j = 0; j < dx.size(); ++j) dh[j] += dx[j];
-    CHECK(of_part(layers[i].router(), own.router) ==
-          of_part(both.layers()[i].router(), whole.gradients.layers[i].router));
+    CHECK(test::part_gradients(layers[i].router(), own.router) ==
+          test::part_gradients(both.layers()[i].router(), whole.gradients.layers[i].router));
   }
   CHECK(test::same_bits(whole.dx, dh));
-  CHECK(of_part(shared, experts) == of_part(shared, whole.gradients.layers[0].experts));
-}
-
-TEST_CASE("parts that steps share are shown once, under their first step", "[depth]") {
-  Bank<double> shared = bank<double>();
-  const auto two = chain(shared, 2, moe::Residual::inner);
-  std::vector<std::string> names;
-  two.visit_parameters([&](const auto& p) { names.emplace_back(p.name); });
-  CHECK(names.front() == "step0.gate.weight");
-  CHECK(names.back() == "step1.gate.weight");
-  CHECK(names.size() == 2 + 3 * kExperts);
-
-  // One router and one bank: Omni-router over one pool.
-  using Omni = moe::MoeLayer<Router<double>&, Bank<double>&>;
-  Router<double> one = router<double>(1);
-  std::vector<Omni> layers;
-  layers.emplace_back(one, shared);
-  layers.emplace_back(one, shared);
-  moe::Chain omni(std::move(layers));
-  auto gradients = omni.make_gradients();
-  Index shown = 0;
-  omni.visit_parameters(gradients, [&](const moe::Parameter<double>& p) {
-    ++shown;
-    CHECK(std::string(p.name).starts_with("step0."));
-    CHECK(p.gradient);
-  });
-  CHECK(shown == 1 + 3 * kExperts);
-}
-
-TEST_CASE("frozen steps add nothing; a shared bank has what the others add", "[depth]") {
-  Bank<double> shared = bank<double>();
-  auto two = chain(shared, 2, moe::Residual::inner);
-  const Values x = rows(), dy = rows(4);
-  Trained all(two, x, dy);
-  using Chain = decltype(two);
-  moe::Workspace workspace;
-  const auto with = [&](bool first, bool second) {
-    const bool frozen[] = {first, second};
-    auto gradients = two.make_gradients();
-    Values dx(x.size());
-    Chain::LayerGradients to(view(dy), view(dx), gradients);
-    to.auxiliary_scale = 0.7;
-    to.frozen_layer = frozen;
-    two.backward(all.tape, to, workspace);
-    CHECK(test::same_bits(dx, all.dx));
-    std::vector<bool> null;
-    two.visit_storage(to, [&](const char*, double*, double* g, Index) { null.push_back(g == nullptr); });
-    CHECK(null.front() == first);
-    CHECK(null.back() == second);
-    CHECK(null[1] == (first && second));
-    return flat(two, gradients);
-  };
-  const Values first = with(false, true), second = with(true, false), none = with(true, true);
-  const Values sum = flat(two, all.gradients);
-  for (std::size_t i = 0; i < sum.size(); ++i) {
-    CHECK(std::abs(first[i] + second[i] - sum[i]) <=
-          64 * 0x1p-53 * (std::abs(first[i]) + std::abs(second[i])));
-    CHECK(none[i] == 0);
-  }
-  const bool wrong[] = {true};
-  Chain::LayerGradients to(view(dy), {}, all.gradients);
-  to.frozen_layer = wrong;
-  CHECK_THROWS_AS(two.backward(all.tape, to, workspace), moe::shape_error);
+  CHECK(test::part_gradients(shared, experts) ==
+        test::part_gradients(shared, whole.gradients.layers[0].experts));
 }
 
 TEST_CASE("identical linear experts with an inner residual are (I + A)^C x", "[depth]") {
@@ -374,7 +277,7 @@ TEST_CASE("a row that a step isolates is NaN and has no gradient; the others do 
   bad[2 * kWidth + 1] = std::numeric_limits<double>::infinity();
   for (Index j = 0; j < kWidth; ++j) bad_dy[static_cast<std::size_t>(2 * kWidth + j)] = NAN;
   auto layer = two;
-  Trained trained(layer, bad, bad_dy);
+  auto isolated = trained(layer, bad, bad_dy);
   bool valid[kTokens] = {true, true, false, true, true, true};
   moe::LayerInput<double> in(view(x));
   in.valid = valid;
@@ -390,14 +293,14 @@ TEST_CASE("a row that a step isolates is NaN and has no gradient; the others do 
   for (Index i = 0; i < kTokens * kWidth; ++i) {
     const auto k = static_cast<std::size_t>(i);
     if (i / kWidth == 2) {
-      CHECK(std::isnan(trained.y[k]));
-      CHECK(trained.dx[k] == 0);
+      CHECK(std::isnan(isolated.y[k]));
+      CHECK(isolated.dx[k] == 0);
     } else {
-      CHECK(trained.y[k] == y[k]);
-      CHECK(trained.dx[k] == dx[k]);
+      CHECK(isolated.y[k] == y[k]);
+      CHECK(isolated.dx[k] == dx[k]);
     }
   }
-  CHECK(flat(layer, trained.gradients) == flat(layer, gradients));
+  CHECK(test::flat_gradients(layer, isolated.gradients) == test::flat_gradients(layer, gradients));
 }
 
 TEST_CASE("chains refuse what is none, and calls that are not theirs", "[depth]") {

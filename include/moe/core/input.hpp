@@ -127,7 +127,7 @@ struct InputColumns {
   ConstMatrixView<Real> logit_mask{};  // [1 or T, N] added to the logits; -inf masks an expert
   ConstMatrixView<Real> features{};    // [T, S] importance, a sentence's embedding, flags
   ConstMatrixView<Real> mixing{};  // [T, L] attention of row t to the rows of its own segment, L the longest
-  ConstMatrixView<Real> carry{};   // [T, R] what the router of the layer before handed on
+  ConstMatrixView<Real> carry{};   // [T, R] what the router of the layer before handed on; the first has none
   ConstMatrixView<Real> target{};  // [T, N] what the router should have chosen
   ConstMatrixView<ExpertId> replay{};  // [T, K] experts to choose again; -1 ends a row
 

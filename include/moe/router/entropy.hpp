@@ -35,16 +35,17 @@ class Entropy {
     const auto lse = static_cast<double>(logsumexp_row(logit, n));
     double sum = 0;
     for (Index e = 0; e < n; ++e) {
-      if (!is_neg_inf(logit[e])) sum += term(::exp(static_cast<double>(logit[e]) - lse));
+      if (is_neg_inf(logit[e])) continue;
+      const double l = static_cast<double>(logit[e]) - lse, p = ::exp(l);
+      if (p > 0) sum -= p * of_log(l);
     }
     return sum;
   }
 
  private:
-  double ln(double p) const noexcept {
-    const double l = ::log(p);
-    return q_ == 1 ? l : ::expm1((q_ - 1) * l) / (q_ - 1);
-  }
+  double ln(double p) const noexcept { return of_log(::log(p)); }
+  /// ln_q of e^l.
+  double of_log(double l) const noexcept { return q_ == 1 ? l : ::expm1((q_ - 1) * l) / (q_ - 1); }
 
   double q_;
 };

@@ -3,7 +3,8 @@
 //   1. kGroups lanes of running maxima; their k-th largest is a bound that at least k scores reach;
 //   2. the scores that reach it, about 1.4 k of them, are listed without branching;
 //   3. each one's rank is counted by comparing all pairs.
-// Many equal scores make the list overflow, larger k makes 1 and 3 slow: those rows go through a heap.
+// Larger k makes 1 slow: rows of up to kMaxCandidates are ranked whole then, longer ones go through a heap,
+// as do those of many equal scores, which make the list overflow.
 #pragma once
 
 #include <limits>
@@ -127,10 +128,11 @@ void top_k_row(const T* score, Index n, Index k, ExpertId* out, Arch) noexcept {
   constexpr Index kWidth = static_cast<Index>(B::size);
   constexpr Index kGroups = kWidth < 16 ? 16 : kWidth;
   if (k == 0) return;
-  if (k > kMaxRankedK) return top_k_by_heap(score, n, k, out);
+  const bool all = n <= kAllAreCandidates || (k > kMaxRankedK && n <= kMaxCandidates);
+  if (k > kMaxRankedK && !all) return top_k_by_heap(score, n, k, out);
   ExpertId candidate[kMaxCandidates + kWidth];
   Index count = 0;
-  if (n <= kAllAreCandidates) {
+  if (all) {
     for (; count < n; ++count) candidate[count] = static_cast<ExpertId>(count);
   } else {
     const T bound = k <= kGroups / 2 ? bound_of_top_k<kGroups, B>(score, n, k)

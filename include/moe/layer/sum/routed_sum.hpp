@@ -36,6 +36,7 @@ struct SumRows {
   MatrixView<Real> y;       // [T, D]
   SumFrom from = SumFrom::zero;
   Observer<Real>* observer = nullptr;
+  MatrixView<Real> carry{};  // [T, carry_width()] or absent: what the router hands on
 };
 
 /// What stages 1 and 2 decided. In a tape's memory, or taken from the call's arena.
@@ -75,7 +76,12 @@ class RoutedSum {
                 "forward(batch, sink, arena, executor): docs/add_an_expert.md");
   static_assert(
       impl::refuse_wrong_default_hooks<std::remove_const_t<RouterType>, Arena, CallShape, Index>() &&
-      impl::refuse_wrong_default_hooks<std::remove_const_t<Bank>, Arena, Index, Index>());
+      impl::refuse_wrong_default_hooks<std::remove_const_t<Bank>, Arena, Index, Index>() &&
+      impl::refuse_near_misses<std::remove_const_t<RouterType>, impl::Hook::carry_width>());
+  static_assert(
+      impl::absent_or<std::remove_const_t<RouterType>, impl::Hook::carry_width>(CarryingRouter<RouterType>),
+      "moe: a router has a carry_width() that nobody can call, or no route_observed(), which hands "
+      "on: moe/router/observable.hpp");
   static_assert(CapacityPolicy<C>,
                 "moe: C is not a CapacityPolicy; it needs coupling, measure(arena, pairs, experts) and "
                 "limit(table, segments, keep, arena): moe/plan/capacity/fixed.hpp");
@@ -143,6 +149,8 @@ class RoutedSum {
   }
   /// D: columns of the rows and of their sum.
   Index width() const noexcept { return experts_.width(); }
+  /// R: columns of what the router hands on; 0: nothing.
+  Index carry_width() const noexcept { return impl::carry_width_of(router_); }
 
   /// How much of the batch a row's sum depends on: the weakest of the parts.
   static constexpr Coupling coupling(bool training) noexcept {
@@ -281,6 +289,7 @@ class RoutedSum {
     routed.table = call.keep_table(arena, [&](Arena& from) {
       return RouteTable<Real>::carve(from, call.tokens, router_.experts(), call.max_pairs);
     });
+    call.keep_carry(arena);
     scoped(arena, [&] { call.route(routed.table, arena); });
     const Index pairs = call.pairs(routed.table);
     routed.plan = call.keep_plan(arena, [&](Arena& from) {
@@ -322,6 +331,9 @@ class RoutedSum {
     template <class Carve>
     auto keep_plan(Arena& arena, const Carve& carve) const {
       return carve(arena);
+    }
+    void keep_carry(Arena& arena) const {
+      arena.take<Real>(checked_product("carry", tokens, sum.carry_width()));
     }
     void route(const RouteTable<Real>&, Arena& arena) const {
       impl::measure_of(sum.router_, arena, router_shape(shape), concurrency);
@@ -385,6 +397,11 @@ class RoutedSum {
       return carve(kept);
     }
 
+    /// Until stage 2 has refused nothing.
+    void keep_carry(Arena& arena) {
+      const Index width = sum.carry_width();
+      if (rows.carry) seen.carry = MatrixView<Real>(arena.take<Real>(tokens * width), tokens, width);
+    }
     void route(RouteTable<Real>& table, Arena& arena) {
       with_router_input(in, [&](const RouterInput<Real>& own) {
         if constexpr (ObservableRouter<RouterType>) {
@@ -428,6 +445,9 @@ class RoutedSum {
         tape->writer_.clear();  // until the experts have written theirs
         tape->next().routed = routed;
         tape->current_ = 1 - tape->current_;
+      }
+      for (Index t = 0; rows.carry && t < tokens; ++t) {
+        copy_row(seen.carry.row(t), rows.carry.row(t), rows.carry.cols);
       }
       more(arena);
     }
