@@ -18,6 +18,7 @@
 #include "moe/core/executor.hpp"
 #include "moe/core/input.hpp"
 #include "moe/core/moved.hpp"
+#include "moe/core/part_hooks.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/depth/depth_rows.hpp"
 #include "moe/depth/row_block.hpp"
@@ -64,6 +65,8 @@ class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>> {
   static_assert(sizeof...(B) > 0 && (RowBlock<std::remove_reference_t<B>> && ...),
                 "moe: B is not a RowBlock; it needs Real, coupling(training), width() and forward(call, x, "
                 "y, tape, arena, executor): moe/depth/row_block.hpp");
+  static_assert(impl::refuse_wrong_default_hooks<R, Arena, CallShape, Index>() &&
+                (impl::refuse_wrong_default_hooks<std::remove_cvref_t<B>, Arena, CallShape, Index>() && ...));
   static_assert((std::is_same_v<typename R::Real, typename std::remove_reference_t<B>::Real> && ...),
                 "moe: router and blocks must compute in the same type");
   static constexpr Index kBlocks = Index{sizeof...(B)};
