@@ -45,7 +45,7 @@ constexpr Index kLength = 64;     // bytes of a sequence
 
 struct Options {
   std::string text;  // a file; empty: the repository
-  Index steps = 500;
+  Index steps = 1200;
   std::uint64_t seed = 1;
   Index threads = std::max(1u, std::thread::hardware_concurrency());
   std::filesystem::path out = MOE_EXAMPLE_OUT;
