@@ -1,7 +1,5 @@
 #include "moe/depth/flexi_depth.hpp"
 
-#include "moe/depth/adapter_block.hpp"
-
 #include <array>
 #include <cmath>
 

@@ -5,8 +5,6 @@
 #include "moe/router/balance/ratio.hpp"
 #include "moe/router/balance/taken.hpp"
 #include "moe/router/kind/token_choice.hpp"
-#include "moe/router/score/identity.hpp"
-#include "moe/router/score/softmax.hpp"
 #include "moe/router/scorer/features.hpp"
 #include "moe/router/scorer/foreseen.hpp"
 #include "moe/router/scorer/linear.hpp"

@@ -2,7 +2,6 @@
 // and the loss prices how many layers a row executes over the whole depth.
 #pragma once
 
-#include <span>
 #include <type_traits>
 #include <utility>
 #include <vector>

@@ -6,7 +6,6 @@
 #include <type_traits>
 #include <utility>
 
-#include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/input.hpp"
 #include "moe/core/workspace.hpp"

@@ -2,6 +2,7 @@
 // modules, in whatever order its routers find.
 #pragma once
 
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>

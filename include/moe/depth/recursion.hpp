@@ -1,7 +1,6 @@
 // Mixture-of-Recursions, Bae et al. 2507.10524: one block, passed by every row as often as its router says.
 #pragma once
 
-#include <cstdint>
 #include <optional>
 #include <type_traits>
 #include <utility>

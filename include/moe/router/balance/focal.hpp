@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "moe/core/check.hpp"
-#include "moe/core/column.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/router/balance/concept.hpp"
 #include "moe/router/log_softmax.hpp"

@@ -1,6 +1,7 @@
 // A scorer that reads what the call says of a row, not the row: the column `features`.
 #pragma once
 
+#include <cstdint>
 #include <utility>
 
 #include "moe/core/check.hpp"
