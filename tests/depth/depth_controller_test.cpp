@@ -63,7 +63,8 @@ TEST_CASE("skip keeps the bits, execute is the block, repeat is the block twice"
   }
 }
 
-TEST_CASE("windows: the mean over them of the router's logits of their means, in a plain loop", "[depth]") {
+TEST_CASE("windows: the mean over them of the router's logits of their means, in a plain loop",
+          "[depth][smoke]") {
   test::DepthCall call(7, 3, {0, 7});
   auto layer = moe::dr_llm({.width = 3, .hidden = 2, .windows = 3, .gamma = 3, .class_weight = {2, 0.5, 1}},
                            PastBlock(3));

@@ -71,7 +71,7 @@ std::vector<double> weights(const moe::RouteTable<double>& table, ExpertId exper
 
 }  // namespace
 
-TEST_CASE("depth layers of every form keep the laws of layers", "[depth]") {
+TEST_CASE("depth layers of every form keep the laws of layers", "[depth][threads]") {
   test::check_layer(
       "one step, two blocks, two of three",
       [] {
@@ -102,7 +102,7 @@ TEST_CASE("depth layers of every form keep the laws of layers", "[depth]") {
 }
 
 TEST_CASE("each form is what its formula says, and rows that no block is chosen for keep their bits",
-          "[depth]") {
+          "[depth][smoke]") {
   test::DepthCall call(9, 3, {0, 4, 4, 9});
   SECTION("steps") {
     moe::DepthLayer<TopK, PastBlock, PastBlock> layer({top_k(2, 1), top_k(2, 2)}, {}, PastBlock(3),
@@ -191,7 +191,8 @@ TEST_CASE("a block that lives elsewhere is shared by layers, and its gradients a
   }
 }
 
-TEST_CASE("an isolated row is NaN, takes part in no later step, and the others do not see it", "[depth]") {
+TEST_CASE("an isolated row is NaN, takes part in no later step, and the others do not see it",
+          "[depth][smoke]") {
   moe::DepthLayer<Columns, PastBlock> layer(
       {columns(1, moe::NonFinite::isolate_row), columns(1, moe::NonFinite::isolate_row)}, {DepthForm::nested},
       PastBlock(3));

@@ -137,7 +137,8 @@ TEST_CASE("a forecaster is fitted by its squared error before routing; a perfect
   }
 }
 
-TEST_CASE("the fit's gradient by differences, over a block that looks back in its segments", "[depth]") {
+TEST_CASE("the fit's gradient by differences, over a block that looks back in its segments",
+          "[depth][smoke]") {
   test::DepthCall call(6, 3, {0, 2, 6});
   const PastBlock block(3);
   Forecast forecaster({.width = 3, .hidden = 2, .bias = true});

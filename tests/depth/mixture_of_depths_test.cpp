@@ -58,7 +58,8 @@ TEST_CASE("Mixture-of-Depths keeps the laws of layers, with either foresight", "
   test::check_layer("predictor", of(Foresight::predictor, 0), of(Foresight::loss, 1));
 }
 
-TEST_CASE("in training the best rows of a sequence go through the block, weighed by r itself", "[depth]") {
+TEST_CASE("in training the best rows of a sequence go through the block, weighed by r itself",
+          "[depth][smoke]") {
   test::DepthCall call(11, 3, {0, 5, 11});
   Layer layer = made(0.5);
   const Rows r = scores(layer, call);

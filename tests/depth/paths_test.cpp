@@ -24,7 +24,7 @@ TEST_CASE("paths through a pool of modules keep the laws of layers", "[depth]") 
   });
 }
 
-TEST_CASE("a scripted path, attention, MLP, stay, is the modules composed by hand", "[depth]") {
+TEST_CASE("a scripted path, attention, MLP, stay, is the modules composed by hand", "[depth][smoke]") {
   test::DepthCall call(5, 3, {0, 2, 5});
   for (Index t = 0; t < 5; ++t) call.x[static_cast<std::size_t>(3 * t)] = 9;
   // Modules that leave the first column alone, which the routers steer by.

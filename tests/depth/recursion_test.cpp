@@ -37,7 +37,7 @@ TEST_CASE("Mixture-of-Recursions keeps the laws of layers, by either choice", "[
   test::check_layer("token", [] { return moe::token_recursions({.width = 3, .depths = 3}, PastBlock(3)); });
 }
 
-TEST_CASE("sets are nested, and each recursion is the block's rows times scale sigma", "[depth]") {
+TEST_CASE("sets are nested, and each recursion is the block's rows times scale sigma", "[depth][smoke]") {
   test::DepthCall call(13, 3, {0, 6, 13});
   Layer layer = made({1, 0.5, 0.34}, false);
   const auto tape = call.train(layer);

@@ -36,7 +36,7 @@ TEST_CASE("Router-Tuning keeps the laws of layers", "[depth]") {
       "TokenRouterTuning", [] { return moe::token_router_tuning({.width = 3}, PastBlock(3)); }, call);
 }
 
-TEST_CASE("a sequence executes or is skipped as a whole, and exactly 1/2 executes", "[depth]") {
+TEST_CASE("a sequence executes or is skipped as a whole, and exactly 1/2 executes", "[depth][smoke]") {
   test::DepthCall call(6, 3, {0, 2, 4, 6});
   // Means of the first column: 1, 0 and -1.
   const Rows first{2, 0, 3, -3, -1.5, -0.5};

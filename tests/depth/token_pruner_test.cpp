@@ -47,7 +47,7 @@ TEST_CASE("FTP keeps the laws of layers", "[depth]") {
 }
 
 TEST_CASE("as many rows stay as the schedule says, those that score highest; the others keep their bits",
-          "[depth]") {
+          "[depth][smoke]") {
   std::vector<Index> rows(11);
   std::iota(rows.begin(), rows.end(), Index{0});
   const Columns columns(rows);

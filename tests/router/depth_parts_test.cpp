@@ -205,6 +205,7 @@ TEST_CASE("what executes above a share: one-sided, over the rows that weigh", "[
   const moe::RatioLoss at({.target = 0.5, .form = moe::RatioForm::above});
   CHECK(two.value(at) == 0);
   CHECK(two.gradient(at, 1) == std::array<double, 4>{});
+  CHECK(two.value(moe::RatioLoss({.target = 0.9, .form = moe::RatioForm::above})) == 0);
   CHECK_THROWS_AS(moe::RatioLoss({.output = -1}), moe::config_error);
   CHECK_THROWS_AS(moe::RatioLoss({.output = 2}).check(2), moe::config_error);
   CHECK_THROWS_AS(moe::RatioLoss({.target = std::nan("")}), moe::config_error);
