@@ -216,6 +216,8 @@ TEST_CASE("a call that a later step refuses leaves y, losses, draws and tape as 
   test::DepthCall call(4, 3, {0, 4});
   moe::DepthLayer<Columns, PastBlock> layer({columns(1), columns(1)}, {DepthForm::nested}, PastBlock(3));
   test::draw_parameters(layer);
+  auto heal = [](const moe::Parameter<double>& p) { p.value(0, 0) = 0.25; };
+  layer.router(1).visit_parameters(nullptr, heal);
   auto tape = call.train(layer);
   const Rows y = call.y;
   call.backward(layer, tape);
@@ -227,7 +229,9 @@ TEST_CASE("a call that a later step refuses leaves y, losses, draws and tape as 
   CHECK_THROWS_AS(layer.forward_train(call.in, call.out, tape, workspace), moe::numeric_error);
   CHECK(test::same_bits(call.y, y));
   CHECK(call.draws.calls() == 2);
-  CHECK(tape.tokens() == 4);
+  layer.router(1).visit_parameters(nullptr, heal);
+  call.backward(layer, tape);
+  CHECK(test::same_bits(call.dx, dx));  // the tape is that of the call before
 }
 
 TEST_CASE("depth layers refuse parts that do not fit, and calls that they cannot obey", "[depth]") {
