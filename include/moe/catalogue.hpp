@@ -42,6 +42,18 @@
 #include "moe/router/soft/hard_mix.hpp"
 #include "moe/router/soft/mixture_of_tokens.hpp"
 #include "moe/router/soft/soft_moe.hpp"
+// Layers that choose how deep a row goes
+#include "moe/depth/depth_controller.hpp"
+#include "moe/depth/depth_layer.hpp"
+#include "moe/depth/flexi_depth.hpp"
+#include "moe/depth/informed_routing.hpp"
+#include "moe/depth/layer_block.hpp"
+#include "moe/depth/learn_to_skip.hpp"
+#include "moe/depth/mixture_of_depths.hpp"
+#include "moe/depth/paths.hpp"
+#include "moe/depth/recursion.hpp"
+#include "moe/depth/router_tuning.hpp"
+#include "moe/depth/token_pruner.hpp"
 
 // Named routers
 #include "moe/router/capacity_schedule.hpp"
