@@ -255,8 +255,8 @@ class MeanSlots {
  private:
   static constexpr const char* kOf = "a router of mean slots";
 
-  /// Where the authors' code bounds the length from below by 1e-8.
-  static Real eps() noexcept { return static_cast<Real>(1e-12); }
+  /// Added to the mean square, where the authors' code bounds the length from below by 1e-8.
+  static Real eps() noexcept { return static_cast<Real>(1e-16); }
   static ParameterView<Real> row_view(Buffer<Real>& values) noexcept {
     return {values.data(), 1, values.size(), 1, 1, 1};
   }
