@@ -32,6 +32,7 @@
 #include "moe/storage/list.hpp"
 
 // Soft layers
+#include "moe/layer/soft/home_soft.hpp"
 #include "moe/layer/soft/soft_layer.hpp"
 #include "moe/router/soft/hard_mix.hpp"
 #include "moe/router/soft/mixture_of_tokens.hpp"
