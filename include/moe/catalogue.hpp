@@ -37,6 +37,8 @@
 // Soft layers, and layers of merged experts
 #include "moe/layer/soft/mhr.hpp"
 #include "moe/layer/soft/smear.hpp"
+// Soft layers
+#include "moe/layer/soft/home_soft.hpp"
 #include "moe/layer/soft/soft_layer.hpp"
 #include "moe/layer/soft/twin_merging.hpp"
 #include "moe/router/soft/hard_mix.hpp"
