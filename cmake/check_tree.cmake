@@ -52,7 +52,10 @@ elseif(RULE STREQUAL "rooms")
     combine                                         # 5 combine
     layer/call layer/sum                            # the five stages as a value
     layer/frame layer/shared layer                  # and as a layer
+    layer/probe                                     # experts that are asked first
+    depth                                           # layers of layers
     layer/soft                                      # layers that mix rows
+    layer/named                                     # layers that are one technique
     train                                           # optimisers
     analysis                                        # what calls did, compared
     io/file io/json io/safetensors io io/gguf       # files of other libraries

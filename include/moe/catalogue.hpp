@@ -13,7 +13,9 @@
 // Lists of parts, and their run-time forms
 #include "moe/expert/bank/any.hpp"
 #include "moe/expert/bank/carve.hpp"
+#include "moe/expert/bank/latent.hpp"
 #include "moe/expert/bank/list.hpp"
+#include "moe/expert/bank/nested.hpp"
 #include "moe/expert/spawn.hpp"
 #include "moe/layer/frame/any.hpp"
 #include "moe/layer/frame/list.hpp"
@@ -59,6 +61,7 @@
 #include "moe/router/named/dense_to_sparse.hpp"
 #include "moe/router/named/each_group.hpp"
 #include "moe/router/named/expert_clusters.hpp"
+#include "moe/router/named/flextron.hpp"
 #include "moe/router/named/frozen_top_k.hpp"
 #include "moe/router/named/grin.hpp"
 #include "moe/router/named/hyper_router.hpp"
@@ -75,6 +78,7 @@
 #include "moe/router/named/reinforce.hpp"
 #include "moe/router/named/remix.hpp"
 #include "moe/router/named/replayed.hpp"
+#include "moe/router/named/rmoe.hpp"
 #include "moe/router/named/sinkhorn_router.hpp"
 #include "moe/router/named/speech.hpp"
 #include "moe/router/named/stable.hpp"
@@ -85,9 +89,21 @@
 #include "moe/router/named/union_of_experts.hpp"
 #include "moe/router/named/v_moe.hpp"
 
+// Layers of layers
+#include "moe/depth/cartesian_moe.hpp"
+#include "moe/depth/chain.hpp"
+#include "moe/depth/chain_of_experts.hpp"
+#include "moe/depth/graph_moe.hpp"
+#include "moe/depth/omni_router.hpp"
+#include "moe/depth/rex_moe.hpp"
+// Layers that are one technique
+#include "moe/layer/named/flextron.hpp"
+#include "moe/layer/named/mole_latent.hpp"
+
 // Wrappers of scorers, selections and weightings
 #include "moe/router/scorer/fixed_noise.hpp"
 #include "moe/router/scorer/frozen.hpp"
+#include "moe/router/scorer/gating_residual.hpp"
 #include "moe/router/scorer/gumbel.hpp"
 #include "moe/router/scorer/mapped.hpp"
 #include "moe/router/scorer/masked.hpp"

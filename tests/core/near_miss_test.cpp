@@ -40,6 +40,10 @@ static_assert(!kNear<Ends, Hook::forward> && kNear<Ends, Hook::backward> && kNea
 struct Tripled {
   void coeffficient();
 };
+struct Carried {
+  int cary_width() const { return 0; }
+};
+static_assert(kNear<Carried, Hook::carry_width> && !kNear<Tripled, Hook::carry_width>);
 struct TwoEdits {
   void coefffficient();
   void on_stp_edn();

@@ -30,6 +30,7 @@ class ErasedRouter {
   virtual Index experts() const = 0;
   virtual Index outputs() const = 0;  // columns of the logit mask
   virtual Index width() const = 0;
+  virtual Index carry_width() const = 0;  // columns of the carry
   virtual Index max_pairs(const moe::CallShape& shape) const = 0;
   virtual void measure(moe::Arena& arena, const moe::CallShape& shape, Index concurrency) const = 0;
   virtual void measure_backward(moe::Arena& arena, const moe::CallShape& shape, Index concurrency) const = 0;
@@ -70,6 +71,7 @@ class RouterRef final : public ErasedRouter<typename R::Real> {
     }
   }
   Index width() const override { return router_.width(); }
+  Index carry_width() const override { return moe::impl::carry_width_of(router_); }
   Index max_pairs(const moe::CallShape& shape) const override {
     return moe::impl::max_pairs_of(router_, shape);
   }

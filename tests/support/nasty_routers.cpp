@@ -33,6 +33,7 @@ struct NastyRoute {
   NastyRoute(const ErasedRouter<Real>& router, Index tokens) {
     RouterCall<Real> call = random_call<Real>(tokens, router.width(), 9);
     add_targets(call, router.outputs());
+    add_carry(call, router.carry_width());
     columns = call.columns;
     x = memory.rows<Real>("x", tokens, router.width(), call.x);
     mask = memory.rows<Real>("logit_mask", tokens, router.outputs(), std::vector<Real>{0});
@@ -200,6 +201,13 @@ void nasty_calls(const std::string& name, ErasedRouter<Real>& router, NastyCalls
           c.memory.template rows<Real>("mask", kTokens, router.outputs() + d, std::vector<Real>{0});
     });
   }
+  for (const Index d : {-1, 1}) {
+    if (router.carry_width() == 0) break;
+    s.route("carry with other columns", {shape, "carry"}, [&](C c) {
+      c.in.carry =
+          c.memory.template rows<Real>("carry", kTokens, router.carry_width() + d, std::vector<Real>{0});
+    });
+  }
   for (const moe::TokenId id :
        {-1, 50, std::numeric_limits<moe::TokenId>::max(), std::numeric_limits<moe::TokenId>::min()}) {
     s.route("token id " + std::to_string(id), {answer | routing, "token_id"},
@@ -269,6 +277,22 @@ void nasty_calls(const std::string& name, ErasedRouter<Real>& router, NastyCalls
              [&](G out, const void*&, double&) { out.dlogit = columns(router.outputs()); });
   s.backward("dlogit too wide", {shape | config, "dlogit"},
              [&](G out, const void*&, double&) { out.dlogit = columns(router.outputs() + 1); });
+  const Index carry = router.carry_width();
+  const std::vector<Real> dcarry_out(static_cast<std::size_t>(kTokens * (carry + 2)), Real(0.25));
+  for (const Index d : {0, 1, 2}) {
+    s.backward("dcarry_out of " + std::to_string(d) + " columns more",
+               {carry == 0 ? config
+                : d == 0   ? answer
+                           : shape,
+                "dcarry_out"},
+               [&](G out, const void*&, double&) {
+                 out.dcarry_out = moe::ConstMatrixView<Real>(dcarry_out.data(), kTokens, carry + d);
+               });
+  }
+  std::vector<Real> dcarry(dcarry_out.size());
+  s.backward("dcarry too wide", {carry == 0 ? config : shape, "dcarry"}, [&](G out, const void*&, double&) {
+    out.dcarry = moe::MatrixView<Real>(dcarry.data(), kTokens, carry + 1);
+  });
   s.backward("advantage", {answer | config, "advantage"},
              [&](G out, const void*&, double&) { out.advantage = advantage; });
   s.backward("one advantage", {shape | config, "advantage"},

@@ -213,13 +213,18 @@ bool same_row(const Routed<Real>& whole, Index t, const Routed<Real>& part, Inde
   return whole.experts_of(t) == part.experts_of(i) && same_bits(whole.weights_of(t), part.weights_of(i));
 }
 
+/// The column `carry` [T, width] in U(-1, 1), keyed by position; as it was for a width of 0.
+template <class Real>
+void add_carry(RouterCall<Real>& call, Index width);
+
 #define MOE_TEST_ROUTER_CALL(ext, Real)                                         \
   ext template struct RouterCall<Real>;                                         \
   ext template struct Routed<Real>;                                             \
   ext template class OwnedTable<Real>;                                          \
   ext template RouterCall<Real> random_call<Real>(Index, Index, std::uint64_t); \
   ext template void mask_some<Real>(RouterCall<Real>&, Index, bool);            \
-  ext template void add_targets<Real>(RouterCall<Real>&, Index);
+  ext template void add_targets<Real>(RouterCall<Real>&, Index);                \
+  ext template void add_carry<Real>(RouterCall<Real>&, Index);
 MOE_TEST_ROUTER_CALL(extern, float)
 MOE_TEST_ROUTER_CALL(extern, double)
 

@@ -45,6 +45,20 @@ void mask_some(RouterCall<Real>& call, Index outputs, bool per_row) {
 }
 
 template <class Real>
+void add_carry(RouterCall<Real>& call, Index width) {
+  if (width == 0) return;
+  const moe::KeyedRandom draw(19, 0, moe::DrawStream::user);
+  std::vector<Real>& carry = call.columns.reals["carry"];
+  carry.clear();
+  for (Index t = 0; t < call.tokens; ++t) {
+    for (Index j = 0; j < width; ++j) {
+      const double u = draw.uniform(static_cast<std::uint64_t>(t), static_cast<std::uint32_t>(j));
+      carry.push_back(static_cast<Real>(2 * u - 1));
+    }
+  }
+}
+
+template <class Real>
 void add_targets(RouterCall<Real>& call, Index outputs) {
   const moe::KeyedRandom draw(17, 0, moe::DrawStream::user);
   std::vector<Real>& target = call.columns.reals["target"];
@@ -447,9 +461,11 @@ void check_laws(ErasedRouter<Real>& router, const MakeCall<Real>& make, RouterLa
 
 template <class Real>
 MakeCall<Real> calls_for(const ErasedRouter<Real>& router, bool masked) {
-  return [width = router.width(), outputs = router.outputs(), masked](Index tokens, std::uint64_t seed) {
+  return [width = router.width(), outputs = router.outputs(), carry = router.carry_width(), masked](
+             Index tokens, std::uint64_t seed) {
     RouterCall<Real> call = random_call<Real>(tokens, width, seed);
     add_targets(call, outputs);
+    add_carry(call, carry);
     if (masked) mask_some(call, outputs, true);
     return call;
   };
@@ -459,6 +475,7 @@ template <class Real>
 void check_ties(const ErasedRouter<Real>& router, Index tokens) {
   RouterCall<Real> call = random_call<Real>(tokens, router.width(), 1);
   std::fill(call.x.begin(), call.x.end(), Real{0});
+  call.columns.reals.erase("carry");
   const auto routed = route(router, call);
   REQUIRE(routed.pairs() > 0);
   for (Index t = 0; t < tokens; ++t) {

@@ -8,6 +8,7 @@
 
 #include "moe/core/check.hpp"
 #include "moe/core/column.hpp"
+#include "moe/core/probes.hpp"
 #include "moe/core/random.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
@@ -127,7 +128,7 @@ struct InputColumns {
   ConstMatrixView<Real> logit_mask{};  // [1 or T, N] added to the logits; -inf masks an expert
   ConstMatrixView<Real> features{};    // [T, S] importance, a sentence's embedding, flags
   ConstMatrixView<Real> mixing{};  // [T, L] attention of row t to the rows of its own segment, L the longest
-  ConstMatrixView<Real> carry{};   // [T, R] what the router of the layer before handed on
+  ConstMatrixView<Real> carry{};   // [T, R] what the router of the layer before handed on; the first has none
   ConstMatrixView<Real> target{};  // [T, N] what the router should have chosen
   ConstMatrixView<ExpertId> replay{};  // [T, K] experts to choose again; -1 ends a row
 
@@ -191,6 +192,7 @@ struct RouterInput : InputColumns<Real> {
   CallOptions options{};
   bool training = false;
   std::optional<DrawKey> draws{};
+  Probes<Real> probes{};  // of a layer whose experts were asked first (layer/probe), else empty
 
   Index tokens() const noexcept { return x.rows; }
   bool takes_part(Index t) const noexcept { return this->valid.empty() || this->valid.data()[t]; }

@@ -146,6 +146,10 @@
     MOE_END(log_probability_backwar, d))                                                                     \
   MOE_HOOK(experts, MOE_AT(, e, x, perts) MOE_AT(e, x, p, erts) MOE_AT(ex, p, e, rts)                        \
     MOE_AT(exp, e, r, ts) MOE_AT(expe, r, t, s) MOE_AT(exper, t, s, ) MOE_END(expert, s))                    \
+  MOE_HOOK(carry_width, MOE_AT(, c, a, rry_width) MOE_AT(c, a, r, ry_width) MOE_TWO(ca, r, r, y_width)       \
+    MOE_AT(car, r, y, _width) MOE_AT(carr, y, _, width) MOE_AT(carry, _, w, idth)                            \
+    MOE_AT(carry_, w, i, dth) MOE_AT(carry_w, i, d, th) MOE_AT(carry_wi, d, t, h)                            \
+    MOE_AT(carry_wid, t, h, ) MOE_END(carry_widt, h))                                                        \
   MOE_HOOK(noisy, MOE_AT(, n, o, isy) MOE_AT(n, o, i, sy) MOE_AT(no, i, s, y) MOE_AT(noi, s, y, )            \
     MOE_END(nois, y))                                                                                        \
   MOE_HOOK(limit, MOE_AT(, l, i, mit) MOE_AT(l, i, m, it) MOE_AT(li, m, i, t) MOE_AT(lim, i, t, )            \

@@ -177,6 +177,15 @@ template <class Part>
 void check_outputs_of(const Part& part, Index outputs) {
   if constexpr (requires { part.check(outputs); }) part.check(outputs);
 }
+/// R: columns of what a scorer, router or layer hands on to the router of the next layer; 0: nothing.
+template <class Part>
+Index carry_width_of(const Part& part) noexcept {
+  if constexpr (requires { part.carry_width(); }) {
+    return part.carry_width();
+  } else {
+    return 0;
+  }
+}
 /// Before every call: the part throws for what the call lacks.
 template <class Part, class Call>
 void check_call_of(const Part& part, const Call& call) {

@@ -44,7 +44,8 @@ enum class DrawStream : std::uint32_t {
   choice,
   multiplier,
   transport,
-  hidden_dropout
+  hidden_dropout,
+  competition
 };
 
 /// What all draws of a call have in common.

@@ -65,8 +65,9 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
   };
 
   /// In: dy, the scale of the auxiliary losses, and, each of them optional, what comes from outside:
-  /// gradients of the logits, advantages of what was sampled, pairs that train no expert. Out: dx
-  /// (overwritten; may be absent), and added to: the gradients of every part that is not frozen (null).
+  /// gradients of the logits, advantages of what was sampled, pairs that train no expert, gradients of what
+  /// the router handed on. Out: dx and dcarry (overwritten; may be absent), and added to: the gradients of
+  /// every part that is not frozen (null).
   struct LayerGradients {
     ConstMatrixView<Real> dy;
     MatrixView<Real> dx{};
@@ -77,6 +78,8 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     Column<bool> frozen_pair{};      // [P] by pair of the tape's routes(); true: no gradient of the routed
                                      // experts' parameters has a part of this pair's (y, dx and d weight do
                                      // not change)
+    ConstMatrixView<Real> dcarry_out{};  // [T, R] of what was handed on in LayerOutput::carry
+    MatrixView<Real> dcarry{};           // [T, R] of the column `carry`, if the call had one; overwritten
     impl::GradientsOf<RouterType>* router = nullptr;
     impl::GradientsOf<Bank>* experts = nullptr;
     typename S::Gradients* shared = nullptr;
@@ -137,6 +140,8 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
   const C& capacity() const noexcept { return sum_.capacity(); }
   /// D: columns of X and Y.
   Index width() const noexcept { return frame_.outer_width(sum_.width()); }
+  /// R: columns of what the router hands on to the next layer's (LayerOutput::carry); 0: nothing.
+  Index carry_width() const noexcept { return sum_.carry_width(); }
 
   /// f(role, name) for every part, as they name themselves (kName): what describe() prints.
   template <class Visitor>
@@ -189,9 +194,9 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
   /// Gradients of sum(dy * y) + auxiliary_scale * losses at the call on the tape, plus those from outside.
   /// Throws state_error for a tape without a call, of another layer or of another batch, config_error for a
   /// scale that is not finite and for what router or experts cannot obey (dlogit without logits, an advantage
-  /// of choices that were not sampled, frozen pairs of experts as functions), numeric_error for values from
-  /// outside that are not finite, shape_error (also for another layer's gradients), workspace_error, before
-  /// anything is written.
+  /// of choices that were not sampled, a carry that was not handed on or did not come, frozen pairs of
+  /// experts as functions), numeric_error for values from outside that are not finite, shape_error (also for
+  /// another layer's gradients), workspace_error, before anything is written.
   template <Executor X = SerialExecutor>
   void backward(const Tape& tape, const LayerGradients& gradients, Workspace& workspace,
                 X&& executor = X{}) const requires kTrainable {
@@ -224,6 +229,9 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     for (Index t = 0; separate && t < gradients.router_dx.rows; ++t) {
       fill_row(Real{0}, gradients.router_dx.row(t), gradients.router_dx.cols);
     }
+    for (Index t = 0; t < gradients.dcarry.rows; ++t) {
+      fill_row(Real{0}, gradients.dcarry.row(t), gradients.dcarry.cols);
+    }
     RouteGradients<Real> at_router = outside(gradients);
     at_router.dweight = dweight;
     at_router.auxiliary_scale = gradients.auxiliary_scale;
@@ -235,6 +243,17 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
   Gradients make_gradients() const requires kTrainable {
     return {impl::make_gradients_of(router()), impl::make_gradients_of(experts()), shared_.make_gradients(),
             frame_.make_gradients()};
+  }
+
+  /// visit(part, its gradients or null) for router, experts, shared experts and frame: for who holds several
+  /// layers that refer to one part. Throws shape_error for another layer's gradients.
+  template <class Visit>
+  void visit_parts(const LayerGradients& gradients, Visit&& visit) {
+    check_gradients(gradients.router, gradients.experts, gradients.shared, gradients.frame);
+    visit(router(), gradients.router);
+    visit(experts(), gradients.experts);
+    visit(shared_, gradients.shared);
+    visit(frame_, gradients.frame);
   }
 
   /// f(Parameter<Real>) for every named parameter, values only.
@@ -333,6 +352,7 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     require_shape("y", out.y, input.x.rows, width());
     require_disjoint("x", input.x, "y", out.y);
     require_disjoint("router_x", input.router_x, "y", out.y);
+    check_carry(input, out);
     if (out.stats != nullptr) out.stats->require_experts(router().experts());
     const Index tokens = input.x.rows;
     Arena measuring;
@@ -343,6 +363,7 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     ConstMatrixView<Real> x = input.x;
     SumRows<Real> rows;
     rows.observer = out.observer;
+    rows.carry = out.carry;
     const auto decided = [&](Arena& from) {
       if constexpr (kTaped) {
         tape->writer_.clear();
@@ -403,6 +424,15 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     }
   }
 
+  void check_carry(const LayerInput<Real>& in, const LayerOutput<Real>& out) const {
+    if (!out.carry) return;
+    impl::require_carry("output carry", out.carry, in.x.rows, carry_width());
+    for (const auto& [name, reads] : {std::pair{"x", in.x}, {"router_x", in.router_x}, {"carry", in.carry}}) {
+      require_disjoint(name, reads, "output carry", out.carry);
+    }
+    require_disjoint("y", out.y, "output carry", out.carry);
+  }
+
   /// Returns T.
   Index check_backward(const Tape& tape, const LayerGradients& gradients) const {
     require_parts();
@@ -433,6 +463,13 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     }
     require_disjoint("dlogit", gradients.dlogit, "dx", gradients.dx);
     require_disjoint("dlogit", gradients.dlogit, "router_dx", gradients.router_dx);
+    require_disjoint("dcarry_out", gradients.dcarry_out, "dx", gradients.dx);
+    require_disjoint("dcarry_out", gradients.dcarry_out, "router_dx", gradients.router_dx);
+    require_disjoint("dcarry_out", gradients.dcarry_out, "dcarry", gradients.dcarry);
+    require_disjoint("dy", gradients.dy, "dcarry", gradients.dcarry);
+    require_disjoint("dlogit", gradients.dlogit, "dcarry", gradients.dcarry);
+    require_disjoint("dx", gradients.dx, "dcarry", gradients.dcarry);
+    require_disjoint("router_dx", gradients.router_dx, "dcarry", gradients.dcarry);
     sum_.check(tape.sum_, tape.input_.router_input(), outside(gradients), gradients.frozen_pair);
     return tokens;
   }
@@ -440,6 +477,8 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     RouteGradients<Real> out;
     out.dlogit = gradients.dlogit;
     out.advantage = gradients.advantage.borrow();
+    out.dcarry_out = gradients.dcarry_out;
+    out.dcarry = gradients.dcarry;
     return out;
   }
   void check_gradients(impl::GradientsOf<RouterType>* router, impl::GradientsOf<Bank>* experts,
@@ -448,15 +487,6 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     impl::check_gradients_of(sum_.experts(), experts);
     impl::check_gradients_of(shared_, shared);
     impl::check_gradients_of(frame_, frame);
-  }
-
-  template <class Visit>
-  void visit_parts(const LayerGradients& gradients, Visit&& visit) {
-    check_gradients(gradients.router, gradients.experts, gradients.shared, gradients.frame);
-    visit(router(), gradients.router);
-    visit(experts(), gradients.experts);
-    visit(shared_, gradients.shared);
-    visit(frame_, gradients.frame);
   }
 
   Sum sum_;

@@ -1,6 +1,9 @@
 // The auxiliary losses of a call, by name.
 #pragma once
 
+#include <algorithm>
+#include <cstring>
+
 #include "moe/core/check.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -19,6 +22,18 @@ class AuxiliaryLosses {
     if (count_ == kMost)
       fail<config_error>("auxiliary losses: expected at most ", kMost, ", got one more: ", name);
     entry_[count_++] = {name, value};
+  }
+  /// Adds another call's, losses of one name to each other. Throws as add().
+  void add(const AuxiliaryLosses& other) {
+    for (const Entry& e : other) {
+      Entry* const same = std::find_if(entry_, entry_ + count_,
+                                       [&](const Entry& own) { return std::strcmp(own.name, e.name) == 0; });
+      if (same == entry_ + count_) {
+        add(e.name, e.value);
+      } else {
+        same->value += e.value;
+      }
+    }
   }
   void clear() noexcept { count_ = 0; }
   double total() const noexcept {

@@ -83,9 +83,36 @@ struct RouteGradients {
                                    // and over the call's temperature; masked ones have none
   Column<double> advantage{};      // [T] or absent: cost minus baseline of what the row sampled; a * grad ln
                                    // Q(choices) is added, so that a descent makes costly choices rarer
+  const Probes<Real>* dprobes = nullptr;  // of a call with probes: their gradients added to
+  ConstMatrixView<Real> dcarry_out{};  // [T, R] or absent: of what the router handed on
+  MatrixView<Real> dcarry{};           // [T, R] or absent: of the carry that came in; added to
 };
 
 namespace impl {
+
+/// Throws config_error for a carry or a gradient of one where a router hands nothing on (width 0),
+/// shape_error unless it is [tokens, width].
+template <class T>
+void require_carry(const char* name, const MatrixView<T>& carry, Index tokens, Index width) {
+  if (!carry) return;
+  if (width == 0) {
+    fail<config_error>(name, ": expected none for a router that hands nothing on, got a matrix of ",
+                       carry.cols, " columns");
+  }
+  require_shape(name, carry, tokens, width);
+}
+
+/// Throws unless the gradients of what came in and was handed on fit a router of that width, and
+/// config_error for one of a carry that did not come.
+template <class Real>
+void check_carry_gradients(const RouterInput<Real>& in, const RouteGradients<Real>& out, Index width) {
+  require_carry("dcarry_out", out.dcarry_out, in.tokens(), width);
+  require_carry("dcarry", out.dcarry, in.tokens(), width);
+  if (out.dcarry && !in.carry) {
+    fail<config_error>("dcarry: expected none, for the call had no carry, got a matrix of ", out.dcarry.cols,
+                       " columns");
+  }
+}
 
 /// Throws config_error for gradients from outside, which whatever is called `of` cannot obey.
 template <class Real>
@@ -97,6 +124,8 @@ void refuse_outside_gradients(const RouteGradients<Real>& out, const char* of) {
     fail<config_error>("advantage: expected none for ", of, ", which samples nothing, got ",
                        static_cast<Index>(out.advantage.size()), " entries");
   }
+  require_carry("dcarry_out", out.dcarry_out, 0, 0);
+  require_carry("dcarry", out.dcarry, 0, 0);
 }
 
 /// Throws unless gradients from outside are [T, outputs] and [T], config_error if a router that samples
@@ -144,9 +173,9 @@ void check_backward_of(const R& router, const RouterInput<typename R::Real>& in,
 /// Gradients mirror the parameters; a null pointer means frozen. With a Tape that is not empty there is
 /// `route_train(in, table, tape, arena, executor)`, with Gradients `make_gradients()` and
 /// `visit_parameters(gradients, f)`. What else it may have: `measure_backward`, as `measure`;
-/// `check_backward(in, table, tape, out)`, which throws for what backward refuses (without: any `dlogit` or
-/// `advantage`); `visit_storage(gradients, f)` (without: every parameter is a range of its own);
-/// `on_step_end(stats)`, which updates what is not trained by gradient (selection bias, adaptive
+/// `check_backward(in, table, tape, out)`, which throws for what backward refuses (without: any `dlogit`,
+/// `advantage` or gradient of a carry); `visit_storage(gradients, f)` (without: every parameter is a range of
+/// its own); `on_step_end(stats)`, which updates what is not trained by gradient (selection bias, adaptive
 /// coefficients) from the counts of all layers and micro-batches of the step.
 template <class R>
 concept TrainableRouter = Router<R> && std::default_initializable<typename R::Tape> &&

@@ -10,11 +10,12 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// [T, outputs] each, to be filled for rows that take part; empty where nobody looks.
+/// To be filled; empty where nobody looks.
 template <class Real>
 struct RouteView {
-  MatrixView<Real> logit;
-  MatrixView<Real> score;
+  MatrixView<Real> logit{};  // [T, outputs] for rows that take part
+  MatrixView<Real> score{};  // [T, outputs] likewise
+  MatrixView<Real> carry{};  // [T, carry_width()] all rows; 0 for those that take no part
 };
 
 /// `outputs()`: columns of logits and scores. `route_observed` does what `route` does, or with a tape (not
@@ -27,6 +28,12 @@ concept ObservableRouter = Router<R> &&
              SerialExecutor& executor) {
   { router.outputs() } -> std::convertible_to<Index>;
   { router.route_observed(in, table, tape, view, arena, executor) } -> std::same_as<void>;
+};
+
+/// `carry_width()`: R, columns of what it hands on to the router of the next layer; 0: nothing.
+template <class R>
+concept CarryingRouter = ObservableRouter<R> && requires(const R& router) {
+  { router.carry_width() } -> std::convertible_to<Index>;
 };
 
 MOE_NAMESPACE_END

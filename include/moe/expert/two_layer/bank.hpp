@@ -58,6 +58,8 @@ class TwoLayerBank {
   Index experts() const noexcept { return parameters_.experts(); }
   Index width() const noexcept { return parameters_.width(); }
   Index hidden() const noexcept { return parameters_.hidden(); }
+  /// Columns of the results: D, unless the options said otherwise.
+  Index output_width() const noexcept { return parameters_.output(); }
   bool has_bias() const noexcept { return parameters_.has_bias(); }
   /// Of the weights, padding included.
   Index bytes() const noexcept { return parameters_.bytes(); }
@@ -304,7 +306,7 @@ class TwoLayerBank {
           dh(arena.take<Real>(checked_product("hidden gradients", slots, parameters.hidden_stride()))),
           dpre(arena.take<Real>(checked_product("hidden gradients", slots, parameters.first_stride()))),
           panels(arena.take<Real>(checked_product("panels", concurrency, grouped_scratch<Real>()))),
-          dy(arena, slots, parameters.width()),
+          dy(arena, slots, parameters.output()),
           kept_x(arena.take<const Real*>(slots)),
           kept_dpre(arena.take<const Real*>(slots)),
           kept_dh(arena.take<const Real*>(slots)),
@@ -442,7 +444,7 @@ class TwoLayerBank {
         scratch.hidden_row, batch.offsets, batch.experts, weights.second,
         [&](Index e, Index first, Index m, Index j, Real* tile) noexcept {
           const Index column = j * kPanel<Real>;
-          const Index count = (std::min)(kPanel<Real>, width() - column);
+          const Index count = (std::min)(kPanel<Real>, output_width() - column);
           for (Index i = 0; i < m; ++i) {
             Real* const z = tile + i * kPanel<Real>;
             if (has_bias()) add_row(weights.second_bias(e) + column, z, kPanel<Real>);
@@ -469,7 +471,7 @@ class TwoLayerBank {
 
     // dh = dy W2^T for each slot's bare dy: <dh, h> is what <dy, z> is without b2.
     grouped_gemm_transposed<native_arch>(
-        dy, width(), batch.offsets, batch.experts, weights.second,
+        dy, output_width(), batch.offsets, batch.experts, weights.second,
         [&](Index, Index first, Index m, Index block, const Real* tile) noexcept {
           const Index column = block * kPanel<Real>;
           const Index count = (std::min)(kPanel<Real>, hidden() - column);
@@ -485,7 +487,7 @@ class TwoLayerBank {
       Real* const dh = scratch.dh + s * parameters_.hidden_stride();
       const Real* const h = tape.hidden + s * parameters_.hidden_stride();
       Real dweight = dot(dh, h, hidden());
-      if (has_bias()) dweight += dot(rows.dy[s], weights.second_bias(e), width());
+      if (has_bias()) dweight += dot(rows.dy[s], weights.second_bias(e), output_width());
       rows.dweight[s] = dweight;
       if (!wants_dx && !trained) return;
       Real* const dpre = scratch.dpre + s * parameters_.first_stride();
@@ -536,19 +538,19 @@ class TwoLayerBank {
       const Factors of = factors_of(batch, rows, dy, scratch);
       grouped_outer<native_arch>(of.x, width(), of.dpre, parameters_.bias_positions(), of.offsets,
                                  batch.experts, to.first, scratch.tasks, scratch.panels, executor);
-      grouped_outer<native_arch>(of.dh, hidden(), of.dy, width(), of.offsets, batch.experts, to.second,
+      grouped_outer<native_arch>(of.dh, hidden(), of.dy, output_width(), of.offsets, batch.experts, to.second,
                                  scratch.tasks, scratch.panels, executor);
     }
     if (!has_bias()) return;
     constexpr Index kBlock = 8 * kPanel<Real>;  // columns of a task
     const Index positions = parameters_.bias_positions();
     const Index first_blocks = ceil_div(positions, kBlock);
-    const Index blocks = first_blocks + ceil_div(width(), kBlock);
+    const Index blocks = first_blocks + ceil_div(output_width(), kBlock);
     executor.parallel_for(to.experts * blocks, [&](Index task, Index) noexcept {
       const Index e = task / blocks, block = task % blocks;
       const bool is_first = block < first_blocks;
       const Index column = (is_first ? block : block - first_blocks) * kBlock;
-      const Index count = (std::min)(kBlock, (is_first ? positions : width()) - column);
+      const Index count = (std::min)(kBlock, (is_first ? positions : output_width()) - column);
       for (Index s = batch.offsets[e]; s < batch.offsets[e + 1]; ++s) {
         if (rows.freezes(s)) continue;
         if (is_first) {

@@ -11,12 +11,14 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// `y` is overwritten and must share no memory with the input. `losses` are those of this call.
+/// `y` and `carry` are overwritten and must share no memory with the input. `losses` are those of this call.
 template <class Real>
 struct LayerOutput {
   MatrixView<Real> y;                  // [T, D]
   RouteStats* stats = nullptr;         // caller-owned; this call's counts are added
   Observer<Real>* observer = nullptr;  // caller-owned; sees this call, costs nothing when null
+  MatrixView<Real> carry{};  // [T, R] or absent: what the router hands on to the next layer's, its column
+                             // `carry`; 0 for padding and spoiled rows. Only of a layer with carry_width() R
   AuxiliaryLosses losses{};
 
   LayerOutput() = default;

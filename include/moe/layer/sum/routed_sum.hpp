@@ -36,6 +36,7 @@ struct SumRows {
   MatrixView<Real> y;       // [T, D]
   SumFrom from = SumFrom::zero;
   Observer<Real>* observer = nullptr;
+  MatrixView<Real> carry{};  // [T, carry_width()] or absent: what the router hands on
 };
 
 /// What stages 1 and 2 decided. In a tape's memory, or taken from the call's arena.
@@ -53,6 +54,8 @@ struct SumGradients {
   SumFrom from = SumFrom::zero;
   Column<bool> frozen_pair{};  // [P] by pair of the table, or empty: true: no gradient of the bank's
                                // parameters has a part of this pair's
+  const Probes<Real>* probes = nullptr;   // of a call with probes: they, and
+  const Probes<Real>* dprobes = nullptr;  // where the experts add their gradients
 };
 
 /// A call has nothing to do between stages 2 and 3.
@@ -75,7 +78,12 @@ class RoutedSum {
                 "forward(batch, sink, arena, executor): docs/add_an_expert.md");
   static_assert(
       impl::refuse_wrong_default_hooks<std::remove_const_t<RouterType>, Arena, CallShape, Index>() &&
-      impl::refuse_wrong_default_hooks<std::remove_const_t<Bank>, Arena, Index, Index>());
+      impl::refuse_wrong_default_hooks<std::remove_const_t<Bank>, Arena, Index, Index>() &&
+      impl::refuse_near_misses<std::remove_const_t<RouterType>, impl::Hook::carry_width>());
+  static_assert(
+      impl::absent_or<std::remove_const_t<RouterType>, impl::Hook::carry_width>(CarryingRouter<RouterType>),
+      "moe: a router has a carry_width() that nobody can call, or no route_observed(), which hands "
+      "on: moe/router/observable.hpp");
   static_assert(CapacityPolicy<C>,
                 "moe: C is not a CapacityPolicy; it needs coupling, measure(arena, pairs, experts) and "
                 "limit(table, segments, keep, arena): moe/plan/capacity/fixed.hpp");
@@ -123,6 +131,11 @@ class RoutedSum {
       fail<config_error>("layer: expected as many experts in the bank as the router has ids, ",
                          Index{router_.experts()}, ", got ", Index{experts_.experts()});
     }
+    const Index columns = impl::output_width_of(experts_);
+    if (columns != width()) {
+      fail<config_error>("layer: expected experts with results of their rows' width, ", width(), ", got ",
+                         columns);
+    }
   }
 
   RouterType& router() noexcept { return router_; }
@@ -143,6 +156,8 @@ class RoutedSum {
   }
   /// D: columns of the rows and of their sum.
   Index width() const noexcept { return experts_.width(); }
+  /// R: columns of what the router hands on; 0: nothing.
+  Index carry_width() const noexcept { return impl::carry_width_of(router_); }
 
   /// How much of the batch a row's sum depends on: the weakest of the parts.
   static constexpr Coupling coupling(bool training) noexcept {
@@ -281,6 +296,7 @@ class RoutedSum {
     routed.table = call.keep_table(arena, [&](Arena& from) {
       return RouteTable<Real>::carve(from, call.tokens, router_.experts(), call.max_pairs);
     });
+    call.keep_carry(arena);
     scoped(arena, [&] { call.route(routed.table, arena); });
     const Index pairs = call.pairs(routed.table);
     routed.plan = call.keep_plan(arena, [&](Arena& from) {
@@ -322,6 +338,9 @@ class RoutedSum {
     template <class Carve>
     auto keep_plan(Arena& arena, const Carve& carve) const {
       return carve(arena);
+    }
+    void keep_carry(Arena& arena) const {
+      arena.take<Real>(checked_product("carry", tokens, sum.carry_width()));
     }
     void route(const RouteTable<Real>&, Arena& arena) const {
       impl::measure_of(sum.router_, arena, router_shape(shape), concurrency);
@@ -385,6 +404,11 @@ class RoutedSum {
       return carve(kept);
     }
 
+    /// Until stage 2 has refused nothing.
+    void keep_carry(Arena& arena) {
+      const Index width = sum.carry_width();
+      if (rows.carry) seen.carry = MatrixView<Real>(arena.take<Real>(tokens * width), tokens, width);
+    }
     void route(RouteTable<Real>& table, Arena& arena) {
       with_router_input(in, [&](const RouterInput<Real>& own) {
         if constexpr (ObservableRouter<RouterType>) {
@@ -429,6 +453,9 @@ class RoutedSum {
         tape->next().routed = routed;
         tape->current_ = 1 - tape->current_;
       }
+      for (Index t = 0; rows.carry && t < tokens; ++t) {
+        copy_row(seen.carry.row(t), rows.carry.row(t), rows.carry.cols);
+      }
       more(arena);
     }
     Index slots(const DispatchPlan<Real>& plan) const noexcept { return plan.slots(); }
@@ -436,6 +463,7 @@ class RoutedSum {
       RowBatch<Real> batch = make_batch(plan, rows.x, scratch.x_row, scratch.scaled, executor);
       const RowDraws draws{in.draws, {in.row_key.data(), in.row_key.size()}};
       if (in.training) batch.draws = &draws;
+      if (in.probes) batch.probes = &in.probes;
       const RowSink<Real> sink = sum.make_sink(scratch.z, scratch.z_row, plan.slots());
       if constexpr (kTaped) {
         impl::forward_train_of(sum.experts_, batch, sink, tape->experts_, arena, executor);
@@ -472,10 +500,13 @@ class RoutedSum {
       for (Index s = 0; freezes && s < slots; ++s) scratch.frozen[s] = out.frozen_pair[plan.pair[s]];
       const RowSink<Real> dx =
           sum.make_sink(out.dx || on_input ? scratch.dx : nullptr, scratch.dx_row, slots);
-      sum.experts_.backward(make_batch(plan, x, scratch.x_row, scratch.scaled, executor), tape.experts_,
-                            RowGradients<Real>{scratch.dy_row, on_input ? scratch.one : plan.weight,
-                                               scratch.dweight, dx, freezes ? scratch.frozen : nullptr},
-                            gradients, arena, executor);
+      RowBatch<Real> batch = make_batch(plan, x, scratch.x_row, scratch.scaled, executor);
+      batch.probes = out.probes;
+      sum.experts_.backward(
+          batch, tape.experts_,
+          RowGradients<Real>{scratch.dy_row, on_input ? scratch.one : plan.weight, scratch.dweight, dx,
+                             freezes ? scratch.frozen : nullptr, out.dprobes},
+          gradients, arena, executor);
       for (Index s = 0; on_input && s < slots; ++s) {  // the slot read w x
         const Real* const row = scratch.dx_row[s];
         scratch.dweight[s] = row == nullptr ? 0 : dot(row, x.row(Index{plan.token[s]}), x.cols);

@@ -79,8 +79,8 @@ class ErasedGradients {
 
 /// AnyLayer::Backward with erased gradients.
 struct ErasedBackward {
-  ConstMatrixView<float> dy, dlogit;
-  MatrixView<float> dx, router_dx;
+  ConstMatrixView<float> dy, dlogit, dcarry_out;
+  MatrixView<float> dx, router_dx, dcarry;
   double auxiliary_scale = 1;
   Column<double> advantage;
   Column<bool> frozen_pair;
@@ -102,6 +102,7 @@ class ErasedLayer {
   virtual Coupling coupling(bool training) const noexcept = 0;
   virtual void visit_names(VisitNames f) const = 0;
   virtual Index bytes() const noexcept = 0;
+  virtual Index carry_width() const noexcept = 0;
   virtual Index workspace_bytes(const CallShape& shape, Mode mode, Index concurrency) const = 0;
   virtual void forward(const LayerInput<float>& in, LayerOutput<float>& out, Workspace& workspace,
                        AnyExecutor executor) const = 0;
@@ -140,6 +141,7 @@ class ErasedModel final : public ErasedLayer {
   const Layer& layer() const noexcept { return layer_; }
   const char* type() const noexcept override { return &kTypeOf<Layer>; }
   Coupling coupling(bool training) const noexcept override { return Layer::coupling(training); }
+  Index carry_width() const noexcept override { return layer_.carry_width(); }
   void visit_names(VisitNames f) const override { layer_.visit_names(f); }
   Index bytes() const noexcept override {
     const auto of_bank = [](const auto& bank) { return bank.bytes(); };
@@ -174,6 +176,8 @@ class ErasedModel final : public ErasedLayer {
     call.dlogit = erased.dlogit;
     call.advantage = erased.advantage.borrow();
     call.frozen_pair = erased.frozen_pair.borrow();
+    call.dcarry_out = erased.dcarry_out;
+    call.dcarry = erased.dcarry;
     layer_.backward(own(tape).tape, call, workspace, executor);
   }
   std::unique_ptr<ErasedGradients> make_gradients() const override {
@@ -269,9 +273,11 @@ class AnyLayer : public moe::impl::RefusedCalls<AnyLayer> {
     double auxiliary_scale = 1;
     Gradients* gradients = nullptr;
     Trained trained{};
-    ConstMatrixView<float> dlogit{};  // [T, N] or absent
-    Column<double> advantage{};       // [T] or empty
-    Column<bool> frozen_pair{};       // [P] or empty
+    ConstMatrixView<float> dlogit{};      // [T, N] or absent
+    Column<double> advantage{};           // [T] or empty
+    Column<bool> frozen_pair{};           // [P] or empty
+    ConstMatrixView<float> dcarry_out{};  // [T, R] or absent
+    MatrixView<float> dcarry{};           // [T, R] or absent; overwritten
   };
   using LayerGradients = Backward;  // as TokenLayer calls it
 
@@ -296,6 +302,8 @@ class AnyLayer : public moe::impl::RefusedCalls<AnyLayer> {
   /// Which model and layer it is, its options and where its tensors came from.
   const LayerSpec& spec() const noexcept { return spec_; }
   Index width() const noexcept { return spec_.width; }
+  /// R: columns of what the router hands on to the next layer's; 0: nothing.
+  Index carry_width() const { return erased().carry_width(); }
   /// Ids in route tables are below; experts that compute nothing are among them.
   Index experts() const noexcept { return spec_.outputs(); }
   /// Of the routed experts' weights as they are stored.
@@ -328,8 +336,10 @@ class AnyLayer : public moe::impl::RefusedCalls<AnyLayer> {
     const impl::ErasedBackward erased_call{
         .dy = call.dy,
         .dlogit = call.dlogit,
+        .dcarry_out = call.dcarry_out,
         .dx = call.dx,
         .router_dx = call.router_dx,
+        .dcarry = call.dcarry,
         .auxiliary_scale = call.auxiliary_scale,
         .advantage = call.advantage.borrow(),
         .frozen_pair = call.frozen_pair.borrow(),

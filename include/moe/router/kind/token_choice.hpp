@@ -84,6 +84,8 @@ requires((Weighting<W> && Selection<Select>) ||
   /// N: columns of the logits, null experts included.
   Index outputs() const noexcept { return scorer_.outputs(); }
   Index width() const noexcept { return scorer_.width(); }
+  /// R: columns of what the scorer hands on to the next layer's router; 0: nothing.
+  Index carry_width() const noexcept { return impl::carry_width_of(scorer_); }
   Index max_pairs(const CallShape& shape) const {
     check_parts();
     if constexpr (kSet) {
@@ -135,8 +137,9 @@ requires((Weighting<W> && Selection<Select>) ||
 
   /// Throws numeric_error naming token and expert for NaN, +inf or an all-masked row (unless isolated),
   /// config_error for a K beyond N or another option that a part cannot obey, or outside counts beside null
-  /// experts, numeric_error for one that is no count, shape_error for a mask of another width, state_error if
-  /// it was moved from, and what the parts throw for columns that they need, and for draws.
+  /// experts, numeric_error for one that is no count, shape_error for a mask or, if the scorer carries, a
+  /// carry of another width, state_error if it was moved from, and what the parts throw for columns that they
+  /// need, and for draws.
   template <Executor X>
   void route(const RouterInput<Real>& in, RouteTable<Real>& table, Arena& arena, X& executor) const {
     route_observed(in, table, nullptr, {}, arena, executor);
@@ -149,7 +152,7 @@ requires((Weighting<W> && Selection<Select>) ||
   }
 
   /// As route, or with a tape as route_train; a view that is not empty gets logits and scores of the rows
-  /// that take part.
+  /// that take part, and what all rows hand on.
   template <Executor X>
   void route_observed(const RouterInput<Real>& in, RouteTable<Real>& table, Tape* tape,
                       const RouteView<Real>& view, Arena& arena, X& executor) const {
@@ -171,11 +174,15 @@ requires((Weighting<W> && Selection<Select>) ||
       copy_row(a.logits.value.row(t), view.logit.row(t), outputs());
       copy_row(a.score.row(t), view.score.row(t), outputs());
     }
+    for (Index t = 0; view.carry && t < in.tokens(); ++t) {
+      copy_row(a.logits.carry.row(t), view.carry.row(t), carry_width());
+    }
   }
 
   /// Throws state_error for a tape that this router did not write, or of another batch, and for gradients
-  /// from outside: shape_error if they are not [T, N] and [T], numeric_error if they are not finite,
-  /// config_error for an advantage of choices that were not sampled.
+  /// from outside: shape_error if they are not [T, N], [T] and [T, R], numeric_error for d logits or an
+  /// advantage that is not finite, config_error for an advantage of choices that were not sampled and for the
+  /// gradient of a carry that was not handed on or did not come.
   void check_backward(const RouterInput<Real>& in, const RouteTable<Real>& table, const Tape& tape,
                       const RouteGradients<Real>& out) const {
     require_parts();
@@ -188,6 +195,7 @@ requires((Weighting<W> && Selection<Select>) ||
     }
     impl::check_outside_gradients(out, in.tokens(), outputs(), in.training && impl::samples<Real>(selection_),
                                   tape.arrays.active);
+    impl::check_carry_gradients(in, out, carry_width());
   }
 
   /// Throws what check_backward throws, shape_error for another router's gradients, before anything is
@@ -205,7 +213,8 @@ requires((Weighting<W> && Selection<Select>) ||
     Index active = 0;
     for (Index t = 0; t < in.tokens(); ++t) {  // gradients of the table's pairs, back at their choices
       // Of a set that was chosen from, rows without a choice learn nothing.
-      const bool learns = a.active[t] && (!kSet || losses || out.dlogit || a.chosen_count[t] > 0);
+      const bool learns =
+          a.active[t] && (!kSet || losses || out.dlogit || out.dcarry_out || a.chosen_count[t] > 0);
       if (learns) d.rows[active++] = static_cast<std::int32_t>(t);
       Index p = table.offsets[t];
       for (Index i = t * a.most; i < t * a.most + a.chosen_count[t]; ++i) {
@@ -267,6 +276,8 @@ requires((Weighting<W> && Selection<Select>) ||
     Logits<Real> dlogits = d.logits;
     dlogits.rows = d.rows;
     dlogits.row_count = active;
+    dlogits.dcarry_out = out.dcarry_out;
+    dlogits.dcarry = out.dcarry;
     scorer_.backward(in, tape.scorer, dlogits, out.dx, gradients == nullptr ? nullptr : &gradients->scorer,
                      arena, executor);
   }
@@ -319,8 +330,9 @@ requires((Weighting<W> && Selection<Select>) ||
 
   impl::TokenChoiceArrays<Real> carve(Arena& arena, Index tokens, const CallOptions& options,
                                       bool training) const {
-    auto a = impl::TokenChoiceArrays<Real>::carve(
-        arena, tokens, outputs(), most(options), impl::is_noisy(scorer_) && training, training && has_loss());
+    auto a = impl::TokenChoiceArrays<Real>::carve(arena, tokens, outputs(), most(options),
+                                                  impl::is_noisy(scorer_) && training, training && has_loss(),
+                                                  carry_width());
     if constexpr (kPlans) {
       if ((training || kPlansInInference) && plans()) {
         a.plan = a.matrix(arena, tokens, outputs());
@@ -360,6 +372,7 @@ requires((Weighting<W> && Selection<Select>) ||
     }
     if (in.logit_mask) require_extent("logit_mask", "columns", outputs(), in.logit_mask.cols);
     if (in.target) require_extent("target", "columns", outputs(), in.target.cols);
+    if (in.carry && carry_width() > 0) require_extent("carry", "columns", carry_width(), in.carry.cols);
     each_part([&](const auto& part) { impl::check_call_of(part, in); });
     if (!in.outside_counts.empty() && experts() != outputs()) {
       fail<config_error>("outside_counts: expected none for a router with null experts, whose choices are ",
@@ -428,6 +441,9 @@ requires((Weighting<W> && Selection<Select>) ||
     add_mask(in, a.logits);
     cool(in, a.logits);
     impl::check_logit_rows(in, a.logits.value, non_finite_, table.spoiled, a.active);
+    for (Index t = 0; a.logits.carry && t < in.tokens(); ++t) {
+      if (!a.active[t]) fill_row(Real{0}, a.logits.carry.row(t), a.logits.carry.cols);
+    }
 
     const Index n = outputs();
     Real* const choice = arena.take<Real>((kSet ? in.tokens() : executor.concurrency()) * n);

@@ -40,9 +40,10 @@ struct TokenChoiceArrays {
   }
 
   static TokenChoiceArrays carve(Arena& arena, Index tokens, Index outputs, Index most, bool noisy,
-                                 bool probability) {
+                                 bool probability, Index carry_width) {
     TokenChoiceArrays a;
     a.logits.value = matrix(arena, tokens, outputs);
+    if (carry_width > 0) a.logits.carry = matrix(arena, tokens, carry_width);
     if (noisy) {
       a.logits.clean = matrix(arena, tokens, outputs);
       a.logits.noise_scale = matrix(arena, tokens, outputs);

@@ -32,6 +32,11 @@ consteval bool refuse_wrong_token_choice_parts() {
                   { s.noisy() } -> std::convertible_to<bool>;
                 }),
                 "moe: a scorer has a noisy() that cannot be called: bool noisy() const");
+  static_assert(absent_or<S, Hook::carry_width>(requires(const S& s) {
+                  { s.carry_width() } -> std::convertible_to<Index>;
+                }) &&
+                    refuse_near_misses<S, Hook::carry_width>(),
+                "moe: a scorer has a carry_width() that cannot be called: Index carry_width() const");
   static_assert(
       absent_or<W, Hook::experts>(requires(const W& w) {
         { w.experts(Index{}) } -> std::convertible_to<Index>;

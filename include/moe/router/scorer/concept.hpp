@@ -21,6 +21,10 @@ struct Logits {
   MatrixView<Real> noise_scale{};
   const std::int32_t* rows = nullptr;  // backward: [row_count] the rows that take part, ascending; null: all
   Index row_count = 0;
+  // Of scorers that carry, else empty:
+  MatrixView<Real> carry{};            // forward: [T, R] to be written, what is handed on
+  ConstMatrixView<Real> dcarry_out{};  // backward: [T, R] its gradient, or absent
+  MatrixView<Real> dcarry{};           // backward: [T, R] of the carry that came in, added to, or absent
 };
 
 /// Where a row's logits come from something that is not finite, some logit must be NaN or +inf
@@ -45,6 +49,14 @@ concept Scorer = std::move_constructible<S> &&
   { scorer.logits(in, logits, tape, arena, executor) } -> std::same_as<void>;
   { scorer.backward(in, taped, logits, dx, gradients, arena, executor) } -> std::same_as<void>;
   { scorer.make_gradients() } -> std::same_as<typename S::Gradients>;
+};
+
+/// Hands a row of `carry_width()` numbers, R, on to the next layer's router; 0: as it was built, nothing. It
+/// reads the row that came in as in.carry [T, R], checked for it, which the first layer lacks: then it starts
+/// anew. Rows that take no part, and spoiled ones, are handed on as 0 by whoever calls it.
+template <class S>
+concept CarryingScorer = Scorer<S> && requires(const S& scorer) {
+  { scorer.carry_width() } -> std::convertible_to<Index>;
 };
 
 namespace impl {

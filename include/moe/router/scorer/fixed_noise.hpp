@@ -54,7 +54,7 @@ class FixedNoise : public impl::InnerScorer<FixedNoise<Inner>, Inner> {
   template <Executor X>
   void logits(const RouterInput<Real>& in, const Logits<Real>& out, Tape* tape, Arena& arena,
               X& executor) const {
-    inner().logits(in, Logits<Real>{.value = out.value}, tape, arena, executor);
+    inner().logits(in, Logits<Real>{.value = out.value, .carry = out.carry}, tape, arena, executor);
     if (!in.training || !noisy()) return;
     const KeyedRandom draw = in.random(DrawStream::logit_noise);
     executor.parallel_for(in.tokens(), [&](Index t, Index) noexcept {

@@ -29,6 +29,7 @@ class InnerScorer : public InnerHooks<Self, Inner> {
   bool noisy() const noexcept { return is_noisy(inner_); }
   Index width() const noexcept { return inner_.width(); }
   Index outputs() const noexcept { return inner_.outputs(); }
+  Index carry_width() const noexcept { return carry_width_of(inner_); }
   Inner& inner() noexcept { return inner_; }
   const Inner& inner() const noexcept { return inner_; }
 

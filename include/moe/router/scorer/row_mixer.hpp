@@ -61,10 +61,13 @@ class RowMixer : public impl::InnerHooks<RowMixer<Inner, Weights>, Inner> {
     impl::GradientsOf<Weights> weights;
   };
 
-  /// Throws config_error for a noisy Inner: noise comes behind what is mixed.
+  /// Throws config_error for a noisy Inner, or one that carries: noise, and what is carried, come behind what
+  /// is mixed.
   RowMixer(Inner inner, Weights weights) : inner_(std::move(inner)), weights_(std::move(weights)) {
     if (impl::is_noisy(inner_))
       fail<config_error>("row mixer: expected a scorer without noise, got one with");
+    if (impl::carry_width_of(inner_) > 0)
+      fail<config_error>("row mixer: expected a scorer that hands nothing on, got one that carries");
   }
 
   static constexpr Coupling coupling(bool training) noexcept {

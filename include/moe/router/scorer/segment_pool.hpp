@@ -38,10 +38,12 @@ class SegmentPool : public impl::InnerScorer<SegmentPool<Inner>, Inner> {
   };
   using Gradients = typename Inner::Gradients;
 
-  /// Throws config_error for a noisy Inner.
+  /// Throws config_error for a noisy Inner, or one that carries: a segment's row has no row below.
   explicit SegmentPool(Inner scorer) : Base(std::move(scorer)) {
     if (impl::is_noisy(inner()))
       fail<config_error>("segment pool: expected a scorer without noise, got one with");
+    if (impl::carry_width_of(inner()) > 0)
+      fail<config_error>("segment pool: expected a scorer that hands nothing on, got one that carries");
   }
 
   static constexpr Coupling coupling(bool training) noexcept {

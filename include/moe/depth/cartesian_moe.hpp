@@ -1,0 +1,35 @@
+// CartesianMoE, 2410.16077: two sub-layers of N_a and N_b experts in a row, so that a token's experts are
+// pairs (i, j), B_j after A_i, of which there are N_a N_b.
+#pragma once
+
+#include <tuple>
+#include <utility>
+
+#include "moe/core/types.hpp"
+#include "moe/depth/chain.hpp"
+#include "moe/layer/moe_layer.hpp"
+#include "moe/router/named/top_k.hpp"
+
+MOE_NAMESPACE_BEGIN
+
+/// h = x + A(x), y = h + B(h). The paper norms h before B reads it; a norm is the caller's here.
+template <class A, class B = A>
+using CartesianMoe =
+    Chain<MoeLayer<SoftmaxTopK<typename A::Real>, A>, MoeLayer<SoftmaxTopK<typename B::Real>, B>>;
+
+/// Of each sub-layer's router; experts: N_a and N_b. Every sub-layer has its own balance loss.
+struct CartesianMoeOptions {
+  TopKOptions first{}, second{};
+};
+
+/// Throws config_error for routers that do not fit their banks, and banks of different widths.
+template <class A, class B>
+CartesianMoe<A, B> cartesian_moe(const CartesianMoeOptions& options, A first, B second) {
+  using Real = typename A::Real;
+  return CartesianMoe<A, B>(
+      std::tuple(MoeLayer<SoftmaxTopK<Real>, A>(softmax_top_k<Real>(options.first), std::move(first)),
+                 MoeLayer<SoftmaxTopK<Real>, B>(softmax_top_k<Real>(options.second), std::move(second))),
+      Residual::inner);
+}
+
+MOE_NAMESPACE_END
