@@ -35,6 +35,7 @@ void add_routes(const Suite& suite);
 void add_assignment(const Suite& suite);
 void add_schedule(const Suite& suite);
 void add_soft(const Suite& suite);
+void add_merge(const Suite& suite);
 void add_executor(const Suite& suite);
 void add_accuracy();
 
