@@ -13,12 +13,15 @@
 // Lists of parts, and their run-time forms
 #include "moe/expert/bank/any.hpp"
 #include "moe/expert/bank/carve.hpp"
+#include "moe/expert/bank/film.hpp"
+#include "moe/expert/bank/gru.hpp"
 #include "moe/expert/bank/latent.hpp"
 #include "moe/expert/bank/list.hpp"
 #include "moe/expert/bank/memory.hpp"
 #include "moe/expert/bank/nested.hpp"
 #include "moe/expert/spawn.hpp"
 #include "moe/layer/frame/any.hpp"
+#include "moe/layer/frame/feed_forward.hpp"
 #include "moe/layer/frame/list.hpp"
 #include "moe/layer/shared/any.hpp"
 #include "moe/plan/capacity/any.hpp"
@@ -102,6 +105,7 @@
 #include "moe/router/named/token_graph.hpp"
 #include "moe/router/named/token_masked.hpp"
 #include "moe/router/named/top_p.hpp"
+#include "moe/router/named/uncertain.hpp"
 #include "moe/router/named/union_of_experts.hpp"
 #include "moe/router/named/unipool.hpp"
 #include "moe/router/named/v_moe.hpp"
@@ -120,6 +124,7 @@
 #include "moe/depth/t2mir.hpp"
 // Layers that are one technique
 #include "moe/layer/named/flextron.hpp"
+#include "moe/layer/named/mofme.hpp"
 #include "moe/layer/named/mole_latent.hpp"
 
 // Wrappers of scorers, selections and weightings
