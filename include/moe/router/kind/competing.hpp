@@ -1,5 +1,4 @@
-// Stage 1/5 route, by competition at some training steps. In: RouterInput, at these with probes.
-// Out: RouteTable. Next: moe/plan/dispatch_plan.hpp
+// Routes as a router does, but at some training steps as the experts' responses say, from which it learns.
 #pragma once
 
 #include <cmath>
@@ -11,6 +10,7 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
+#include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/core/random.hpp"
 #include "moe/core/workspace.hpp"
