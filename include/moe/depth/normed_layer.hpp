@@ -176,6 +176,11 @@ class NormedLayer : public impl::RefusedCalls<NormedLayer<L>> {
     visit_buffer(f, "norm.scale", scale_, &gradients, &Gradients::scale);
     layer_.visit_storage(gradients.layer, f);
   }
+  /// f(name, std::byte* data, bytes) for weights of a block storage.
+  template <class Visitor>
+  void visit_packed(Visitor&& f) {
+    impl::visit_packed_of(layer_, f);
+  }
   /// f(name, double* values, n) for everything that is saved but not trained by gradient.
   template <class Visitor>
   void visit_state(Visitor&& f) {
@@ -188,6 +193,10 @@ class NormedLayer : public impl::RefusedCalls<NormedLayer<L>> {
   template <class Visitor>
   void visit_storage(Gradients& gradients, Visitor&& f) const {
     writable().visit_storage(gradients, impl::ReadingVisitor(f));
+  }
+  template <class Visitor>
+  void visit_packed(Visitor&& f) const {
+    writable().visit_packed(impl::ReadingVisitor(f));
   }
   template <class Visitor>
   void visit_state(Visitor&& f) const {

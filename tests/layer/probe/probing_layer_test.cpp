@@ -10,7 +10,6 @@
 #include "moe/kernel/activation.hpp"
 #include "moe/layer/call/observer.hpp"
 #include "moe/layer/concept.hpp"
-#include "moe/layer/isolated_layer.hpp"
 #include "moe/layer/probe/autonomy_of_experts.hpp"
 #include "moe/layer/probe/compete_smoe.hpp"
 #include "moe/plan/capacity/fixed.hpp"
@@ -97,7 +96,6 @@ TEST_CASE("ProbingLayer: observer, statistics, capacity; what it cannot obey is 
   out.carry = view(carry);
   CHECK_THROWS_AS(layer.forward(view(x), out, workspace), moe::config_error);
 
-  const std::vector<char> frozen(kTokens);
   Layer::LayerGradients gradients(view(dy), {});
   gradients.frozen_pair = std::vector<bool>(kTokens, true);
   CHECK_THROWS_AS(layer.backward(tape, gradients, workspace), moe::config_error);
@@ -161,4 +159,79 @@ TEST_CASE("ProbingLayer: a router that reads rows of its own gets their gradient
     r[i] = old;
     CHECK(std::abs((above - below) / (2 * h) - router_dx[i]) <= 1e-8);
   }
+}
+
+TEST_CASE("ProbingLayer: in float, within the roundings of float", "[probe]") {
+  const auto run = [](auto layer, std::vector<double>& dx_wide) {
+    using L = decltype(layer);
+    using Real = typename L::Real;
+    const Values x = normal(1), dy = normal(2);
+    const std::vector<Real> rows(x.begin(), x.end()), back(dy.begin(), dy.end());
+    std::vector<Real> y(x.size()), dx(x.size());
+    moe::Workspace workspace;
+    auto tape = layer.make_tape();
+    auto gradients = layer.make_gradients();
+    moe::LayerOutput<Real> out(moe::MatrixView<Real>(y.data(), kTokens, kWidth));
+    layer.forward_train(moe::ConstMatrixView<Real>(rows.data(), kTokens, kWidth), out, tape, workspace);
+    layer.backward(tape,
+                   {moe::ConstMatrixView<Real>(back.data(), kTokens, kWidth),
+                    moe::MatrixView<Real>(dx.data(), kTokens, kWidth), gradients},
+                   workspace);
+    dx_wide.assign(dx.begin(), dx.end());
+    return Values(y.begin(), y.end());
+  };
+  const auto compare = [&](const auto& make) {
+    Values dx, narrow_dx;
+    const Values y = run(make(double{}), dx), narrow = run(make(float{}), narrow_dx);
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      CHECK(std::abs(y[i] - narrow[i]) <= 1e-5);
+      CHECK(std::abs(dx[i] - narrow_dx[i]) <= 1e-5);
+    }
+  };
+  compare([](auto real) {
+    using Real = decltype(real);
+    auto layer =
+        moe::autonomy_of_experts<Real>({.width = kWidth, .experts = 3, .hidden = 5, .probe = 2, .k = 2});
+    layer.experts().initialise(1);
+    return layer;
+  });
+  compare([](auto real) {
+    using Glu = moe::Glu<moe::Silu, decltype(real)>;
+    moe::CompeteOptions options{.router = {.width = kWidth, .experts = 3, .k = 2}};
+    options.rate = 1;
+    Glu bank({.experts = 3, .width = kWidth, .hidden = 5});
+    bank.initialise(3);
+    auto layer = moe::compete_smoe(std::move(bank), options);
+    layer.router().router().scorer().initialise(4);
+    return layer;
+  });
+}
+
+TEST_CASE("ProbingLayer: experts in a block storage compete, and show their blocks", "[probe]") {
+  using Float = moe::Glu<moe::Silu, float>;
+  using Packed = moe::Glu<moe::Silu, moe::BFloat16>;
+  Float wide({.experts = 3, .width = 32, .hidden = 32});
+  wide.initialise(2);
+  moe::CompeteOptions options{.router = {.width = 32, .experts = 3, .k = 2}};
+  options.rate = 1;
+  const auto layer = moe::compete_smoe(Packed(wide), options);
+  Index bytes = 0, parameters = 0;
+  layer.visit_packed([&](const char*, const std::byte*, Index n) { bytes += n; });
+  layer.visit_parameters([&](const auto&) { ++parameters; });
+  CHECK(bytes == layer.experts().inner().bytes());
+  CHECK(parameters == 1);  // the router's
+  const std::vector<float> x(64, 0.5f), dy(64, 1);
+  std::vector<float> y(64), dx(64);
+  moe::Workspace workspace;
+  auto tape = layer.make_tape();
+  auto gradients = layer.make_gradients();
+  moe::LayerOutput<float> out(moe::MatrixView<float>(y.data(), 2, 32));
+  layer.forward_train(moe::ConstMatrixView<float>(x.data(), 2, 32), out, tape, workspace);
+  layer.backward(
+      tape,
+      {moe::ConstMatrixView<float>(dy.data(), 2, 32), moe::MatrixView<float>(dx.data(), 2, 32), gradients},
+      workspace);
+  for (std::size_t i = 0; i < 64; ++i) CHECK(std::isfinite(y[i] + dx[i]));
+  CHECK(test::same_bits(std::vector<float>(y.begin(), y.begin() + 32),
+                        std::vector<float>(y.begin() + 32, y.end())));
 }

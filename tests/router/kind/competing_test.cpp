@@ -108,6 +108,9 @@ TEST_CASE("CompetingRouter: when it wants probes, and a mask holds for both rout
   for (Index p = 0; p < 4; ++p) CHECK(table.expert[p] == (p % 2 == 0 ? 1 : 0));
   CHECK(std::isfinite(table.losses.total()));
 
+  moe::TopKSoftmax<double> of_input = moe::top_k_softmax<double>({.width = 2, .experts = 3, .k = 2});
+  of_input.set_weight_place(moe::WeightPlace::input);
+  CHECK_THROWS_AS(Router(of_input, competition(3)), moe::config_error);
   CHECK_THROWS_AS(Router(moe::top_k_softmax<double>({.width = 2, .experts = 4, .k = 2}), competition(3)),
                   moe::config_error);
 }

@@ -292,6 +292,11 @@ class WholeResults {
     impl::visit_storage_of(inner_, gradients == nullptr ? nullptr : &gradients->inner, f);
     impl::visit_storage_of(response_, gradients == nullptr ? nullptr : &gradients->response, f);
   }
+  /// f(name, std::byte* data, bytes) for weights of a block storage.
+  template <class Visitor>
+  void visit_packed(Visitor&& f) {
+    impl::visit_packed_of(inner_, f);
+  }
 
  private:
   static constexpr bool kLearns = !std::is_empty_v<impl::GradientsOf<Response>>;
