@@ -14,6 +14,7 @@
 #include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/depth/layer_calls.hpp"
+#include "moe/depth/layer_group.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/rms_norm.hpp"
 #include "moe/kernel/row.hpp"
