@@ -1,7 +1,7 @@
 // moe_bench: whole layers against this machine's own limits, and beside what else there is. Names:
 //   forward/<storage>/<shape>/tokens:<T>/threads:<N>[/skew:<zipf|same>]   train/...   train_step/...
 //   peer/<library>/<storage>/...    stages/...    route/<router>/...    assignment/...    schedule/...
-//   executor/...    accuracy/...
+//   soft/...    executor/...    accuracy/...
 // Each kind is described at the top of its file. Shapes (D,F,E,K): S1 = (1024,3584,8,2), S2 =
 // (1024,512,64,8), S3 = (2048,1024,64,8); --moe_shape=D,F,E,K adds one. --moe_smoke divides widths by 16 and
 // leaves out T > 64: every benchmark for a moment. Counters: flops_per_s, bytes_per_s, roofline = best
@@ -96,6 +96,7 @@ int main(int argc, char** argv) {
   add_routes(suite);
   add_assignment(suite);
   add_schedule(suite);
+  add_soft(suite);
   add_executor(suite);
   add_accuracy();
   benchmark::RunSpecifiedBenchmarks();

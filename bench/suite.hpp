@@ -34,6 +34,7 @@ void add_stages(const Suite& suite);
 void add_routes(const Suite& suite);
 void add_assignment(const Suite& suite);
 void add_schedule(const Suite& suite);
+void add_soft(const Suite& suite);
 void add_executor(const Suite& suite);
 void add_accuracy();
 

@@ -20,6 +20,8 @@ inline constexpr const char* kStorages[] = {"float", "bf16", "int8", "int4"};
 
 inline constexpr const char* kCheckpointUsage = R"(05_checkpoint
     on a small model that it makes
+05_checkpoint MODEL_FOLDER
+    a table of the layers of a model as it is published, without reading a weight
 05_checkpoint MODEL_FOLDER --layer L [options]
     on a layer of a model as it is published
 05_checkpoint PACKED_FILE [--tokens FILE | --random N] [--sequence N]
@@ -39,6 +41,7 @@ struct CheckpointOptions {
   std::filesystem::path folder{}, tokens{}, save{};
   bool help = false;
   bool packed = false;  // `folder` is a packed file
+  bool table = false;   // of all layers of the folder, and nothing else
   Index layer = -1;
   Index random = 256;  // tokens
   Index sequence = 0;  // rows of each, 0: all in one
@@ -105,12 +108,13 @@ inline CheckpointOptions parse_checkpoint_options(int argc, char** argv) {
                                " is a file: a packed layer, which is used as it is. Leave " + folders +
                                " out, or give the folder that has config.json, and --layer L");
     }
-  } else if (options.layer < 0) {
-    throw std::runtime_error("say which layer: --layer L, where the first is 0");
+  } else if (options.layer < 0 && argc > 2) {
+    throw std::runtime_error("say which layer: --layer L, where the first is 0; the folder alone lists them");
   } else if (!std::filesystem::exists(options.folder / "config.json")) {
     throw std::runtime_error(options.folder.string() +
                              " has no config.json; give the folder of a model as it is published");
   }
+  options.table = !options.packed && options.layer < 0;
   if (!options.tokens.empty() && !std::filesystem::exists(options.tokens)) {
     throw std::runtime_error("--tokens: there is no file " + options.tokens.string() +
                              "; give a safetensors file with \"x\" [tokens, width], or --random N");

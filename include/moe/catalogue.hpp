@@ -13,7 +13,9 @@
 // Lists of parts, and their run-time forms
 #include "moe/expert/bank/any.hpp"
 #include "moe/expert/bank/carve.hpp"
+#include "moe/expert/bank/latent.hpp"
 #include "moe/expert/bank/list.hpp"
+#include "moe/expert/bank/nested.hpp"
 #include "moe/expert/spawn.hpp"
 #include "moe/layer/frame/any.hpp"
 #include "moe/layer/frame/list.hpp"
@@ -30,6 +32,15 @@
 #include "moe/router/selection/list.hpp"
 #include "moe/router/weighting/list.hpp"
 #include "moe/storage/list.hpp"
+
+// Soft layers, and layers of merged experts
+#include "moe/layer/soft/mhr.hpp"
+#include "moe/layer/soft/smear.hpp"
+#include "moe/layer/soft/soft_layer.hpp"
+#include "moe/layer/soft/twin_merging.hpp"
+#include "moe/router/soft/hard_mix.hpp"
+#include "moe/router/soft/mixture_of_tokens.hpp"
+#include "moe/router/soft/soft_moe.hpp"
 
 // Named routers
 #include "moe/router/capacity_schedule.hpp"
@@ -50,6 +61,7 @@
 #include "moe/router/named/dense_to_sparse.hpp"
 #include "moe/router/named/each_group.hpp"
 #include "moe/router/named/expert_clusters.hpp"
+#include "moe/router/named/flextron.hpp"
 #include "moe/router/named/frozen_top_k.hpp"
 #include "moe/router/named/grin.hpp"
 #include "moe/router/named/hyper_router.hpp"
@@ -60,11 +72,13 @@
 #include "moe/router/named/one_group.hpp"
 #include "moe/router/named/open_moe.hpp"
 #include "moe/router/named/patch_router.hpp"
+#include "moe/router/named/plan_choice.hpp"
 #include "moe/router/named/prototype_router.hpp"
 #include "moe/router/named/rectified.hpp"
 #include "moe/router/named/reinforce.hpp"
 #include "moe/router/named/remix.hpp"
 #include "moe/router/named/replayed.hpp"
+#include "moe/router/named/rmoe.hpp"
 #include "moe/router/named/sinkhorn_router.hpp"
 #include "moe/router/named/speech.hpp"
 #include "moe/router/named/stable.hpp"
@@ -80,7 +94,13 @@
 #include "moe/depth/chain.hpp"
 #include "moe/depth/chain_of_experts.hpp"
 #include "moe/depth/finedeep.hpp"
+#include "moe/depth/graph_moe.hpp"
 #include "moe/depth/normed_layer.hpp"
+#include "moe/depth/omni_router.hpp"
+#include "moe/depth/rex_moe.hpp"
+// Layers that are one technique
+#include "moe/layer/named/flextron.hpp"
+#include "moe/layer/named/mole_latent.hpp"
 
 // Layers whose experts are asked first
 #include "moe/expert/bank/gate_probe.hpp"
@@ -98,6 +118,7 @@
 // Wrappers of scorers, selections and weightings
 #include "moe/router/scorer/fixed_noise.hpp"
 #include "moe/router/scorer/frozen.hpp"
+#include "moe/router/scorer/gating_residual.hpp"
 #include "moe/router/scorer/gumbel.hpp"
 #include "moe/router/scorer/mapped.hpp"
 #include "moe/router/scorer/masked.hpp"

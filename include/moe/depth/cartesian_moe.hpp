@@ -12,7 +12,7 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// h = x + A(x), y = h + B(h).
+/// h = x + A(x), y = h + B(h). The paper norms h before B reads it; a norm is the caller's here.
 template <class A, class B = A>
 using CartesianMoe =
     Chain<MoeLayer<SoftmaxTopK<typename A::Real>, A>, MoeLayer<SoftmaxTopK<typename B::Real>, B>>;

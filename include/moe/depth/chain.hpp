@@ -65,11 +65,13 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
 
     impl::Writer writer_;
     CallShape shape_{};
+    bool had_carry_ = false;
     Buffer<bool> active_;  // [T]
     Tapes layers_;
   };
 
-  /// Throws config_error for no steps, and unless every step's rows are as wide as the next one reads.
+  /// Throws config_error for no steps, and unless every step's rows, and what it hands on, are as wide as the
+  /// next one reads.
   explicit Chain(Layers steps, Residual residual = Residual::none)
       : Group("step", std::move(steps)), residual_(residual) {
     require_fit<config_error>();
@@ -81,6 +83,15 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
     Index width = 0;
     impl::each_layer([&](Index i, const auto& step) { width = i == 0 ? Index{step.width()} : width; },
                      this->layers());
+    return width;
+  }
+
+  /// R: columns of what the steps hand on; 0: nothing.
+  Index carry_width() const noexcept {
+    Index width = 0;
+    impl::each_layer(
+        [&](Index, const auto& step) { width = width == 0 ? impl::carry_width_of(step) : width; },
+        this->layers());
     return width;
   }
 
@@ -126,17 +137,26 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
     tape.writer_.require("tape", this->identity());
     this->require_tapes(tape.layers_);
     const Index tokens = tape.shape_.tokens;
-    this->check_backward(gradients, tokens, width(), width());
+    this->check_backward(gradients, tokens, width(), width(), carry_width(), tape.had_carry_);
     Arena measuring;
     Memory(*this, measuring, tape.shape_, Mode::training, executor.concurrency(), nullptr, nullptr);
     Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
     Memory memory(*this, arena, tape.shape_, Mode::training, executor.concurrency(), nullptr, nullptr);
-    ConstMatrixView<Real> dh = gradients.dy;
+    const Carriers carriers(this->layers());
+    ConstMatrixView<Real> dh = gradients.dy, dcarry = gradients.dcarry_out;
     impl::each_layer_back(
         [&](Index i, const auto& step, const auto& taped) {
           const MatrixView<Real> before = i == 0 ? gradients.dx : memory.rows[i % 2];
+          auto own = this->own_gradients(i, step, dh, before, gradients);
+          if constexpr (requires { own.dcarry_out; }) {
+            if (impl::carry_width_of(step) > 0) {
+              own.dcarry_out = dcarry;
+              own.dcarry = i == carriers.first ? gradients.dcarry : memory.other_carry(dcarry);
+              dcarry = own.dcarry;
+            }
+          }
           Workspace inner = memory.workspace();
-          step.backward(taped, this->own_gradients(i, step, dh, before, gradients), inner, executor);
+          step.backward(taped, own, inner, executor);
           if (before && residual_ == Residual::inner) add_active(dh, before, tape.active_.data(), executor);
           dh = before;
         },
@@ -144,10 +164,25 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
   }
 
  private:
+  /// The first and the last step that hand something on.
+  struct Carriers {
+    Index first = -1, last = -1;
+    explicit Carriers(const Layers& steps) {
+      impl::each_layer(
+          [&](Index i, const auto& step) {
+            if (impl::carry_width_of(step) == 0) return;
+            first = first < 0 ? i : first;
+            last = i;
+          },
+          steps);
+    }
+  };
+
   /// What a call takes, either way.
   struct Memory {
     MatrixView<Real>
         rows[2];  // [T, D] between the steps: step i writes rows[i % 2], or reads its gradient there
+    MatrixView<Real> carry[2];  // [T, R] what steps hand on, by turns
     Index bytes;
     std::byte* inner;
     impl::CallRollback rollback;
@@ -161,6 +196,14 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
       // Of two steps, what lies between them is gradient 1 and rows 0.
       if (between > 0) rows[0] = rows[1] = impl::take_rows<Real>(arena, shape.tokens, chain.width());
       if (between > 1) rows[1] = impl::take_rows<Real>(arena, shape.tokens, chain.width());
+      const Index carried = between > 0 ? chain.carry_width() : 0;
+      for (auto& rows_of_carry : carry) {
+        if (carried > 0) rows_of_carry = impl::take_rows<Real>(arena, shape.tokens, carried);
+      }
+    }
+    /// Which of the two `used` is not.
+    MatrixView<Real> other_carry(const ConstMatrixView<Real>& used) const noexcept {
+      return carry[used.data == carry[0].data ? 1 : 0];
     }
     Workspace workspace() const { return impl::fixed_workspace(inner, bytes); }
   };
@@ -173,7 +216,7 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
     this->require_there();
     require_fit<state_error>();
     const bool training = in.mode == Mode::training || (in.mode == Mode::by_call && kTaped);
-    impl::check_layers_call(in, out.y, width(), width(), coupling(training), training);
+    impl::check_layers_call(in, out, width(), width(), carry_width(), coupling(training), training);
     const Index tokens = in.x.rows, last = this->size() - 1;
     const CallShape shape{tokens, in.segments.count(tokens), in.options};
     const Mode mode = kTaped ? Mode::training : Mode::inference;
@@ -182,11 +225,17 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
     Arena arena = workspace.arena(measuring.bytes(), mode, executor.concurrency());
     Memory memory(*this, arena, shape, mode, executor.concurrency(), in.draws, out.stats);
     AuxiliaryLosses losses;
-    ConstMatrixView<Real> h = in.x;
+    const Carriers carriers(this->layers());
+    ConstMatrixView<Real> h = in.x, carry = in.carry;
     const auto step_through = [&](Index i, const auto& step, auto taped) {
-      const LayerInput<Real> own = impl::borrow_input(in, h);
+      LayerInput<Real> own = impl::borrow_input(in, h);
+      own.carry = carry;
       LayerOutput<Real> after(i == last ? out.y : memory.rows[i % 2]);
       after.observer = out.observer;
+      if (impl::carry_width_of(step) > 0) {
+        after.carry = i == carriers.last ? out.carry : memory.other_carry(carry);
+        carry = after.carry;
+      }
       if (impl::counted_experts(step) == this->counted_experts()) after.stats = out.stats;
       Workspace inner = memory.workspace();
       if constexpr (kTaped) {
@@ -208,6 +257,7 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
       impl::each_layer([&](Index i, const auto& step, auto& taped) { step_through(i, step, &taped); },
                        this->layers(), tape->layers_);
       tape->shape_ = shape;
+      tape->had_carry_ = static_cast<bool>(in.carry);
       tape->active_.resize(tokens);
       for (Index t = 0; t < tokens; ++t) {
         tape->active_[t] = impl::takes_part(in, t) && !impl::is_spoiled(out.y.row(t), width());

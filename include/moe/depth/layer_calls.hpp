@@ -18,6 +18,7 @@
 #include "moe/layer/call/checks.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/plan/statistics.hpp"
+#include "moe/router/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -37,18 +38,24 @@ LayerInput<Real> borrow_input(const LayerInput<Real>& in, const ConstMatrixView<
 }
 
 /// Checks a call of layers before the first of them runs; they check columns and options. Throws shape_error,
-/// config_error (router_x; coupled layers without segments).
+/// config_error (router_x; coupled layers without segments; a carry of layers that hand nothing on).
 template <class Real>
-void check_layers_call(const LayerInput<Real>& in, const MatrixView<Real>& y, Index width, Index out_width,
-                       Coupling coupling, bool training) {
+void check_layers_call(const LayerInput<Real>& in, const LayerOutput<Real>& out, Index width, Index out_width,
+                       Index carry_width, Coupling coupling, bool training) {
   require_extent("x", "columns", width, in.x.cols);
   if (in.router_x) {
     fail<config_error>("router_x: expected none of a layer of layers, whose routers read what experts read");
   }
   in.segments.check(in.x.rows);
   require_segments(coupling, training, in.segments, in.x.rows);
-  require_shape("y", y, in.x.rows, out_width);
-  require_disjoint("x", in.x, "y", y);
+  require_shape("y", out.y, in.x.rows, out_width);
+  require_disjoint("x", in.x, "y", out.y);
+  require_carry("output carry", out.carry, in.x.rows, carry_width);
+  if (in.carry && carry_width > 0) require_shape("carry", in.carry, in.x.rows, carry_width);
+  require_disjoint("carry", in.carry, "y", out.y);
+  require_disjoint("carry", in.carry, "output carry", out.carry);
+  require_disjoint("x", in.x, "output carry", out.carry);
+  require_disjoint("y", out.y, "output carry", out.carry);
 }
 
 /// The most that a call of one of the layers takes.

@@ -19,6 +19,7 @@
 #include "moe/depth/layer_list.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/layer/concept.hpp"
+#include "moe/router/concept.hpp"
 #include "moe/storage/parameter.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -53,6 +54,21 @@ Index out_width_of(const L& layer) {
   } else {
     return Index{layer.width()};
   }
+}
+
+/// Throws what a backward refuses of the gradients of carries; those that are written must be apart from all.
+template <class LayerGradients>
+void check_carry_backward(const LayerGradients& of, Index tokens, Index width, bool had_carry) {
+  require_carry("dcarry_out", of.dcarry_out, tokens, width);
+  require_carry("dcarry", of.dcarry, tokens, width);
+  if (of.dcarry && !had_carry) {
+    fail<config_error>("dcarry: expected none, for the call had no carry, got a matrix of ", of.dcarry.cols,
+                       " columns");
+  }
+  require_disjoint("dcarry_out", of.dcarry_out, "dx", of.dx);
+  require_disjoint("dcarry_out", of.dcarry_out, "dcarry", of.dcarry);
+  require_disjoint("dy", of.dy, "dcarry", of.dcarry);
+  require_disjoint("dx", of.dx, "dcarry", of.dcarry);
 }
 
 template <class T>
@@ -110,16 +126,18 @@ class LayerGroup {
     impl::LayersOf<typename Ls::Gradients...> layers;
   };
 
-  /// In: dy, the scale of the losses, and which layers' parameters get no gradients from this call. Out: dx
-  /// (overwritten; may be absent), and added to: the gradients of all layers (null: frozen).
+  /// In: dy, the scale of the losses, which layers' parameters get no gradients from this call, and the
+  /// gradient of what was handed on. Out: dx and dcarry (overwritten; may be absent), and added to: the
+  /// gradients of all layers (null: frozen).
   struct LayerGradients {
     ConstMatrixView<Real> dy;
     MatrixView<Real> dx{};
     MatrixView<Real> router_dx{};  // must be absent
     double auxiliary_scale = 1;
+    ConstMatrixView<Real> dcarry_out{};  // [T, R] of LayerOutput::carry, of a layer with carry_width() R
+    MatrixView<Real> dcarry{};           // [T, R] of the column `carry`, if the call had one
     Gradients* all = nullptr;
-    Column<bool>
-        frozen_layer{};  // [layers] or empty. A shared part has gradients of those that are not frozen
+    Column<bool> frozen_layer{};  // [layers] or empty; a shared part has gradients of those not frozen
 
     LayerGradients() = default;
     LayerGradients(ConstMatrixView<Real> dy_, MatrixView<Real> dx_) : dy(dy_), dx(dx_) {}
@@ -278,7 +296,8 @@ class LayerGroup {
 
   /// Throws what a backward refuses of its arguments: dy [tokens, out_width], dx [tokens, width], gradients
   /// of another shape. Nothing is written.
-  void check_backward(const LayerGradients& gradients, Index tokens, Index width, Index out_width) const {
+  void check_backward(const LayerGradients& gradients, Index tokens, Index width, Index out_width,
+                      Index carry_width = 0, bool had_carry = false) const {
     if (gradients.dy.rows != tokens) {
       fail<state_error>("tape: expected the tape of a call with ", gradients.dy.rows,
                         " rows (as dy has), got one of ", tokens);
@@ -296,6 +315,7 @@ class LayerGroup {
       fail<config_error>(
           "router_dx: expected none of a layer of layers, whose routers read what experts read");
     }
+    impl::check_carry_backward(gradients, tokens, carry_width, had_carry);
     if (!gradients.frozen_layer.empty()) {
       require_extent("frozen_layer", "entries", size(), static_cast<Index>(gradients.frozen_layer.size()));
     }

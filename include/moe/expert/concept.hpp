@@ -133,6 +133,16 @@ concept ProbingBank = TrainableExpertBank<B> && std::default_initializable<typen
 
 namespace impl {
 
+/// Columns of a bank's results: `output_width()`, without it those of the rows.
+template <class B>
+Index output_width_of(const B& bank) noexcept {
+  if constexpr (requires { bank.output_width(); }) {
+    return bank.output_width();
+  } else {
+    return bank.width();
+  }
+}
+
 template <class B>
 inline constexpr bool kFreezesPairs = false;
 template <class B>

@@ -98,7 +98,7 @@ void grouped_gemm_transposed(const T* const* rows, Index depth, const Index* off
         TileStep step{.first = first_n, .resume = !begins};
         if (fetches && s + 1 < end_slice) {
           const impl::Slice next = slice_at(s + 1);
-          const Index pitch = weight.rows * kPanel<T> * Index{sizeof(T)};  // from panel to panel
+          const Index pitch = weight.pitch * Index{sizeof(T)};  // from panel to panel
           step.fetch = {impl::block_address<Kernel>(weight, next.first, next.block), pitch, block, blocks};
         }
         gemm_tile<Arch>(rows + first_row + first, m, end_n - first_n, panel, tile, step);

@@ -58,9 +58,9 @@ class Composite {
     std::array<Index, kBanks + 1> first_id{};
     for_each_bank([&](auto i) {
       const auto& own = std::get<i>(bank_);
-      if (Index{own.width()} != width()) {
+      if (Index{own.width()} != width() || impl::output_width_of(own) != width()) {
         fail<config_error>("composite: expected banks of the first one's width, ", width(), ", got ",
-                           own.width(), " in bank ", i());
+                           own.width(), " (of results ", impl::output_width_of(own), ") in bank ", i());
       }
       first_id[i + 1] = first_id[i] + Index{own.experts()};
     });

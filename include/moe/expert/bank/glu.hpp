@@ -95,7 +95,7 @@ requires(Activation<Act> || Gate<Act>) class Glu : public TwoLayerBank<impl::Glu
     require_range("expert", e, 0, this->experts() - 1);
     require_shape("gate", gate, this->hidden(), this->width());
     require_shape("up", up, this->hidden(), this->width());
-    require_shape("down", down, this->width(), this->hidden());
+    require_shape("down", down, this->output_width(), this->hidden());
   }
 };
 

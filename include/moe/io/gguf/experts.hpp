@@ -7,6 +7,7 @@
 
 #include "moe/core/check.hpp"
 #include "moe/core/view.hpp"
+#include "moe/io/gguf/decode.hpp"
 #include "moe/io/gguf/reader.hpp"
 #include "moe/io/layout.hpp"
 #include "moe/io/quantised.hpp"
@@ -177,7 +178,7 @@ class GgufExperts {
   static void require_known(const GgufTensor& t) {
     if (ggml_block(t.type).numbers > 0) return;
     const std::string name = ggml_type_name(t.type);
-    fail_at(t, "type F32, F16, BF16, Q8_0, Q4_0 or MXFP4",
+    fail_at(t, "type F32, F16, BF16, MXFP4, IQ4_NL, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or Q2_K to Q6_K",
             name == "unknown" ? "type " + std::to_string(static_cast<std::uint32_t>(t.type)) : name);
   }
   [[noreturn]] static void fail_at(const GgufTensor& t, const std::string& expected,

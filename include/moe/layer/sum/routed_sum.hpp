@@ -131,6 +131,11 @@ class RoutedSum {
       fail<config_error>("layer: expected as many experts in the bank as the router has ids, ",
                          Index{router_.experts()}, ", got ", Index{experts_.experts()});
     }
+    const Index columns = impl::output_width_of(experts_);
+    if (columns != width()) {
+      fail<config_error>("layer: expected experts with results of their rows' width, ", width(), ", got ",
+                         columns);
+    }
   }
 
   RouterType& router() noexcept { return router_; }

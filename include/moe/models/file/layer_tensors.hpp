@@ -106,6 +106,7 @@ inline Extents extents_of(const LayerSpec& spec, std::string_view ours) {
   if (cosine != nullptr && ours == "cosine_projector.weight") return {cosine->projected, width};
   if (cosine != nullptr && ours == "cosine_projector.bias") return {1, cosine->projected};
   if (cosine != nullptr && ours == "sim_matrix") return {cosine->projected, outputs};
+  if (ours == "gate_map.weight") return {outputs, outputs};
   if (ours == "temperature") return {1, 1};
   if (ours == "latent_in.weight") return {spec.latent, width};
   if (ours == "latent_out.weight") return {width, spec.latent};
@@ -196,6 +197,23 @@ class LayerTensors {
     return {};
   }
   const io::Tensor& at(const std::string& theirs) const { return checkpoint_->at(prefix_ + theirs); }
+
+  /// Of all tensors that the layer reads, as they are in the files.
+  Index bytes(const LayerSpec& spec) const {
+    Index sum = 0;
+    for (const io::Tensor* const t : tensors_read(spec)) sum += t->bytes;
+    return sum;
+  }
+  /// How the experts' weights are stored there: "BF16", "F8_E4M3 with scales", "MXFP4", "int4".
+  std::string storage() const {
+    const io::MatrixLayout& first =
+        experts_[experts_.is_gated() ? io::ExpertMatrix::gate : io::ExpertMatrix::fc1];
+    if (first.encoding == io::Encoding::mxfp4) return "MXFP4";
+    if (first.encoding == io::Encoding::int4) return "int4";
+    const io::Tensor* const t = find(first.name);
+    const std::string type = t == nullptr ? "none" : t->dtype_text();
+    return first.encoding == io::Encoding::scaled ? type + " with scales" : type;
+  }
 
  private:
   static std::string without(const std::string& name, std::string_view tail) {

@@ -21,6 +21,7 @@
 #include "moe/router/kind/token_choice.hpp"
 #include "moe/router/runtime/token_choice_options.hpp"
 #include "moe/router/score/list.hpp"
+#include "moe/router/scorer/gating_residual.hpp"
 #include "moe/router/scorer/list.hpp"
 #include "moe/router/selection/list.hpp"
 #include "moe/router/weighting/list.hpp"
@@ -65,7 +66,9 @@ struct PartOf<P> {
   static P make(const LayerSpec& s) {
     require_fit(s, !s.router.norm.enabled && s.router.map.is_identity(), P::kName,
                 "the model norms its router's rows or maps its logits: a NormedScorer or a MappedScorer");
-    const OneScorer<float> scorer = moe::impl::make_scorer<float>(s.router).inner().inner();
+    require_fit(s, !s.router.gating_residual, P::kName,
+                "its logits take over those of the layer below: a GatingResidual");
+    const OneScorer<float> scorer = moe::impl::make_scorer<float>(s.router).inner().inner().inner();
     return part_as<P>(s, scorer, "scorer");
   }
 };
@@ -75,6 +78,16 @@ struct PartOf<NormedScorer<Inner>> {
     LayerSpec bare = s;
     bare.router.norm.enabled = false;
     return NormedScorer<Inner>(PartOf<Inner>::make(bare), s.router.norm);
+  }
+};
+template <class Inner>
+struct PartOf<GatingResidual<Inner>> {
+  static GatingResidual<Inner> make(const LayerSpec& s) {
+    require_fit(s, s.router.map.is_identity(), "GatingResidual",
+                "it maps logits behind the residual: a MappedScorer around it");
+    LayerSpec bare = s;
+    bare.router.gating_residual = false;
+    return GatingResidual<Inner>(PartOf<Inner>::make(bare), s.router.gating_residual);
   }
 };
 template <class Inner, class Map>

@@ -4,6 +4,8 @@
 // heterogeneous weights per expert: MoE++ 2410.07348 eq. 7.
 #pragma once
 
+#include <limits>
+
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/moved.hpp"
@@ -21,7 +23,8 @@ class LoadBalance {
     double coefficient = 0.01;
     bool first_choice_only = false;  // f from first choices: GShard 2006.16668
     bool most_likely_only = false;   // f from the most likely outputs, whoever is chosen
-    Index nulls = 0;  // the last outputs stand for no expert and share their mean f: AdaMoE 2406.13233
+    Index nulls = 0;         // the last outputs stand for no expert and share their mean f: AdaMoE 2406.13233
+    bool open_only = false;  // N counts the outputs that the mask of some active row leaves open
   };
 
   LoadBalance() = default;
@@ -90,10 +93,23 @@ class LoadBalance {
     double of_nulls = 0;
     for (Index e = n - options_.nulls; e < n; ++e) of_nulls += count[e];
     for (Index e = n - options_.nulls; e < n; ++e) count[e] = of_nulls / static_cast<double>(options_.nulls);
-    const double common = total > 0 && in.active_count > 0 ? options_.coefficient * static_cast<double>(n) /
-                                                                 total / static_cast<double>(in.active_count)
-                                                           : 0.0;
+    const auto outputs = static_cast<double>(options_.open_only ? open(in) : n);
+    const double common = total > 0 && in.active_count > 0
+                              ? options_.coefficient * outputs / total / static_cast<double>(in.active_count)
+                              : 0.0;
     for (Index e = 0; e < n; ++e) count[e] *= common * (eta_.empty() ? 1.0 : eta_[e]);
+    return count;
+  }
+
+  template <class Real>
+  static Index open(const BalanceInput<Real>& in) noexcept {
+    Index count = 0;
+    for (Index e = 0; e < in.outputs(); ++e) {
+      Index t = 0;
+      while (t < in.tokens() && !(in.active[t] && in.logit(t, e) > -std::numeric_limits<Real>::infinity()))
+        ++t;
+      count += t < in.tokens() ? 1 : 0;
+    }
     return count;
   }
 
