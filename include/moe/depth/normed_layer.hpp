@@ -25,7 +25,8 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// Parameters "norm.scale" [D, 1], 1 at first, and L's. Rows that take no part are 0, as L gives them.
+/// Parameters "norm.scale" [D, 1], 1 at first, and L's. Rows that take no part are 0, as L gives them. Hands
+/// no carry on.
 template <TokenLayer L>
 class NormedLayer : public impl::RefusedCalls<NormedLayer<L>> {
   using Refused = impl::RefusedCalls<NormedLayer>;
@@ -229,7 +230,7 @@ class NormedLayer : public impl::RefusedCalls<NormedLayer<L>> {
     constexpr bool kTaped = !std::is_void_v<TapeType>;
     require_there();
     const bool training = in.mode == Mode::training || (in.mode == Mode::by_call && kTaped);
-    impl::check_layers_call(in, out.y, width(), width(), coupling(training), training);
+    impl::check_layers_call(in, out, width(), width(), 0, coupling(training), training);
     if (!in.valid.empty()) require_extent("valid", "entries", in.x.rows, static_cast<Index>(in.valid.size()));
     const Index tokens = in.x.rows, d = width();
     const CallShape shape{tokens, in.segments.count(tokens), in.options};
