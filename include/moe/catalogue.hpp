@@ -114,8 +114,10 @@
 #include "moe/depth/cartesian_moe.hpp"
 #include "moe/depth/chain.hpp"
 #include "moe/depth/chain_of_experts.hpp"
+#include "moe/depth/finedeep.hpp"
 #include "moe/depth/graph_moe.hpp"
 #include "moe/depth/momentum.hpp"
+#include "moe/depth/normed_layer.hpp"
 #include "moe/depth/omni_router.hpp"
 #include "moe/depth/parallel.hpp"
 #include "moe/depth/rex_moe.hpp"
@@ -126,6 +128,19 @@
 #include "moe/layer/named/flextron.hpp"
 #include "moe/layer/named/mofme.hpp"
 #include "moe/layer/named/mole_latent.hpp"
+
+// Layers whose experts are asked first
+#include "moe/expert/bank/gate_probe.hpp"
+#include "moe/expert/bank/probing_glu.hpp"
+#include "moe/expert/bank/whole_results.hpp"
+#include "moe/layer/probe/autonomy_of_experts.hpp"
+#include "moe/layer/probe/compete_smoe.hpp"
+#include "moe/layer/probe/coupling_loss.hpp"
+#include "moe/layer/probe/probing_layer.hpp"
+#include "moe/router/competition_schedule.hpp"
+#include "moe/router/kind/competing.hpp"
+#include "moe/router/kind/response.hpp"
+#include "moe/router/scorer/rows.hpp"
 
 // Wrappers of scorers, selections and weightings
 #include "moe/router/scorer/fixed_noise.hpp"
