@@ -6,9 +6,9 @@
     bench/report.py run.json [more.json ...] --table run.md --picture run.svg [--threads 1]
     bench/report.py run.json --assignments assignments.svg
 
-A cell's figure is the median of its repetitions, of all files together; one above 1.03 of its limit is marked. The picture: fraction of the roofline over T,
-one panel for each storage (row) and shape (column), peers beside ours; of cells assignment/...: time a row over T, one
-panel for each number of experts. Python's standard library only.
+A cell's figure is the median of its repetitions, of all files together; one above 1.03 of its limit is marked. The
+picture: fraction of the roofline over T, one panel for each storage (row) and shape (column), peers beside ours; of
+cells assignment/...: time a row over T, one panel for each number of experts. Python's standard library only.
 """
 import argparse
 import collections
