@@ -50,11 +50,15 @@ void describe_machine() {
   benchmark::AddCustomContext("processor", processor());
   for (const Index threads : {1, 2}) {
     std::string text;
-    char part[96];
+    char part[160];
     for (const Instruction i : {Instruction::fma_float, Instruction::fma_double, Instruction::dot_bfloat16,
-                                Instruction::dot_int8}) {
-      std::snprintf(part, sizeof part, "%.1f Gop/s %s, ", limits_now(i, threads).peak * 1e-9, name_of(i));
+                                Instruction::dot_int8, Instruction::dot_int4}) {
+      std::snprintf(part, sizeof part, "%.1f Gop/s %s", limits_now(i, threads).peak * 1e-9, name_of(i));
       text += part;
+      std::snprintf(part, sizeof part, " (%.1f with scales and sums of groups)",
+                    group_peak(i, threads) * 1e-9);
+      text += group_peak(i, threads) > 0 ? part : "";
+      text += ", ";
     }
     std::snprintf(part, sizeof part, "%.1f GB/s read",
                   limits_now(Instruction::fma_float, threads).bytes * 1e-9);

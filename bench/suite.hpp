@@ -84,6 +84,7 @@ inline void report(benchmark::State& state, const Cost& total, double seconds, c
   state.counters["bytes_per_s"] = total.bytes / seconds;
   state.counters["roofline"] = total.best_seconds(l) / seconds;
   state.counters["peak_flops"] = l.peak;
+  state.counters["fma_flops"] = l.float_peak;
   state.counters["read_bytes"] = l.bytes;
 }
 
