@@ -34,8 +34,6 @@ for support in router_laws router_cases nasty_routers layer_laws counted_malloc;
 done
 ar rc "$work/support.a" "$work/router_laws.o" "$work/router_cases.o" "$work/nasty_routers.o" \
   "$work/layer_laws.o" "$work/counted_malloc.o"
-ar rc "$work/support.a" "$work/router_laws.o" "$work/router_cases.o" "$work/nasty_routers.o" "$work/layer_laws.o" \
-  "$work/counted_malloc.o"
 
 # The test's own object comes first: of what is compiled twice the linker keeps the first, which is the mutant.
 build() {
