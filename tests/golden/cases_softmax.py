@@ -1,7 +1,7 @@
 """Models with a softmax over all experts and then a choice, or a softmax over the chosen logits."""
 import torch
 from hf_block import Case, generic_capture
-from quantised import mxfp4_gpt_oss
+from quantised import awq, gptq, mxfp4_gpt_oss, nvfp4
 
 TINY = {"num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 32, "max_position_embeddings": 64,
         "rms_norm_eps": 1e-5, "tie_word_embeddings": False, "torch_dtype": "bfloat16"}
@@ -47,6 +47,14 @@ def qwen2_moe(norm, **sizes):
 def qwen3_moe(norm, layer=0, layers=1, extra=None, **sizes):
     return qwen("qwen3_moe", "Qwen3MoeForCausalLM", **sizes, norm=norm, layers=layers, layer=layer,
                 extra={"head_dim": 16} | (extra or {}))
+
+
+def quantised_qwen3_moe(name, store, quantization_config):
+    """Of the sizes that words and groups need."""
+    case = qwen3_moe(True, seed=1, D=64, F=32, E=7, K=2, bf16=True)
+    case.folder, case.store = "qwen3_moe_" + name, store
+    case.config = case.config | {"quantization_config": quantization_config}
+    return case
 
 
 def qwen3_next(norm, **sizes):
@@ -246,6 +254,14 @@ CASES = [
     qwen2_moe(False, **BIG), qwen2_moe(True, **SMALL),
     qwen3_moe(True, **BIG),
     qwen3_moe(False, **SMALL, layers=4, layer=3, extra={"decoder_sparse_step": 2, "mlp_only_layers": [1]}),
+    quantised_qwen3_moe("gptq", gptq(32), {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": False,
+                                           "sym": False, "checkpoint_format": "gptq"}),
+    quantised_qwen3_moe("awq", awq(16), {"quant_method": "awq", "bits": 4, "group_size": 16, "zero_point": True,
+                                         "version": "gemm"}),
+    quantised_qwen3_moe("nvfp4", nvfp4, {"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized",
+                                         "config_groups": {"group_0": {"targets": ["Linear"], "weights": {
+                                             "num_bits": 4, "type": "float", "group_size": 16, "symmetric": True,
+                                             "strategy": "tensor_group"}}}}),
     qwen3_next(True, **BIG), qwen3_next(False, **SMALL),
     olmoe(False, **BIG), olmoe(True, **SMALL),
     gpt_oss(1, 64, 32, 6, 3, True, True), gpt_oss(2, 24, 12, 5, 2, True, False),

@@ -128,3 +128,81 @@ def fp4_deepseek_v4(tensors):
         else:
             exact[name], disk[name] = value, narrow(value)
     return disk, exact
+
+
+ROUTED = r"\.experts\.\d+\.\w+\.weight$"
+AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7]
+
+
+def pack_words(codes):
+    """[..., 8n] codes 0..15 -> [..., n] int32, the first in the lowest bits."""
+    words = (codes.to(torch.int64).reshape(*codes.shape[:-1], -1, 8) << (4 * torch.arange(8))).sum(-1)
+    return torch.where(words >= 2**31, words - 2**32, words).to(torch.int32)
+
+
+def asymmetric_groups(value, group):
+    """[out,in] -> (codes [in,out], zeros [in/group,out], scales f16 [in/group,out], exact [out,in])."""
+    groups = value.t().reshape(-1, group, value.shape[0])
+    low, high = groups.amin(1).clamp(max=0), groups.amax(1).clamp(min=0)
+    scale = ((high - low) / 15).to(torch.float16)
+    zero = torch.round(-low / scale.float()).clamp(0, 15)
+    codes = (torch.round(groups / scale.float()[:, None]) + zero[:, None]).clamp(0, 15)
+    exact = (codes - zero[:, None]) * scale.float()[:, None]
+    return codes.reshape(-1, value.shape[0]), zero, scale, exact.reshape(-1, value.shape[0]).t().contiguous()
+
+
+def gptq(group, version=1):
+    """GPTQ: X.qweight I32 [in/8,out], X.qzeros I32 [in/group,out/8] less one in version 1, X.scales F16, X.g_idx."""
+    def store(tensors):
+        disk, exact = {}, {}
+        for name, value in tensors.items():
+            if not re.search(ROUTED, name):
+                exact[name], disk[name] = value, narrow(value)
+                continue
+            codes, zero, scale, exact[name] = asymmetric_groups(value, group)
+            zero = zero.clamp(min=1) if version == 1 else zero
+            exact[name] = ((codes.reshape(-1, group, codes.shape[1]) - zero[:, None]) * scale.float()[:, None]).reshape(
+                codes.shape).t().contiguous()
+            base = name[:-len("weight")]
+            disk[base + "qweight"] = pack_words(codes.t()).t().contiguous()
+            disk[base + "qzeros"] = pack_words(zero - (1 if version == 1 else 0))
+            disk[base + "scales"] = scale
+            disk[base + "g_idx"] = (torch.arange(codes.shape[0]) // group).to(torch.int32)
+        return disk, exact
+    return store
+
+
+def awq(group):
+    """AWQ (gemm): X.qweight I32 [in,out/8], X.qzeros I32 [in/group,out/8], both in AWQ's order, X.scales F16."""
+    def store(tensors):
+        disk, exact = {}, {}
+        for name, value in tensors.items():
+            if not re.search(ROUTED, name):
+                exact[name], disk[name] = value, narrow(value)
+                continue
+            codes, zero, scale, exact[name] = asymmetric_groups(value, group)
+            turn = lambda x: x.reshape(x.shape[0], -1, 8)[..., AWQ_ORDER].reshape(x.shape)  # noqa: E731
+            base = name[:-len("weight")]
+            disk[base + "qweight"], disk[base + "qzeros"] = pack_words(turn(codes)), pack_words(turn(zero))
+            disk[base + "scales"] = scale
+        return disk, exact
+    return store
+
+
+def nvfp4(tensors):
+    """compressed-tensors nvfp4-pack-quantized: X.weight_packed U8 [out,in/2], X.weight_scale F8_E4M3 [out,in/16],
+    X.weight_global_scale F32 [1], which divides."""
+    disk, exact = {}, {}
+    for name, value in tensors.items():
+        if not re.search(ROUTED, name):
+            exact[name], disk[name] = value, narrow(value)
+            continue
+        groups = value.reshape(value.shape[0], -1, 16)
+        whole = torch.tensor([448 * 6 / float(value.abs().max())], dtype=torch.float32)
+        scale = (groups.abs().amax(-1) / 6 * whole).to(torch.float8_e4m3fn)
+        wide = scale.float()[..., None] * (1 / whole)
+        codes = (groups / wide.clamp(min=1e-30)).unsqueeze(-1).sub(E2M1).abs().argmin(-1)
+        exact[name] = (E2M1[codes] * wide).reshape(value.shape)
+        disk[name + "_packed"] = pack_nibbles(codes.to(torch.uint8).reshape(value.shape))
+        disk[name + "_scale"], disk[name + "_global_scale"] = scale, whole
+    return disk, exact

@@ -285,8 +285,8 @@ TEST_CASE("words of GPTQ or AWQ are named, also where the config is silent", "[m
   const std::string message =
       refused("qwen3_moe", [](Tensors& t) { t.rename("_proj.weight", "_proj.qweight"); });
   CHECK(
-      message.find("experts.0.gate_proj.qweight\": expected weights in floats, FP8, MXFP4 or int4 groups of "
-                   "compressed-tensors, got words of GPTQ or AWQ") != std::string::npos);
+      message.find("experts.0.gate_proj.qweight\": expected a quantization_config of \"gptq\" or \"awq\"") !=
+      std::string::npos);
 }
 
 TEST_CASE("a table of experts by token id that names one twice is refused", "[models]") {

@@ -17,7 +17,7 @@ namespace io {
 enum class Outputs : std::uint8_t { all, first_half, second_half, even, odd };
 
 /// How elements are stored; see io/quantised.hpp.
-enum class Encoding : std::uint8_t { plain, scaled, mxfp4, int4 };
+enum class Encoding : std::uint8_t { plain, scaled, mxfp4, int4, nvfp4, gptq, awq };
 
 /// Where one kind of matrix W [out, in] is found and how it is stored. Nothing is guessed from shapes.
 struct MatrixLayout {
@@ -35,7 +35,12 @@ struct MatrixLayout {
   /// row, [0, 0]: one a matrix).
   Index scale_rows = 0;
   Index scale_cols = 0;
-  Index group = 32;  // `int4`
+  Index group = 32;  // `int4`, `gptq`, `awq`; of these two 0: all inputs
+  /// `nvfp4`: tensor of one number that every scale is multiplied by, or divided if `divides`.
+  std::string global{};
+  bool divides = false;
+  std::string zeros{};    // `gptq`, `awq`: tensor of the codes that mean 0
+  Index zero_offset = 0;  // added to these: 1 for the first version of GPTQ's files
 
   explicit operator bool() const noexcept { return !name.empty(); }
 };
@@ -75,7 +80,8 @@ struct ExpertLayout {
   ExpertLayout for_layer(Index layer) const {
     ExpertLayout out = *this;
     for (Index p = 0; p < kParts; ++p) {
-      for (std::string* const name : {&out.matrix[p].name, &out.matrix[p].scales, &out.bias[p].name}) {
+      for (std::string* const name : {&out.matrix[p].name, &out.matrix[p].scales, &out.matrix[p].global,
+                                      &out.matrix[p].zeros, &out.bias[p].name}) {
         *name = with_number(std::move(*name), "{layer}", layer);
       }
     }

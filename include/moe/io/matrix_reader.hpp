@@ -9,12 +9,14 @@
 #include <utility>
 #include <variant>
 
+#include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/view.hpp"
 #include "moe/io/checkpoint.hpp"
 #include "moe/io/file/tensor.hpp"
 #include "moe/io/layout.hpp"
 #include "moe/io/quantised.hpp"
+#include "moe/kernel/finite.hpp"
 
 MOE_NAMESPACE_BEGIN
 namespace io {
@@ -70,8 +72,9 @@ class MatrixReader {
       const Index bytes = t->bytes / pieces;
       t->file->release(t->data + (pieces == 1 ? 0 : e * bytes), bytes);
     };
-    drop(layout_.name);
-    if (!layout_.scales.empty()) drop(layout_.scales);
+    for (const std::string* const name : {&layout_.name, &layout_.scales, &layout_.zeros}) {
+      if (!name->empty()) drop(*name);
+    }
   }
 
   /// The stored matrix [A, B] of expert e.
@@ -87,6 +90,11 @@ class MatrixReader {
         return scaled(values, e, a, b);
       case Encoding::mxfp4:
         return mxfp4(values, e, a, b);
+      case Encoding::nvfp4:
+        return nvfp4(values, e, a, b);
+      case Encoding::gptq:
+      case Encoding::awq:
+        return words(values, e);
       case Encoding::int4:
         break;
     }
@@ -193,6 +201,64 @@ class MatrixReader {
     }
     require_scales(scales, a, b / kGroup);
     return Mxfp4Matrix{piece(values, e), piece(scales, e), b};
+  }
+
+  StoredMatrix nvfp4(const Tensor& values, Index e, Index a, Index b) const {
+    constexpr Index kGroup = Nvfp4Matrix::kGroup;
+    if (b % kGroup != 0) {
+      fail<format_error>(values.where().c_str(), ": expected rows of whole groups of ", kGroup,
+                         " for NVFP4, got rows of ", b);
+    }
+    if (values.dtype != DType::U8) require_dtype(values, DType::I8);
+    require_shape_of(values, a, b / 2);
+    const Tensor& scales = tensor(layout_.scales, e);
+    require_dtype(scales, DType::F8_E4M3);
+    require_scales(scales, a, b / kGroup);
+    const Tensor& global = tensor(layout_.global, e);
+    require_plain(global);
+    if (global.shape.elements() != 1) {
+      fail<format_error>(global.where().c_str(), ": expected one number, got shape ",
+                         global.shape.text().c_str());
+    }
+    float factor;
+    decode_floats(global.dtype, global.data, 0, 1, &factor);
+    if (!is_finite(factor) || !(factor > 0)) {
+      fail<numeric_error>(global.where().c_str(), ": expected a finite number above 0, got ", factor);
+    }
+    return Nvfp4Matrix{piece(values, e), piece(scales, e), b, layout_.divides ? 1 / factor : factor};
+  }
+
+  StoredMatrix words(const Tensor& values, Index e) const {
+    const bool awq = layout_.encoding == Encoding::awq;
+    const Index out = choice_.stored, group = layout_.group == 0 ? in_ : layout_.group;
+    require_range("group of inputs", group, 1, PTRDIFF_MAX / 2);
+    if (out % 8 != 0 || in_ % group != 0 || (!awq && in_ % 8 != 0)) {
+      fail<format_error>(values.where().c_str(), ": expected whole words of 8 and whole groups of ", group,
+                         " inputs, got ", out, " outputs and ", in_, " inputs");
+    }
+    if (values.dtype != DType::U32) require_dtype(values, DType::I32);
+    require_tensor_shape(values, awq ? Shape(in_, out / 8) : Shape(in_ / 8, out));
+    const Tensor& zeros = tensor(layout_.zeros, e);
+    if (zeros.dtype != DType::U32) require_dtype(zeros, DType::I32);
+    require_tensor_shape(zeros, Shape(in_ / group, out / 8));
+    const Tensor& scales = tensor(layout_.scales, e);
+    require_plain(scales);
+    require_tensor_shape(scales, Shape(in_ / group, out));
+    constexpr std::string_view kWords = "qweight";
+    const std::string base = values.name.substr(0, values.name.size() - kWords.size());
+    if (const Tensor* const order = checkpoint_->find(base + "g_idx")) require_in_order(*order, group);
+    return WordMatrix{awq,         values.data, zeros.data, scales.dtype,
+                      scales.data, out,         group,      layout_.zero_offset};
+  }
+  /// GPTQ's groups of inputs: consecutive ones.
+  void require_in_order(const Tensor& t, Index group) const {
+    Buffer<Index> of(in_);
+    read_integers(t, of.data(), in_);
+    for (Index i = 0; i < in_; ++i) {
+      if (of[i] == i / group) continue;
+      fail<format_error>(t.where().c_str(), ": expected groups of consecutive inputs, got input ", i,
+                         " in group ", of[i], " (act-order, which is not read)");
+    }
   }
 
   StoredMatrix int4(const Tensor& values, Index e, Index a, Index b) const {

@@ -1,5 +1,6 @@
 // Matrices whose elements mean something together with scales only, as they lie in checkpoints: 8-bit numbers
-// under a grid of scales, MXFP4, 4-bit groups. Each decodes a piece of one stored row to float.
+// under a grid of scales, MXFP4, NVFP4, 4-bit groups, words of GPTQ and AWQ. Each decodes a piece of one
+// stored row to float.
 #pragma once
 
 #include <algorithm>
@@ -94,6 +95,60 @@ struct Int4Matrix {
   }
 };
 
+/// NVFP4: two e2m1 numbers a byte, the one of even index in the low half; 16 of a row share a scale of e4m3,
+/// which one number of the whole matrix multiplies. cols is a multiple of 16.
+struct Nvfp4Matrix {
+  static constexpr Index kGroup = 16;
+  const std::byte* values;  // [rows, cols / 2]
+  const std::byte* scales;  // [rows, cols / 16]
+  Index cols;
+  float factor;  // of every scale
+
+  void decode(Index o, Index first, Index last, float* to) const noexcept {
+    decode_floats(DType::F4, values, o * cols + first, last - first, to);
+    for (Index i = first; i < last;) {
+      const Index group = i / kGroup, end = (std::min)(last, (group + 1) * kGroup);
+      float scale;
+      decode_floats(DType::F8_E4M3, scales, o * (cols / kGroup) + group, 1, &scale);
+      for (; i < end; ++i) to[i - first] *= scale * factor;
+    }
+  }
+};
+
+/// Words of eight 4-bit codes with codes of zero and scales for groups of inputs, as GPTQ's and AWQ's tools
+/// write them: stored rows are inputs, value(i, o) = (code - zero) * scale of (i's group, o).
+///   GPTQ   words [in / 8, out]: input i in bits 4 (i % 8) of its word
+///   AWQ    words [in, out / 8]: outputs 0, 2, 4, 6, 1, 3, 5, 7 of eight, lowest bits first
+/// Zeros [groups, out / 8] are packed along the outputs, in order or as AWQ's.
+struct WordMatrix {
+  bool awq;
+  const std::byte* values;
+  const std::byte* zeros;
+  DType scale_dtype;
+  const std::byte* scales;  // [groups, out]
+  Index out, group, zero_offset;
+
+  static unsigned word(const std::byte* words, Index at) noexcept {
+    return moe::impl::load_little<std::uint32_t>(words + 4 * at);
+  }
+  /// Bits of output o within its word.
+  int shift(Index o) const noexcept {
+    constexpr int kAwq[8] = {0, 4, 1, 5, 2, 6, 3, 7};
+    return 4 * (awq ? kAwq[o % 8] : static_cast<int>(o % 8));
+  }
+  void decode(Index i, Index first, Index last, float* to) const noexcept {
+    const Index g = i / group;
+    decode_floats(scale_dtype, scales, g * out + first, last - first, to);
+    for (Index o = first; o < last; ++o) {
+      const unsigned code = awq ? word(values, i * (out / 8) + o / 8) >> shift(o)
+                                : word(values, i / 8 * out + o) >> (4 * (i % 8));
+      const unsigned zero = word(zeros, g * (out / 8) + o / 8) >> shift(o);
+      to[o - first] *= static_cast<float>(static_cast<int>(code & 15) - static_cast<int>(zero & 15) -
+                                          static_cast<int>(zero_offset));
+    }
+  }
+};
+
 /// Codes and scales of a matrix [out, in] as they lie in a file, of formats that the library's own storages
 /// (Int8Groups, Int4Groups) can hold without rounding: 32 numbers of a row to a scale.
 struct CodeGroups {
@@ -125,7 +180,8 @@ struct CodeGroups {
 };
 
 /// One of them.
-using StoredMatrix = std::variant<PlainMatrix, ScaledMatrix, Mxfp4Matrix, Int4Matrix>;
+using StoredMatrix =
+    std::variant<PlainMatrix, ScaledMatrix, Mxfp4Matrix, Int4Matrix, Nvfp4Matrix, WordMatrix>;
 
 }  // namespace io
 MOE_NAMESPACE_END

@@ -40,22 +40,52 @@ TEST_CASE("quantisations that are read", "[models]") {
       quantisation(compressed("float-quantized", R"({"strategy": "block", "block_structure": [32, 8]})"));
   CHECK((block.scale_rows == 32 && block.scale_cols == 8));
   CHECK(quantisation(compressed("mxfp4-pack-quantized", "{}")).encoding == Encoding::mxfp4);
+  const Quantisation nvfp4 = quantisation(compressed("nvfp4-pack-quantized", "{}"));
+  CHECK((nvfp4.encoding == Encoding::nvfp4 && nvfp4.divides));
+  const Quantisation modelopt = quantisation(R"({"quant_method": "modelopt", "quant_algo": "NVFP4"})");
+  CHECK((modelopt.encoding == Encoding::nvfp4 && !modelopt.divides));
+  const Quantisation bytes = quantisation(
+      compressed("int-quantized", R"({"num_bits": 8, "symmetric": true, "strategy": "channel"})"));
+  CHECK((bytes.encoding == Encoding::scaled && bytes.scale_rows == 1));
+  const Quantisation gptq = quantisation(R"({"quant_method": "gptq", "bits": 4, "group_size": 128})");
+  CHECK((gptq.encoding == Encoding::gptq && gptq.group == 128 && gptq.zero_offset == 1));
+  const Quantisation second = quantisation(
+      R"({"quant_method": "gptq", "bits": 4, "group_size": -1, "checkpoint_format": "gptq_v2"})");
+  CHECK((second.group == 0 && second.zero_offset == 0));
+  const Quantisation awq = quantisation(R"({"quant_method": "awq", "bits": 4, "group_size": 64})");
+  CHECK((awq.encoding == Encoding::awq && awq.group == 64 && awq.zero_offset == 0));
+}
+
+TEST_CASE("several groups of a config are read where they say the same", "[models]") {
+  const auto groups = [](const std::string& a, const std::string& b) {
+    return R"({"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {"experts": {"weights": )" +
+           a + R"(}, "rest": {"weights": )" + b + "}}}";
+  };
+  const std::string four = R"({"num_bits": 4, "symmetric": true, "strategy": "group", "group_size": 16})";
+  CHECK(quantisation(groups(four, four)).group == 16);
+  const std::string other = R"({"num_bits": 4, "symmetric": true, "strategy": "group", "group_size": 32})";
+  const std::string message = test::message_of<moe::config_error>([&] { quantisation(groups(four, other)); });
+  CHECK(message.find("config_groups.rest.weights.group_size: expected the value of ") != std::string::npos);
 }
 
 TEST_CASE("quantisations that cannot be read are refused by name", "[models]") {
   const auto refused = [](const std::string& section) {
     return test::message_of<moe::config_error>([&] { quantisation(section); });
   };
-  CHECK(refused(R"({"quant_method": "awq"})").find("\"awq\"") != std::string::npos);
+  CHECK(refused(R"({"quant_method": "bitsandbytes"})").find("\"bitsandbytes\"") != std::string::npos);
+  CHECK(refused(R"({"quant_method": "awq", "bits": 8, "group_size": 64})").find("bits: expected 4, got 8") !=
+        std::string::npos);
+  CHECK(refused(R"({"quant_method": "gptq", "bits": 4, "group_size": 64, "checkpoint_format": "marlin"})")
+            .find("checkpoint_format") != std::string::npos);
   CHECK(refused("{}").find("quant_method: expected this key") != std::string::npos);
   CHECK(refused(R"({"quant_method": "fp8", "weight_block_size": [128]})").find("weight_block_size") !=
         std::string::npos);
   CHECK(refused(compressed("pack-quantized",
                            R"({"num_bits": 8, "symmetric": true, "strategy": "group", "group_size": 16})"))
             .find("num_bits") != std::string::npos);
-  CHECK(
-      refused(compressed("nvfp4-pack-quantized", R"({"strategy": "group"})")).find("nvfp4-pack-quantized") !=
-      std::string::npos);
+  CHECK(refused(compressed("int-quantized", R"({"num_bits": 4, "symmetric": true, "strategy": "channel"})"))
+            .find("num_bits: expected symmetric weights of 8 bits") != std::string::npos);
+  CHECK(refused(compressed("dense", R"({"strategy": "group"})")).find("\"dense\"") != std::string::npos);
 }
 
 TEST_CASE("layouts are those of the tensors that are there", "[models]") {

@@ -29,7 +29,9 @@ struct Quantisation {
   io::Encoding encoding = io::Encoding::plain;  // of 8-bit floats, or of packed words; mxfp4 of bytes
   Index scale_rows = 0;                         // `scaled`, see io::MatrixLayout
   Index scale_cols = 0;
-  Index group = 32;  // `int4`
+  Index group = 32;       // `int4`, `gptq`, `awq`
+  bool divides = false;   // `nvfp4`: by the number of the whole matrix
+  Index zero_offset = 0;  // `gptq`
 
   /// Throws config_error for a method or a format that cannot be read, naming it.
   static Quantisation from(const io::Config& config) {
@@ -45,10 +47,16 @@ struct Quantisation {
       require_block(section, "weight_block_size", block);
       return {.encoding = io::Encoding::scaled, .scale_rows = block[0], .scale_cols = block[1]};
     }
+    if (method == "gptq" || method == "awq") return words(section, method);
+    if (method == "modelopt") {
+      require_text(section, "quant_algo", {"NVFP4"});
+      return {.encoding = io::Encoding::nvfp4};
+    }
     if (method != "compressed-tensors") {
-      fail<config_error>(section.where("quant_method").c_str(),
-                         ": expected \"fp8\", \"mxfp4\" or \"compressed-tensors\", got ",
-                         io::in_quotes(method).c_str());
+      fail<config_error>(
+          section.where("quant_method").c_str(),
+          ": expected \"fp8\", \"mxfp4\", \"gptq\", \"awq\", \"modelopt\" or \"compressed-tensors\", got ",
+          io::in_quotes(method).c_str());
     }
     return compressed_tensors(section);
   }
@@ -59,10 +67,54 @@ struct Quantisation {
     fail<config_error>(section.where(key).c_str(), ": expected two sizes above 0, got a list of ",
                        block.size());
   }
+  /// Groups of inputs with zeros: GPTQ's files count them from 1 in their first version.
+  static Quantisation words(const io::Config& section, const std::string& method) {
+    if (section.required<Index>("bits") != 4) {
+      fail<config_error>(section.where("bits").c_str(), ": expected 4, got ",
+                         section.required<Index>("bits"));
+    }
+    const Index group = section.required_in("group_size", -1, INT32_MAX);
+    Quantisation out{.encoding = method == "awq" ? io::Encoding::awq : io::Encoding::gptq,
+                     .group = group < 0 ? 0 : group};
+    if (method == "awq") {
+      require_text(section, "version", {"gemm"}, true);
+      require_flag(section, "zero_point", true, true);
+    } else {
+      require_text(section, "checkpoint_format", {"gptq", "gptq_v2"}, true);
+      out.zero_offset = section.optional<std::string>("checkpoint_format", "gptq") == "gptq" ? 1 : 0;
+    }
+    return out;
+  }
+  /// The weights of the one group, or of several that say the same of them.
+  static io::Config weights_of_groups(const io::Config& section) {
+    const io::Config groups = section.section("config_groups");
+    const io::Json::Object* const members = groups.json().object();
+    if (members == nullptr || members->names.empty()) {
+      fail<config_error>(section.where("config_groups").c_str(), ": expected a group, got none");
+    }
+    const io::Config first = groups.section(members->names.front()).section("weights");
+    for (const std::string& name : members->names) {
+      const io::Config other = groups.section(name).section("weights");
+      for (const char* const key : {"num_bits", "strategy", "symmetric", "type", "group_size"}) {
+        const io::Json *const a = first.json().find(key), *const b = other.json().find(key);
+        if ((a == nullptr) == (b == nullptr) && (a == nullptr || a->describe() == b->describe())) continue;
+        fail<config_error>(other.where(key).c_str(), ": expected the value of ", first.where(key).c_str(),
+                           ", ", a == nullptr ? "none" : a->describe().c_str(),
+                           ", because groups of different weights are not told apart, got ",
+                           b == nullptr ? "none" : b->describe().c_str());
+      }
+    }
+    return first;
+  }
+  static void require_symmetric_bytes(const io::Config& weights) {
+    if (weights.required<Index>("num_bits") == 8 && weights.required<bool>("symmetric")) return;
+    fail<config_error>(weights.where("num_bits").c_str(), ": expected symmetric weights of 8 bits");
+  }
   static Quantisation compressed_tensors(const io::Config& section) {
     const std::string format = section.required<std::string>("format");
     if (format == "mxfp4-pack-quantized") return {.encoding = io::Encoding::mxfp4};
-    const io::Config weights = section.section("config_groups").section("group_0").section("weights");
+    if (format == "nvfp4-pack-quantized") return {.encoding = io::Encoding::nvfp4, .divides = true};
+    const io::Config weights = weights_of_groups(section);
     const std::string strategy = weights.required<std::string>("strategy");
     if (format == "pack-quantized") {
       if (weights.required<Index>("num_bits") != 4 || !weights.required<bool>("symmetric") ||
@@ -72,7 +124,8 @@ struct Quantisation {
       }
       return {.encoding = io::Encoding::int4, .group = weights.required_in("group_size", 1, INT32_MAX)};
     }
-    if (format == "float-quantized" || format == "naive-quantized") {
+    if (format == "int-quantized") require_symmetric_bytes(weights);
+    if (format == "float-quantized" || format == "naive-quantized" || format == "int-quantized") {
       if (strategy == "channel") return {.encoding = io::Encoding::scaled, .scale_rows = 1};
       if (strategy == "tensor") return {.encoding = io::Encoding::scaled};
       if (strategy == "block") {
@@ -235,6 +288,9 @@ class LayerTensors final : public LayerSource {
         experts_[experts_.is_gated() ? io::ExpertMatrix::gate : io::ExpertMatrix::fc1];
     if (first.encoding == io::Encoding::mxfp4) return "MXFP4";
     if (first.encoding == io::Encoding::int4) return "int4";
+    if (first.encoding == io::Encoding::nvfp4) return "NVFP4";
+    if (first.encoding == io::Encoding::gptq) return "GPTQ";
+    if (first.encoding == io::Encoding::awq) return "AWQ";
     const io::Tensor* const t = find(first.name);
     const std::string type = t == nullptr ? "none" : t->dtype_text();
     return first.encoding == io::Encoding::scaled ? type + " with scales" : type;
@@ -294,12 +350,16 @@ class LayerTensors final : public LayerSource {
         const std::string name = io::with_number(matrix.name, "{expert}", e);
         add(name);
         if (matrix.encoding == io::Encoding::plain) continue;
-        add(io::with_number(matrix.scales, "{expert}", e));
+        for (const std::string* const of : {&matrix.scales, &matrix.global, &matrix.zeros}) {
+          if (!of->empty()) add(io::with_number(*of, "{expert}", e));
+        }
         // Beside packed or scaled weights: their shape, which the reader compares, and the scale of
         // activations, which are not rounded here.
         add(without(name, "packed") + "shape");
         add(without(without(name, "_packed"), "weight") + "input_scale");
         add(without(name, "weight") + "input_scale");
+        add(without(without(name, "_packed"), "weight") + "input_global_scale");
+        add(without(name, "qweight") + "g_idx");
       }
     };
     for (const NamedTensor& n : names_) add(prefix_ + n.theirs);
@@ -339,15 +399,19 @@ class LayerTensors final : public LayerSource {
       if (t == nullptr) continue;
       fail<format_error>(
           t->where().c_str(),
-          ": expected weights in floats, FP8, MXFP4 or int4 groups of compressed-tensors, got words of "
-          "GPTQ or AWQ; take the model's release in one of those formats");
+          ": expected a quantization_config of \"gptq\" or \"awq\" in config.json for these words, got none");
     }
   }
   bool is_here(const io::ExpertLayout& layout) const {
     const io::MatrixLayout& first =
         layout[layout.is_gated() ? io::ExpertMatrix::gate : io::ExpertMatrix::fc1];
     const std::string name = prefix_ + first.name, base = without(name, "weight");
-    return find(name) != nullptr || (!base.empty() && find(base + "weight_packed") != nullptr);
+    if (find(name) != nullptr) return true;
+    return !base.empty() &&
+           (find(base + "weight_packed") != nullptr || (in_words() && find(base + "qweight") != nullptr));
+  }
+  bool in_words() const noexcept {
+    return quantisation_.encoding == io::Encoding::gptq || quantisation_.encoding == io::Encoding::awq;
   }
   /// Whether tensors of all experts have the shapes of the layout: of those that may have others under the
   /// same names.
@@ -397,11 +461,22 @@ class LayerTensors final : public LayerSource {
   void encode(io::MatrixLayout& matrix) const {
     const std::string base = without(matrix.name, "weight");
     const io::Tensor* const values = find(matrix.name);
+    if (values == nullptr && in_words() && !base.empty() && find(base + "qweight") != nullptr) {
+      matrix.encoding = quantisation_.encoding;
+      matrix.transposed = true;
+      matrix.group = quantisation_.group;
+      matrix.zero_offset = quantisation_.zero_offset;
+      matrix.name = base + "qweight";
+      matrix.scales = base + "scales";
+      matrix.zeros = base + "qzeros";
+      return;
+    }
     if (values == nullptr) {
       if (base.empty() || find(base + "weight_packed") == nullptr)
         return;  // the reader names what is missing
       const io::Tensor& packed = *find(base + "weight_packed");
-      if (quantisation_.encoding != io::Encoding::int4 && quantisation_.encoding != io::Encoding::mxfp4) {
+      if (quantisation_.encoding != io::Encoding::int4 && quantisation_.encoding != io::Encoding::mxfp4 &&
+          quantisation_.encoding != io::Encoding::nvfp4) {
         fail<format_error>(packed.where().c_str(),
                            ": expected a quantization_config of packed weights in config.json, got none");
       }
@@ -409,6 +484,10 @@ class LayerTensors final : public LayerSource {
       matrix.group = quantisation_.group;
       matrix.name = base + "weight_packed";
       matrix.scales = base + "weight_scale";
+      if (matrix.encoding == io::Encoding::nvfp4) {
+        matrix.global = base + "weight_global_scale";
+        matrix.divides = quantisation_.divides;
+      }
       return;
     }
     const io::DType type = values->dtype;
@@ -421,9 +500,18 @@ class LayerTensors final : public LayerSource {
       matrix.scale_rows = quantisation_.scale_rows;
       matrix.scale_cols = quantisation_.scale_cols;
       matrix.scales = first_found({matrix.name + "_scale_inv", matrix.name + "_scale", base + "scale"});
+    } else if (quantisation_.encoding == io::Encoding::nvfp4 && type == io::DType::U8 && !base.empty()) {
+      matrix.encoding = io::Encoding::nvfp4;  // ModelOpt's names
+      matrix.scales = base + "weight_scale";
+      matrix.global = base + "weight_scale_2";
     } else if (type == io::DType::I8 && !base.empty() && find(base + "scale") != nullptr) {
       matrix.encoding = io::Encoding::mxfp4;  // DeepSeek-V4: two numbers a byte
       matrix.scales = base + "scale";
+    } else if (type == io::DType::I8 && quantisation_.encoding == io::Encoding::scaled) {
+      matrix.encoding = io::Encoding::scaled;
+      matrix.scale_rows = quantisation_.scale_rows;
+      matrix.scale_cols = quantisation_.scale_cols;
+      matrix.scales = matrix.name + "_scale";
     }
   }
   std::string first_found(std::initializer_list<std::string> names) const {
