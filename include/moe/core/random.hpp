@@ -45,7 +45,8 @@ enum class DrawStream : std::uint32_t {
   multiplier,
   transport,
   hidden_dropout,
-  competition
+  competition,
+  row_noise
 };
 
 /// What all draws of a call have in common.
