@@ -21,6 +21,7 @@
 #include "moe/router/scorer/mapped.hpp"
 #include "moe/router/scorer/normed.hpp"
 #include "moe/router/scorer/segment_pool.hpp"
+#include "moe/router/scorer/zero_last.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 #include "support/same_bits.hpp"
@@ -77,8 +78,8 @@ RouterOf<S> router_of(S scorer) {
   return {std::move(scorer),      {}, moe::TopKSelection(2),
           moe::GatherWeighting{}, {}, moe::NonFinite::isolate_row};
 }
-Bank bank(std::uint64_t seed) {
-  Bank b({.experts = kExperts, .width = kWidth, .hidden = 3});
+Bank bank(std::uint64_t seed, Index experts = kExperts) {
+  Bank b({.experts = experts, .width = kWidth, .hidden = 3});
   b.initialise(seed);
   return b;
 }
@@ -370,7 +371,8 @@ TEST_CASE("carry: what does not fit is refused before anything is written", "[la
 TEST_CASE("carry: scorers around one that carries let it through, poolers refuse it", "[layer]") {
   const auto carried = [](auto scorer) {
     using S = decltype(scorer);
-    const moe::MoeLayer<RouterOf<S>, Bank> layer(router_of(std::move(scorer)), bank(1));
+    const Index experts = scorer.outputs();
+    const moe::MoeLayer<RouterOf<S>, Bank> layer(router_of(std::move(scorer)), bank(1, experts));
     const Rows x = Rows::Random(kTokens, kWidth);
     Rows y(kTokens, kWidth), handed = Rows::Constant(kTokens, kExperts, kNan);
     moe::LayerInput<double> in(x);
@@ -391,5 +393,7 @@ TEST_CASE("carry: scorers around one that carries let it through, poolers refuse
   CHECK((carried(moe::GumbelScorer<Running>(running(1))).array() == want.array()).all());
   std::srand(5);
   CHECK((carried(moe::NormedScorer<Running>(running(1), {.enabled = false})).array() == want.array()).all());
+  std::srand(5);
+  CHECK((carried(moe::ZeroLast<Running>(running(1))).array() == want.array()).all());
   CHECK_THROWS_AS(moe::SegmentPool<Running>(running(1)), moe::config_error);
 }

@@ -179,7 +179,7 @@ void check_outputs_of(const Part& part, Index outputs) {
 }
 /// R: columns of what a scorer, router or layer hands on to the router of the next layer; 0: nothing.
 template <class Part>
-Index carry_width_of(const Part& part) noexcept {
+Index carry_width_of(const Part& part) {
   if constexpr (requires { part.carry_width(); }) {
     return part.carry_width();
   } else {

@@ -29,7 +29,9 @@ constexpr moe::TaskExpertOptions kOptions{
     .width = kWidth, .experts = kExperts, .tasks = 4, .load_balance = 0.2, .z_loss = 0.1};
 
 const test::RouterCases kCases{
-    {"TaskExpertRouter", [] { return moe::task_expert_router<double>(kOptions); }},
+    {"TaskExpertRouter",
+     [] { return moe::task_expert_router<double>(kOptions); },
+     {.laws = {.parameters = false}}},  // a gate's NaN shows in its task's rows
 };
 
 Ffn ffn(std::uint64_t seed) {

@@ -23,7 +23,10 @@ Router router_of(Index k = 2) {
           moe::TopKSelection(k),
           moe::GatherWeighting{}};
 }
-const test::RouterCases kCases{{"task memory scorer", [] { return router_of(); }}};
+// A gate that is not finite shows in the rows of its task alone.
+const test::RouterCases kCases{
+    {"task memory scorer", [] { return router_of(); }, {.laws = {.parameters = false}}},
+};
 
 test::RouterCall<double> call_with_memory() {
   auto call = test::random_call<double>(kTokens, kWidth, 1);
@@ -74,6 +77,23 @@ TEST_CASE("task memory: a memory that is not finite shows in its own row alone",
   for (Index t = 0; t < kTokens; ++t) {
     CHECK(routed.spoiled[static_cast<std::size_t>(t)] == (t == 2));
     if (t != 2) CHECK(test::same_row(whole, t, routed, t));
+  }
+}
+
+TEST_CASE("task memory: a gate that is not finite shows in the rows of its task alone", "[task_memory]") {
+  auto router = router_of();
+  test::randomise(router, 3);
+  router.set_non_finite(moe::NonFinite::isolate_row);
+  const auto call = call_with_memory();
+  for (const char* const name : {"gate.weight", "memory_gate.weight"}) {
+    auto w = test::parameter(router, name);
+    const auto before = w;
+    w[kOutputs * 1 + 2][0] = std::nan("");  // of task 1
+    test::set_parameter(router, name, w);
+    const auto routed = test::route(router, call);
+    for (std::size_t t = 0; t < kTokens; ++t)
+      CHECK(routed.spoiled[t] == (call.columns.ints.at("task")[t] == 1));
+    test::set_parameter(router, name, before);
   }
 }
 

@@ -84,8 +84,8 @@ class ForeseenScorer : public impl::InnerScorer<ForeseenScorer<Inner, Predictor>
   void logits(const RouterInput<Real>& in, const Logits<Real>& out, Tape* tape, Arena& arena,
               X& executor) const {
     const Index mark = arena.mark();
-    inner().logits(in, Logits<Real>{.value = inners(out.value)}, tape == nullptr ? nullptr : &tape->inner,
-                   arena, executor);
+    inner().logits(in, Logits<Real>{.value = inners(out.value), .carry = out.carry},
+                   tape == nullptr ? nullptr : &tape->inner, arena, executor);
     arena.rewind(mark);
     if (!predictor_) return;
     predictor_->logits(in, Logits<Real>{.value = last(out.value)},
@@ -104,6 +104,8 @@ class ForeseenScorer : public impl::InnerScorer<ForeseenScorer<Inner, Predictor>
     arena.rewind(mark);
     if (!predictor_ || gradients == nullptr) return;
     own.value = last(dlogits.value);
+    own.dcarry_out = {};
+    own.dcarry = {};
     predictor_->backward(in, tape.predictor, own, {}, &*gradients->predictor, arena, executor);
   }
 

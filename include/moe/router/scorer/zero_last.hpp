@@ -41,7 +41,7 @@ class ZeroLast : public impl::InnerScorer<ZeroLast<Inner>, Inner> {
   template <Executor X>
   void logits(const RouterInput<Real>& in, const Logits<Real>& out, Tape* tape, Arena& arena,
               X& executor) const {
-    inner().logits(in, Logits<Real>{.value = first(out.value)}, tape, arena, executor);
+    inner().logits(in, Logits<Real>{.value = first(out.value), .carry = out.carry}, tape, arena, executor);
     for (Index t = 0; t < out.value.rows; ++t) out.value(t, out.value.cols - 1) = 0;
   }
 
