@@ -20,10 +20,10 @@ inline constexpr const char* kStorages[] = {"float", "bf16", "int8", "int4"};
 
 inline constexpr const char* kCheckpointUsage = R"(05_checkpoint
     on a small model that it makes
-05_checkpoint MODEL_FOLDER
-    a table of the layers of a model as it is published, without reading a weight
-05_checkpoint MODEL_FOLDER --layer L [options]
-    on a layer of a model as it is published
+05_checkpoint MODEL
+    a table of the layers of a model as it is published, a folder or a .gguf file, without reading a weight
+05_checkpoint MODEL --layer L [options]
+    on one of its layers
 05_checkpoint PACKED_FILE [--tokens FILE | --random N] [--sequence N]
     on a layer that --storage and --save have written
 
@@ -96,7 +96,8 @@ inline CheckpointOptions parse_checkpoint_options(int argc, char** argv) {
     }
   }
   if (options.folder.empty()) throw std::runtime_error("give a model's folder and --layer L");
-  options.packed = std::filesystem::is_regular_file(options.folder);
+  const bool gguf = moe::models::is_gguf(options.folder);
+  options.packed = !gguf && std::filesystem::is_regular_file(options.folder);
   if (options.packed) {
     const char* const folders = options.steps > 0                                      ? "--train-router"
                                 : !options.save.empty()                                ? "--save"
@@ -110,7 +111,11 @@ inline CheckpointOptions parse_checkpoint_options(int argc, char** argv) {
     }
   } else if (options.layer < 0 && argc > 2) {
     throw std::runtime_error("say which layer: --layer L, where the first is 0; the folder alone lists them");
-  } else if (!std::filesystem::exists(options.folder / "config.json")) {
+  } else if (gguf && !options.save.empty()) {
+    throw std::runtime_error(
+        "--save is for a layer of a model's folder, whose names and config.json it keeps, and " +
+        options.folder.string() + " is a GGUF file");
+  } else if (!gguf && !std::filesystem::exists(options.folder / "config.json")) {
     throw std::runtime_error(options.folder.string() +
                              " has no config.json; give the folder of a model as it is published");
   }

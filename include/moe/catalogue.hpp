@@ -14,11 +14,15 @@
 // Lists of parts, and their run-time forms
 #include "moe/expert/bank/any.hpp"
 #include "moe/expert/bank/carve.hpp"
+#include "moe/expert/bank/film.hpp"
+#include "moe/expert/bank/gru.hpp"
 #include "moe/expert/bank/latent.hpp"
 #include "moe/expert/bank/list.hpp"
+#include "moe/expert/bank/memory.hpp"
 #include "moe/expert/bank/nested.hpp"
 #include "moe/expert/spawn.hpp"
 #include "moe/layer/frame/any.hpp"
+#include "moe/layer/frame/feed_forward.hpp"
 #include "moe/layer/frame/list.hpp"
 #include "moe/layer/shared/any.hpp"
 #include "moe/plan/capacity/any.hpp"
@@ -37,11 +41,25 @@
 // Soft layers, and layers of merged experts
 #include "moe/layer/soft/mhr.hpp"
 #include "moe/layer/soft/smear.hpp"
+// Soft layers
+#include "moe/layer/soft/home_soft.hpp"
 #include "moe/layer/soft/soft_layer.hpp"
 #include "moe/layer/soft/twin_merging.hpp"
 #include "moe/router/soft/hard_mix.hpp"
 #include "moe/router/soft/mixture_of_tokens.hpp"
 #include "moe/router/soft/soft_moe.hpp"
+// Layers that choose how deep a row goes
+#include "moe/depth/depth_controller.hpp"
+#include "moe/depth/depth_layer.hpp"
+#include "moe/depth/flexi_depth.hpp"
+#include "moe/depth/informed_routing.hpp"
+#include "moe/depth/layer_block.hpp"
+#include "moe/depth/learn_to_skip.hpp"
+#include "moe/depth/mixture_of_depths.hpp"
+#include "moe/depth/paths.hpp"
+#include "moe/depth/recursion.hpp"
+#include "moe/depth/router_tuning.hpp"
+#include "moe/depth/token_pruner.hpp"
 
 // Named routers
 #include "moe/router/capacity_schedule.hpp"
@@ -83,11 +101,14 @@
 #include "moe/router/named/sinkhorn_router.hpp"
 #include "moe/router/named/speech.hpp"
 #include "moe/router/named/stable.hpp"
+#include "moe/router/named/task_expert.hpp"
 #include "moe/router/named/threshold.hpp"
 #include "moe/router/named/token_graph.hpp"
 #include "moe/router/named/token_masked.hpp"
 #include "moe/router/named/top_p.hpp"
+#include "moe/router/named/uncertain.hpp"
 #include "moe/router/named/union_of_experts.hpp"
+#include "moe/router/named/unipool.hpp"
 #include "moe/router/named/v_moe.hpp"
 
 // Layers of layers
@@ -95,17 +116,34 @@
 #include "moe/depth/chain.hpp"
 #include "moe/depth/chain_of_experts.hpp"
 #include "moe/depth/duo_llm.hpp"
+#include "moe/depth/finedeep.hpp"
 #include "moe/depth/graph_moe.hpp"
 #include "moe/depth/momentum.hpp"
+#include "moe/depth/normed_layer.hpp"
 #include "moe/depth/omni_router.hpp"
 #include "moe/depth/parallel.hpp"
 #include "moe/depth/rex_moe.hpp"
 #include "moe/depth/shared_parts.hpp"
 #include "moe/depth/stochastic_pair.hpp"
 #include "moe/depth/t2mir.hpp"
+
 // Layers that are one technique
 #include "moe/layer/named/flextron.hpp"
+#include "moe/layer/named/mofme.hpp"
 #include "moe/layer/named/mole_latent.hpp"
+
+// Layers whose experts are asked first
+#include "moe/expert/bank/gate_probe.hpp"
+#include "moe/expert/bank/probing_glu.hpp"
+#include "moe/expert/bank/whole_results.hpp"
+#include "moe/layer/probe/autonomy_of_experts.hpp"
+#include "moe/layer/probe/compete_smoe.hpp"
+#include "moe/layer/probe/coupling_loss.hpp"
+#include "moe/layer/probe/probing_layer.hpp"
+#include "moe/router/competition_schedule.hpp"
+#include "moe/router/kind/competing.hpp"
+#include "moe/router/kind/response.hpp"
+#include "moe/router/scorer/rows.hpp"
 
 // Wrappers of scorers, selections and weightings
 #include "moe/router/scorer/fixed_noise.hpp"

@@ -126,7 +126,7 @@ TEST_CASE("g = 1 is the layer, g = 0 the adapter", "[depth]") {
 }
 
 TEST_CASE("the loss over three layers: the square of a row's sum, its gradient by differences through all",
-          "[depth]") {
+          "[depth][smoke]") {
   std::array<Layer, 3> layers{made(3), made(4), made(5)};
   test::DepthCall call(5, 3, {0, 2, 5});
   const std::array<bool, 5> valid{true, true, false, true, true};

@@ -49,10 +49,9 @@ class RankOne {
 
 TEST_CASE("informed routing keeps the laws of layers", "[depth]") {
   // Straight through the gate: the gradients of blocks and router are below.
-  test::check_layer(
-      "InformedRouting",
-      [] { return moe::informed_routing({.width = 3, .hidden = 2, .rank = 2}, PastBlock(3)); },
-      {.gradients = false});
+  test::check_layer("InformedRouting",
+                    [] { return moe::informed_routing({.width = 3, .hidden = 2, .rank = 2}, PastBlock(3)); },
+                    {.gradients = false});
 }
 
 TEST_CASE("a row executes or takes the forecast, in plain loops; blocks train by differences", "[depth]") {
@@ -72,8 +71,7 @@ TEST_CASE("a row executes or takes the forecast, in plain loops; blocks train by
     Rows* const of = std::string(p.name) == "block1.in.weight"    ? &in
                      : std::string(p.name) == "block1.out.weight" ? &out
                                                                   : nullptr;
-    for (Index i = 0; of != nullptr && i < 6; ++i)
-      of->push_back(p.value(i / p.value.cols, i % p.value.cols));
+    for (Index i = 0; of != nullptr && i < 6; ++i) of->push_back(p.value(i / p.value.cols, i % p.value.cols));
   });
   for (Index t = 0; t < 7; ++t) {
     if (tape.routes().expert[t] == 0) continue;
@@ -139,7 +137,8 @@ TEST_CASE("a forecaster is fitted by its squared error before routing; a perfect
   }
 }
 
-TEST_CASE("the fit's gradient by differences, over a block that looks back in its segments", "[depth]") {
+TEST_CASE("the fit's gradient by differences, over a block that looks back in its segments",
+          "[depth][smoke]") {
   test::DepthCall call(6, 3, {0, 2, 6});
   const PastBlock block(3);
   Forecast forecaster({.width = 3, .hidden = 2, .bias = true});

@@ -25,7 +25,7 @@ Block block(Index width, std::uint64_t hidden = 3) {
 
 }  // namespace
 
-TEST_CASE("layers of experts behind a choice of depth keep the laws of layers", "[depth]") {
+TEST_CASE("layers of experts behind a choice of depth keep the laws of layers", "[depth][smoke]") {
   test::check_layer("two blocks", [] {
     return moe::DepthLayer<moe::SoftmaxTopK<double>, Block, Block>(
         moe::softmax_top_k<double>({.width = 4, .experts = 2, .k = 1}), block(4), block(4, 2));

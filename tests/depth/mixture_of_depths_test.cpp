@@ -58,7 +58,8 @@ TEST_CASE("Mixture-of-Depths keeps the laws of layers, with either foresight", "
   test::check_layer("predictor", of(Foresight::predictor, 0), of(Foresight::loss, 1));
 }
 
-TEST_CASE("in training the best rows of a sequence go through the block, weighed by r itself", "[depth]") {
+TEST_CASE("in training the best rows of a sequence go through the block, weighed by r itself",
+          "[depth][smoke]") {
   test::DepthCall call(11, 3, {0, 5, 11});
   Layer layer = made(0.5);
   const Rows r = scores(layer, call);
@@ -162,6 +163,22 @@ TEST_CASE("the predictor trains on detached rows: it changes no gradient but its
     }
   });
   CHECK(compared == 3 + 1 + 1 + 1);
+}
+
+TEST_CASE("for several users: a choice of depth that stays within requests is isolated", "[depth]") {
+  const moe::IsolatedLayer<Layer> layer(made(0.5));
+  test::DepthCall call(5, 3, {0, 2, 5}), other(5, 3, {0, 2, 5});
+  for (std::size_t i = 6; i < 15; ++i) other.x[i] = -other.x[i];
+  for (const bool training : {false, true}) {
+    call.in.mode = other.in.mode = training ? moe::Mode::training : moe::Mode::inference;
+    call.forward(layer);
+    other.forward(layer);
+    for (const Index t : std::array<Index, 2>{0, 1})
+      CHECK(test::same_bits(call.row(call.y, t), other.row(other.y, t)));
+  }
+  call.in.segments = moe::Segments();
+  call.in.mode = moe::Mode::inference;
+  CHECK_THROWS_AS(call.forward(layer), moe::config_error);
 }
 
 TEST_CASE("Mixture-of-Depths refuses what it cannot obey", "[depth]") {

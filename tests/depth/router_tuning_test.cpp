@@ -30,12 +30,13 @@ void set(Layer& layer, std::array<double, 3> w) {
 TEST_CASE("Router-Tuning keeps the laws of layers", "[depth]") {
   // Straight through: what its gradient is, the cases below say.
   const test::LayerCall call{.ends = {0, 3, 3, 7}, .gradients = false};
-  test::check_layer("RouterTuning", [] { return moe::router_tuning({.width = 3}, PastBlock(3)); }, call);
-  test::check_layer("TokenRouterTuning", [] { return moe::token_router_tuning({.width = 3}, PastBlock(3)); },
-                    call);
+  test::check_layer(
+      "RouterTuning", [] { return moe::router_tuning({.width = 3}, PastBlock(3)); }, call);
+  test::check_layer(
+      "TokenRouterTuning", [] { return moe::token_router_tuning({.width = 3}, PastBlock(3)); }, call);
 }
 
-TEST_CASE("a sequence executes or is skipped as a whole, and exactly 1/2 executes", "[depth]") {
+TEST_CASE("a sequence executes or is skipped as a whole, and exactly 1/2 executes", "[depth][smoke]") {
   test::DepthCall call(6, 3, {0, 2, 4, 6});
   // Means of the first column: 1, 0 and -1.
   const Rows first{2, 0, 3, -3, -1.5, -0.5};
@@ -105,7 +106,8 @@ TEST_CASE("rows that are skipped teach the router too: what they would have had"
   CHECK((skipped > 0 && skipped < 3));
   layer.visit_parameters(gradients, [&](const moe::Parameter<double>& p) {
     if (std::string(p.name) != "router.gate.weight") return;
-    for (Index j = 0; j < 3; ++j) CHECK(std::abs(p.gradient(0, j) - want[static_cast<std::size_t>(j)]) < 1e-14);
+    for (Index j = 0; j < 3; ++j)
+      CHECK(std::abs(p.gradient(0, j) - want[static_cast<std::size_t>(j)]) < 1e-14);
   });
 }
 

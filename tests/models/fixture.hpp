@@ -17,13 +17,13 @@
 MOE_NAMESPACE_BEGIN
 namespace models::impl {
 // Each compiled in one test file: load_layer_test.cpp and load_layer_storage_test.cpp.
-extern template AnyLayer load_any<float>(const LayerTensors*, const LayerSpec&, OptionsRouter<float>,
+extern template AnyLayer load_any<float>(const LayerSource*, const LayerSpec&, OptionsRouter<float>,
                                          const LoadProgress&);
-extern template AnyLayer load_any<BFloat16>(const LayerTensors*, const LayerSpec&, OptionsRouter<float>,
+extern template AnyLayer load_any<BFloat16>(const LayerSource*, const LayerSpec&, OptionsRouter<float>,
                                             const LoadProgress&);
-extern template AnyLayer load_any<Int8Groups<>>(const LayerTensors*, const LayerSpec&, OptionsRouter<float>,
+extern template AnyLayer load_any<Int8Groups<>>(const LayerSource*, const LayerSpec&, OptionsRouter<float>,
                                                 const LoadProgress&);
-extern template AnyLayer load_any<Int4Groups<>>(const LayerTensors*, const LayerSpec&, OptionsRouter<float>,
+extern template AnyLayer load_any<Int4Groups<>>(const LayerSource*, const LayerSpec&, OptionsRouter<float>,
                                                 const LoadProgress&);
 }  // namespace models::impl
 MOE_NAMESPACE_END

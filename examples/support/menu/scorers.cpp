@@ -10,6 +10,7 @@
 #include "moe/router/named/hyper_router.hpp"
 #include "moe/router/named/mixture_of_routers.hpp"
 #include "moe/router/named/rmoe.hpp"
+#include "moe/router/named/uncertain.hpp"
 #include "moe/router/schedule.hpp"
 
 namespace example {
@@ -56,6 +57,8 @@ std::vector<MenuRouter> scorer_routers() {
        [](S s) {
          return moe::mixture_of_routers<float>({.width = s.width, .experts = s.experts, .k = s.k});
        }},
+      {"uncertain", "2312.16610", "MoFME: logits over their deviation under dropout",
+       [](S s) { return moe::uncertain_router<float>({.width = s.width, .experts = s.experts, .k = s.k}); }},
       {"hyper",
        "2312.07035",
        "HyperRouter: a frozen network makes the weights; K grows from 1",

@@ -19,8 +19,8 @@
 MOE_NAMESPACE_BEGIN
 
 struct AdapterOptions {
-  Index width = 0;   // D
-  Index hidden = 0;  // H
+  Index width = 0;    // D
+  Index hidden = 0;   // H
   bool norm = false;  // x / rms(x) * scale before the first layer
   double eps = 1e-6;  // rms(x)^2 = mean(x^2) + eps
   bool bias = false;  // of both layers

@@ -18,9 +18,9 @@
 #include "moe/core/executor.hpp"
 #include "moe/core/input.hpp"
 #include "moe/core/moved.hpp"
+#include "moe/core/part_hooks.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/depth/depth_rows.hpp"
-#include "moe/storage/prefixed.hpp"
 #include "moe/depth/row_block.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
@@ -33,6 +33,7 @@
 #include "moe/plan/dispatch_plan.hpp"
 #include "moe/plan/route_table.hpp"
 #include "moe/router/concept.hpp"
+#include "moe/storage/prefixed.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -64,6 +65,8 @@ class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>> {
   static_assert(sizeof...(B) > 0 && (RowBlock<std::remove_reference_t<B>> && ...),
                 "moe: B is not a RowBlock; it needs Real, coupling(training), width() and forward(call, x, "
                 "y, tape, arena, executor): moe/depth/row_block.hpp");
+  static_assert(impl::refuse_wrong_default_hooks<R, Arena, CallShape, Index>() &&
+                (impl::refuse_wrong_default_hooks<std::remove_cvref_t<B>, Arena, CallShape, Index>() && ...));
   static_assert((std::is_same_v<typename R::Real, typename std::remove_reference_t<B>::Real> && ...),
                 "moe: router and blocks must compute in the same type");
   static constexpr Index kBlocks = Index{sizeof...(B)};

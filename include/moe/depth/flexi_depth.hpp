@@ -2,7 +2,6 @@
 // and the loss prices how many layers a row executes over the whole depth.
 #pragma once
 
-#include <span>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -45,16 +44,16 @@ using FlexiDepth = DepthLayer<FlexiDepthRouter<typename std::remove_reference_t<
 template <class B>
 FlexiDepth<std::remove_cvref_t<B>> flexi_depth(const FlexiDepthOptions& options, B&& block) {
   using Real = typename std::remove_cvref_t<B>::Real;
-  return {FlexiDepthRouter<Real>(
-              NormedScorer<ZeroLast<TwoLayerScorer<Real>>>(
-                  ZeroLast<TwoLayerScorer<Real>>(TwoLayerScorer<Real>(
-                      {.width = options.width, .hidden = options.bottleneck, .outputs = 1})),
-                  InputNorm{}),
-              Softmax{}, GateSelection({.threshold = options.threshold}),
-              GateWeighting({.experts = 2, .threshold = options.threshold}), Balancing<>{},
-              options.non_finite),
-          std::forward<B>(block),
-          AdapterBlock<Silu, Real>({.width = options.width, .hidden = options.adapter_hidden, .norm = true})};
+  return {
+      FlexiDepthRouter<Real>(
+          NormedScorer<ZeroLast<TwoLayerScorer<Real>>>(
+              ZeroLast<TwoLayerScorer<Real>>(
+                  TwoLayerScorer<Real>({.width = options.width, .hidden = options.bottleneck, .outputs = 1})),
+              InputNorm{}),
+          Softmax{}, GateSelection({.threshold = options.threshold}),
+          GateWeighting({.experts = 2, .threshold = options.threshold}), Balancing<>{}, options.non_finite),
+      std::forward<B>(block),
+      AdapterBlock<Silu, Real>({.width = options.width, .hidden = options.adapter_hidden, .norm = true})};
 }
 
 /// coefficient * mean over rows of (sum over layers of g)^2: what a row's depth costs grows with the depth it
@@ -111,8 +110,8 @@ class LayerSkipLoss {
   double dgate(Index t) const noexcept {
     return rows() == 0 ? 0.0 : 2 * coefficient_ * sum_[static_cast<std::size_t>(t)] / rows();
   }
-  /// scale times the gradient by the logits [T, 2] of layer l: dgate g (1 - g) for the first, 0 for the other.
-  /// Valid until the next call. Throws config_error for a layer that was not added.
+  /// scale times the gradient by the logits [T, 2] of layer l: dgate g (1 - g) for the first, 0 for the
+  /// other. Valid until the next call. Throws config_error for a layer that was not added.
   ConstMatrixView<Real> dlogit(Index layer, double scale = 1) {
     require_range("layer", layer, 0, layers_ - 1);
     dlogit_.assign(static_cast<std::size_t>(2 * tokens_), Real{0});

@@ -1,12 +1,11 @@
-// Informed routing, Han et al. 2510.13831: a row either executes a block or takes a forecast of what the block
-// would have returned, made by a small linear network that was fitted to it before.
+// Informed routing, Han et al. 2510.13831: a row either executes a block or takes a forecast of what the
+// block would have returned, made by a small linear network that was fitted to it before.
 #pragma once
 
 #include <cstdint>
 #include <type_traits>
 #include <utility>
 
-#include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/input.hpp"
 #include "moe/core/workspace.hpp"
@@ -74,8 +73,7 @@ class ForecastFit {
   /// another width or segments that are not its own.
   template <Executor X = SerialExecutor>
   double step(const B& block, const Forecaster<Real>& forecaster, const ConstMatrixView<Real>& x,
-              const Segments& segments, typename Forecaster<Real>::Gradients* gradients,
-              X&& executor = X{}) {
+              const Segments& segments, typename Forecaster<Real>::Gradients* gradients, X&& executor = X{}) {
     const Index tokens = x.rows, width = block.width();
     require_extent("x", "columns", width, x.cols);
     require_extent("forecaster", "columns", width, forecaster.width());
@@ -127,9 +125,13 @@ class ForecastFit {
   };
   static Rows take(Arena& arena, const CallShape& shape, Index width) {
     const Index size = checked_product("forecasts", shape.tokens, width);
-    return {arena.take<std::int32_t>(shape.tokens), arena.take<std::int32_t>(shape.tokens),
-            arena.take<std::uint64_t>(shape.tokens), arena.take<Index>(shape.segments + 1),
-            arena.take<Real>(size), arena.take<Real>(size), arena.take<Real>(size)};
+    return {arena.take<std::int32_t>(shape.tokens),
+            arena.take<std::int32_t>(shape.tokens),
+            arena.take<std::uint64_t>(shape.tokens),
+            arena.take<Index>(shape.segments + 1),
+            arena.take<Real>(size),
+            arena.take<Real>(size),
+            arena.take<Real>(size)};
   }
   static BlockCall fill(const Rows& rows, const Segments& segments, Index tokens) noexcept {
     BlockCall call;

@@ -2,9 +2,12 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <utility>
 
+#include "moe/core/check.hpp"
+#include "moe/core/column.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/core/input.hpp"
 #include "moe/core/types.hpp"
@@ -21,7 +24,8 @@ template <TokenLayer L>
 class LayerBlock {
  public:
   using Real = typename L::Real;
-  using Tape = typename L::Tape;
+  /// Empty until the first call: a layer's tapes are made by the layer.
+  using Tape = std::optional<typename L::Tape>;
   using Gradients = typename L::Gradients;
   static constexpr const char* kName = "layer";
 
@@ -50,7 +54,8 @@ class LayerBlock {
     LayerOutput<Real> out(y);
     Workspace workspace = take(call, arena, executor);
     if (tape != nullptr) {
-      layer_.forward_train(in, out, *tape, workspace, executor);
+      if (!*tape) tape->emplace(layer_.make_tape());
+      layer_.forward_train(in, out, **tape, workspace, executor);
     } else {
       layer_.forward(in, out, workspace, executor);
     }
@@ -66,8 +71,9 @@ class LayerBlock {
     back.dy = dy;
     back.dx = dx;
     back.auxiliary_scale = call.auxiliary_scale;
+    if (!tape) fail<state_error>("tape of ", kName, ": expected that of a forward_train, got an empty one");
     Workspace workspace = take(call, arena, executor);
-    layer_.backward(tape, back, workspace, executor);
+    layer_.backward(*tape, back, workspace, executor);
   }
 
   Gradients make_gradients() const { return layer_.make_gradients(); }

@@ -2,6 +2,7 @@
 // scores highest, the others go past it.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <type_traits>
 #include <utility>

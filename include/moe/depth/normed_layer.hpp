@@ -14,6 +14,7 @@
 #include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/depth/layer_calls.hpp"
+#include "moe/depth/layer_group.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/rms_norm.hpp"
 #include "moe/kernel/row.hpp"
@@ -24,7 +25,8 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// Parameters "norm.scale" [D, 1], 1 at first, and L's. Rows that take no part are 0, as L gives them.
+/// Parameters "norm.scale" [D, 1], 1 at first, and L's. Rows that take no part are 0, as L gives them. Hands
+/// no carry on.
 template <TokenLayer L>
 class NormedLayer : public impl::RefusedCalls<NormedLayer<L>> {
   using Refused = impl::RefusedCalls<NormedLayer>;
@@ -176,6 +178,11 @@ class NormedLayer : public impl::RefusedCalls<NormedLayer<L>> {
     visit_buffer(f, "norm.scale", scale_, &gradients, &Gradients::scale);
     layer_.visit_storage(gradients.layer, f);
   }
+  /// f(name, std::byte* data, bytes) for weights of a block storage.
+  template <class Visitor>
+  void visit_packed(Visitor&& f) {
+    impl::visit_packed_of(layer_, f);
+  }
   /// f(name, double* values, n) for everything that is saved but not trained by gradient.
   template <class Visitor>
   void visit_state(Visitor&& f) {
@@ -188,6 +195,10 @@ class NormedLayer : public impl::RefusedCalls<NormedLayer<L>> {
   template <class Visitor>
   void visit_storage(Gradients& gradients, Visitor&& f) const {
     writable().visit_storage(gradients, impl::ReadingVisitor(f));
+  }
+  template <class Visitor>
+  void visit_packed(Visitor&& f) const {
+    writable().visit_packed(impl::ReadingVisitor(f));
   }
   template <class Visitor>
   void visit_state(Visitor&& f) const {
@@ -219,7 +230,7 @@ class NormedLayer : public impl::RefusedCalls<NormedLayer<L>> {
     constexpr bool kTaped = !std::is_void_v<TapeType>;
     require_there();
     const bool training = in.mode == Mode::training || (in.mode == Mode::by_call && kTaped);
-    impl::check_layers_call(in, out.y, width(), width(), coupling(training), training);
+    impl::check_layers_call(in, out, width(), width(), 0, coupling(training), training);
     if (!in.valid.empty()) require_extent("valid", "entries", in.x.rows, static_cast<Index>(in.valid.size()));
     const Index tokens = in.x.rows, d = width();
     const CallShape shape{tokens, in.segments.count(tokens), in.options};

@@ -26,8 +26,7 @@ struct RouterTuningOptions {
 };
 
 template <class Scorer>
-using RouterTuningOf =
-    TokenChoice<Scorer, Softmax, GateSelection, GateWeighting, Balancing<RatioLoss>>;
+using RouterTuningOf = TokenChoice<Scorer, Softmax, GateSelection, GateWeighting, Balancing<RatioLoss>>;
 /// One decision for a sequence, from the mean of its rows.
 template <class Real>
 using RouterTuningRouter = RouterTuningOf<SegmentPool<ZeroLast<LinearScorer<Real>>>>;
@@ -71,10 +70,10 @@ RouterTuning<std::remove_cvref_t<B>> router_tuning(const RouterTuningOptions& op
 template <class B>
 TokenRouterTuning<std::remove_cvref_t<B>> token_router_tuning(const RouterTuningOptions& options, B&& block) {
   using Real = typename std::remove_cvref_t<B>::Real;
-  return {impl::router_tuning_of<TokenRouterTuningRouter<Real>>(
-              options,
-              ZeroLast<LinearScorer<Real>>(LinearScorer<Real>({.width = options.width, .outputs = 1}))),
-          std::forward<B>(block)};
+  return {
+      impl::router_tuning_of<TokenRouterTuningRouter<Real>>(
+          options, ZeroLast<LinearScorer<Real>>(LinearScorer<Real>({.width = options.width, .outputs = 1}))),
+      std::forward<B>(block)};
 }
 
 MOE_NAMESPACE_END

@@ -10,6 +10,7 @@
 #include "moe/core/part_traits.hpp"
 #include "moe/core/probes.hpp"
 #include "moe/core/types.hpp"
+#include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/plan/route_table.hpp"
 
@@ -25,6 +26,7 @@ struct RowBatch {
   Index tokens = 0;  // if not 0, tokens lie in [0, tokens) and slots of one token read the same row
   const RowDraws* draws = nullptr;       // of a forward_train that trains: what experts that draw need
   const Probes<Real>* probes = nullptr;  // of all tokens, for a ProbingBank: its slots go on from there
+  const ConstMatrixView<Real>* memory = nullptr;  // [T, D] the call's carry, for experts that remember
 
   Index slots() const noexcept { return experts == 0 ? 0 : offsets[experts]; }
 };
@@ -59,7 +61,8 @@ struct RowGradients {
   Real* dweight = nullptr;       // [P] out: <dy[s], result of s>
   RowSink<Real> dx{};            // out: gradient of the row the slot read
   const bool* frozen = nullptr;  // [P] or null: true: no parameter's gradient has a part of this slot's
-  const Probes<Real>* dprobes = nullptr;  // of a batch with probes: gradients of the slots' own added to
+  const Probes<Real>* dprobes = nullptr;      // of a batch with probes: gradients of the slots' own added to
+  const MatrixView<Real>* dmemory = nullptr;  // [T, D] of a batch with a memory: its gradient, added to
 
   bool freezes(Index s) const noexcept { return frozen != nullptr && frozen[s]; }
 };
@@ -142,6 +145,16 @@ Index output_width_of(const B& bank) noexcept {
     return bank.width();
   }
 }
+
+/// Says that it has experts that read the batch's memory: `static constexpr bool kRemembers = true`. A layer
+/// of such a bank hands its y on.
+template <class B>
+inline constexpr bool kRemembers = false;
+template <class B>
+requires requires {
+  B::kRemembers;
+}
+inline constexpr bool kRemembers<B> = B::kRemembers;
 
 template <class B>
 inline constexpr bool kFreezesPairs = false;

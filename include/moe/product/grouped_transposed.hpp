@@ -90,7 +90,7 @@ void grouped_gemm_transposed(const T* const* rows, Index depth, const Index* off
       const Index first_n = slice.first * kPanel<T>;
       const Index end_n = (std::min)(slice.end * kPanel<T>, width);
       const bool begins = s % slices == 0, ends = (s + 1) % slices == 0;
-      const bool fetches = DenseStorage<typename View::Storage> && count >= Kernel::kPrefetchRows;
+      const bool fetches = DenseStorage<typename View::Storage> && count >= impl::kTransposedPrefetchRows;
       impl::transpose_slice<Kernel>(weight, slice, fetches && s != first_slice, panel);
       impl::for_each_row_block<kTileRows<Arch, T>>(count, [&](Index first, Index m, Index block,
                                                               Index blocks) noexcept {

@@ -3,7 +3,7 @@
 // by the transposes. As product/grouped.hpp, on its kernels.
 #pragma once
 
-#include <type_traits>
+#include <cstring>
 
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
@@ -13,6 +13,7 @@
 #include "moe/kernel/panel.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/product/grouped.hpp"
+#include "moe/product/grouped_outer.hpp"
 #include "moe/product/grouped_transposed.hpp"
 #include "moe/product/tile_tasks.hpp"
 #include "moe/storage/packed_matrix.hpp"
@@ -75,20 +76,23 @@ struct PackedRows {
   template <Executor X>
   void pack(const RowMix<T>& mix, X& executor) const {
     const Index panels = plain_panels<T>(mix.width);
-    each_run_of_rows<32>(
-        mix.in_offsets, mix.groups, executor, [&](Index g, Index first, Index last) noexcept {
-          const Index begin = mix.in_offsets[g], count = mix.in_offsets[g + 1] - begin;
-          for (Index r = first; r < last; ++r) {
-            const T* const from = mix.in[begin + r];
-            T* to = data + (begin * panels + r) * kPanel<T>;
-            for (Index column = 0; column < mix.width; column += kPanel<T>, to += count * kPanel<T>) {
-              const Index left = mix.width - column < kPanel<T> ? mix.width - column : kPanel<T>;
-              const Index copied = from == nullptr ? 0 : left;
-              if (copied > 0) moe::copy_row(from + column, to, copied);
-              if (copied < kPanel<T>) moe::fill_row(T{0}, to + copied, kPanel<T> - copied);
-            }
-          }
-        });
+    each_run_of_rows<32>(mix.in_offsets, mix.groups, executor,
+                         [&](Index g, Index first, Index last) noexcept {
+                           const Index begin = mix.in_offsets[g], count = mix.in_offsets[g + 1] - begin;
+                           for (Index j = 0; j < panels; ++j) {
+                             T* to = data + (begin * panels + j * count + first) * kPanel<T>;
+                             const Index column = j * kPanel<T>, left = mix.width - column;
+                             for (Index r = begin + first; r < begin + last; ++r, to += kPanel<T>) {
+                               const T* const from = mix.in[r];
+                               if (from != nullptr && left >= kPanel<T>) {
+                                 std::memcpy(to, from + column, sizeof(T) * kPanel<T>);
+                               } else {
+                                 copy_padded(from == nullptr ? from : from + column,
+                                             from == nullptr ? 0 : left, to, kPanel<T>);
+                               }
+                             }
+                           }
+                         });
   }
 };
 

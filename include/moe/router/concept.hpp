@@ -84,8 +84,8 @@ struct RouteGradients {
   Column<double> advantage{};      // [T] or absent: cost minus baseline of what the row sampled; a * grad ln
                                    // Q(choices) is added, so that a descent makes costly choices rarer
   const Probes<Real>* dprobes = nullptr;  // of a call with probes: their gradients added to
-  ConstMatrixView<Real> dcarry_out{};  // [T, R] or absent: of what the router handed on
-  MatrixView<Real> dcarry{};           // [T, R] or absent: of the carry that came in; added to
+  ConstMatrixView<Real> dcarry_out{};     // [T, R] or absent: of what the router handed on
+  MatrixView<Real> dcarry{};              // [T, R] or absent: of the carry that came in; added to
 };
 
 namespace impl {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "moe/core/part_traits.hpp"
+#include "moe/core/types.hpp"
 #include "moe/storage/parameter.hpp"
 
 MOE_NAMESPACE_BEGIN

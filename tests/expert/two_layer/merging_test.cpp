@@ -134,11 +134,11 @@ TEST_CASE("merged parameters are the weighted sums of the experts', on any numbe
 
 TEST_CASE("heads share the columns of input and output, wherever panels end", "[expert]") {
   using Modules = moe::MultiHead<moe::Mlp<moe::Identity, double>>;
-  for (const Index heads : {1, 2, 6, 12, 36}) {
+  for (const Index heads : {1, 2, 3, 6, 36}) {
     INFO("H " << heads);
-    Modules modules(moe::Mlp<moe::Identity, double>({4, 36, 9}), heads);
+    Modules modules(moe::Mlp<moe::Identity, double>({4, 36, 40}), heads);
     test::randomise_bank(modules, 6);
-    moe::Mlp<moe::Identity, double> one({1, 36, 9});
+    moe::Mlp<moe::Identity, double> one({1, 36, 40});
     check_merge(modules, one, heads);
   }
   moe::MultiHead<moe::Mlp<moe::Relu, float>> wide(moe::Mlp<moe::Relu, float>({3, 192, 20}),

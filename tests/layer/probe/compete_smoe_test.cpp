@@ -470,3 +470,34 @@ TEST_CASE("CompeteSMoE: rows that are not finite, and bad arguments", "[compete]
   CHECK_THROWS_AS(moe::compete_smoe(bank(), options(1, 5)), moe::config_error);
   CHECK_THROWS_AS(moe::compete_smoe_v1(bank(), options(1, 0)), moe::config_error);
 }
+
+TEST_CASE("CompeteSMoE: gradients of a row's experts are kept apart where rows are copied for the cache",
+          "[compete]") {
+  // Rows of 4 KiB, and 16 of them: what the bank's products read is copied, once for all slots that share a
+  // row.
+  constexpr Index kLong = 512, kMany = 16;
+  CompeteOptions o = options(1);
+  o.router.width = kLong;
+  o.router.experts = 2;
+  o.distill = o.load_balance = o.diversity = 0;
+  Glu experts({.experts = 2, .width = kLong, .hidden = 1});
+  experts.initialise(3);
+  const auto layer = moe::compete_smoe(experts, o);
+  const Values x = normal(kMany * kLong, 1), dy = normal(kMany * kLong, 2);
+  const auto dx_of = [&](Index first, Index count) {
+    const auto size = static_cast<std::size_t>(count * kLong);
+    Values y(size), dx(size);
+    moe::Workspace workspace;
+    auto tape = layer.make_tape();
+    const auto rows = [&](const Values& of) {
+      return moe::ConstMatrixView<double>(of.data() + first * kLong, count, kLong);
+    };
+    moe::LayerOutput<double> out(moe::MatrixView<double>(y.data(), count, kLong));
+    layer.forward_train(rows(x), out, tape, workspace);
+    layer.backward(tape, {rows(dy), moe::MatrixView<double>(dx.data(), count, kLong)}, workspace);
+    return dx;
+  };
+  const Values all = dx_of(0, kMany);
+  for (const Index t : {0, 7, 15})
+    CHECK(test::same_bits(dx_of(t, 1), Values(all.begin() + t * kLong, all.begin() + (t + 1) * kLong)));
+}

@@ -4,8 +4,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cstdint>
-#include <limits>
 
 #include "moe/core/executor.hpp"
 #include "moe/core/part_traits.hpp"

@@ -93,7 +93,7 @@ class DotResponse {
 
   Gradients make_gradients() const { return {Buffer<Real>(weight_.size()), width_}; }
   template <class Visitor>
-  void visit_parameters(Gradients* gradients, Visitor& f) {
+  void visit_parameters(Gradients* gradients, Visitor&& f) {
     const auto view = [&](Buffer<Real>& of) {
       const Index n = width_;
       return ParameterView<Real>{of.data(), of.size() / n, n, 1, n, 1};
@@ -102,7 +102,7 @@ class DotResponse {
                       gradients == nullptr ? ParameterView<Real>{} : view(gradients->weight)});
   }
   template <class Visitor>
-  void visit_storage(Gradients* gradients, Visitor& f) {
+  void visit_storage(Gradients* gradients, Visitor&& f) {
     if (gradients != nullptr && gradients->width != width_) {
       fail<shape_error>("gradients of response.weight: expected ", Index{width_},
                         " columns (ask make_gradients()), got ", Index{gradients->width});
@@ -291,6 +291,11 @@ class WholeResults {
   void visit_storage(Gradients* gradients, Visitor&& f) {
     impl::visit_storage_of(inner_, gradients == nullptr ? nullptr : &gradients->inner, f);
     impl::visit_storage_of(response_, gradients == nullptr ? nullptr : &gradients->response, f);
+  }
+  /// f(name, std::byte* data, bytes) for weights of a block storage.
+  template <class Visitor>
+  void visit_packed(Visitor&& f) {
+    impl::visit_packed_of(inner_, f);
   }
 
  private:

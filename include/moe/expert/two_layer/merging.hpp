@@ -9,6 +9,7 @@
 #include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/expert/two_layer/parameters.hpp"
+#include "moe/kernel/prefetch.hpp"
 #include "moe/kernel/row.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -70,8 +71,16 @@ class TwoLayerMerge {
         Real* const to = range(one, k) + begin;
         const Real* const weight = p + head * of_.experts;
         fill_row(Real{0}, to, count);
-        for (Index e = 0; e < of_.experts; ++e) {
-          if (weight[e] != 0) axpy_row(weight[e], kind_[k].data + e * kind_[k].count + begin, to, count);
+        Index e = next(weight, -1);
+        while (e < of_.experts) {
+          const Index after = next(weight, e), pitch = kind_[k].count;
+          const Real* const from = kind_[k].data + e * pitch + begin;
+          const Real* const ahead = after < of_.experts ? from + (after - e) * pitch : nullptr;
+          each_block(count, [&](Index at, Index n) noexcept {
+            fetch(ahead, at, n);
+            axpy_row(weight[e], from + at, to + at, n);
+          });
+          e = after;
         }
       });
     });
@@ -102,9 +111,17 @@ class TwoLayerMerge {
       each_run(task, [&](Index k, Index head, Index begin, Index count) noexcept {
         const Real* const from = range(done, k) + begin;
         for (Index e = 0; e < of_.experts; ++e) {
-          const Index at = e * kind_[k].count + begin, i = head * of_.experts + e;
-          part[i] += static_cast<double>(dot(from, kind_[k].data + at, count));
-          if (to.first.data != nullptr && p[i] != 0) axpy_row(p[i], from, range(to, k) + at, count);
+          const Index first = e * kind_[k].count + begin, i = head * of_.experts + e;
+          const bool last = e + 1 == of_.experts, trains = to.first.data != nullptr && p[i] != 0;
+          const Real* const own = kind_[k].data + first;
+          Real* const into = trains ? range(to, k) + first : nullptr;
+          each_block(count, [&](Index at, Index n) noexcept {
+            fetch(last ? nullptr : own + kind_[k].count, at, n);
+            part[i] += static_cast<double>(dot(from + at, own + at, n));
+            if (!trains) return;
+            fetch(last ? nullptr : into + kind_[k].count, at, n);
+            axpy_row(p[i], from + at, into + at, n);
+          });
         }
       });
     });
@@ -116,8 +133,27 @@ class TwoLayerMerge {
   }
 
  private:
-  /// Numbers of a stretch: 16 KiB of floats, half a first-level cache.
+  /// Numbers of a stretch: 16 KiB, a third of a first-level cache; and of a block, while which the same block
+  /// of the next expert comes: every expert's stretch is a stream of its own, too short for the processor to
+  /// find out.
   static constexpr Index kStretch = 16384 / Index{sizeof(Real)};
+  static constexpr Index kBlock = 1024 / Index{sizeof(Real)};
+
+  /// f(first, count) for the blocks of `count` numbers.
+  template <class F>
+  static void each_block(Index count, const F& f) noexcept {
+    for (Index at = 0; at < count; at += kBlock) f(at, (std::min)(kBlock, count - at));
+  }
+  /// n numbers from `from` + at on; null: nothing.
+  static void fetch(const Real* from, Index at, Index n) noexcept {
+    for (Index i = 0; from != nullptr && i < n; i += kHalf<Real>) prefetch_l2(from + at + i);
+  }
+  /// The next expert with a weight.
+  Index next(const Real* weight, Index e) const noexcept {
+    do ++e;
+    while (e < of_.experts && weight[e] == 0);
+    return e;
+  }
 
   struct Kind {
     const Real* data;

@@ -1,9 +1,9 @@
 // CompeteSMoE: a router that learns from competitions of its experts. Version 1, 2402.02526; 2, 2505.13380.
 #pragma once
 
-#include <cstdint>
 #include <utility>
 
+#include "moe/core/check.hpp"
 #include "moe/expert/bank/whole_results.hpp"
 #include "moe/layer/probe/probing_layer.hpp"
 #include "moe/router/balance/load_balance.hpp"

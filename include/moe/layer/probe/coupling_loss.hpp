@@ -10,18 +10,17 @@
 
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
-#include "moe/core/part_traits.hpp"
 #include "moe/core/probes.hpp"
 #include "moe/core/random.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/expert/bank/gate_probe.hpp"
-#include "moe/expert/bank/glu.hpp"
 #include "moe/expert/concept.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/product/projection.hpp"
+#include "moe/storage/parameter.hpp"
 
 MOE_NAMESPACE_BEGIN
 

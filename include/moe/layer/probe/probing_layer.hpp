@@ -196,7 +196,7 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>> {
     at_router.dx = separate ? gradients.router_dx : gradients.dx;
     at_router.dprobes = at_probes;
     sum_.backward_router(tape.sum_, in, at_router, gradients.router, arena, executor);
-    if (!in.probes) return;
+    if (!in.probes || (!gradients.dx && gradients.experts == nullptr)) return;
     std::int32_t* const rows = arena.take<std::int32_t>(tokens);
     const bool* const spoiled = tape.routes().spoiled;
     const ProbeRows<Real> asked = rows_of(in, x, rows, [&](Index t) { return !spoiled[t]; });
@@ -231,6 +231,10 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>> {
     visit_parts(gradients, [&](auto& part, auto* own) { impl::visit_storage_of(part, own, f); });
   }
   template <class Visitor>
+  void visit_packed(Visitor&& f) {
+    visit_parts({}, [&](auto& part, auto*) { impl::visit_packed_of(part, f); });
+  }
+  template <class Visitor>
   void visit_state(Visitor&& f) {
     impl::visit_state_of(router(), f);
   }
@@ -241,6 +245,10 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>> {
   template <class Visitor>
   void visit_storage(Gradients& gradients, Visitor&& f) const {
     writable().visit_storage(gradients, impl::ReadingVisitor(f));
+  }
+  template <class Visitor>
+  void visit_packed(Visitor&& f) const {
+    writable().visit_packed(impl::ReadingVisitor(f));
   }
   template <class Visitor>
   void visit_state(Visitor&& f) const {

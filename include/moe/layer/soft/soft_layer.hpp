@@ -12,7 +12,6 @@
 #include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/expert/concept.hpp"
-#include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/checks.hpp"
@@ -24,6 +23,7 @@
 #include "moe/layer/frame/identity.hpp"
 #include "moe/layer/shared/concept.hpp"
 #include "moe/layer/shared/none.hpp"
+#include "moe/layer/soft/soft_calls.hpp"
 #include "moe/layer/soft/soft_sum.hpp"
 #include "moe/plan/statistics.hpp"
 #include "moe/router/soft/concept.hpp"
@@ -331,30 +331,7 @@ class SoftLayer : public impl::RefusedCalls<SoftLayer<R, B, S, F>> {
     }
     if (input.draws != nullptr) input.draws->advance();
     out.losses = table.losses;
-    if (out.stats != nullptr) count(table, active, *out.stats);
-  }
-
-  static void count(const MixTable<Real>& table, const bool* active, RouteStats& stats) {
-    if (stats.experts() != table.experts) {
-      stats.gate_mass.assign(table.experts, 0);
-      stats.load.assign(table.experts, 0);
-      stats.clear();
-    }
-    for (Index t = 0; t < table.tokens; ++t) {
-      stats.tokens += active[t] ? 1 : 0;
-      stats.spoiled += table.spoiled[t] ? 1 : 0;
-    }
-    for (Index g = 0; g < table.groups; ++g) {
-      for (Index e = 0; e < table.experts; ++e) {
-        const Index* const begin = table.slot_offsets + g * table.experts + e;
-        const Index first = begin[0] - table.first_slot(g), slots = begin[1] - begin[0];
-        stats.load[e] += slots;
-        for (Index r = 0; r < table.rows(g); ++r) {
-          const Real* const weight = table.combine_row(table.combine, g, r) + first;
-          stats.gate_mass[e] += static_cast<double>(sum_row(weight, slots));
-        }
-      }
-    }
+    if (out.stats != nullptr) impl::count_mix(table, active, *out.stats);
   }
 
   template <class Part>
@@ -383,30 +360,8 @@ class SoftLayer : public impl::RefusedCalls<SoftLayer<R, B, S, F>> {
   Index check_backward(const Tape& tape, const LayerGradients& gradients) const {
     require_parts();
     tape.writer_.require("tape", identity_);
-    const Index tokens = tape.tokens_;
-    if (gradients.dy.rows != tokens) {
-      fail<state_error>("tape: expected the tape of a call with ", gradients.dy.rows,
-                        " rows (as dy has), got one of ", tokens);
-    }
-    if (!is_finite(gradients.auxiliary_scale)) {
-      fail<config_error>("auxiliary_scale: expected a finite factor of the losses, got ",
-                         gradients.auxiliary_scale);
-    }
-    require_shape("dy", gradients.dy, tokens, width());
-    if (gradients.dx) {
-      require_shape("dx", gradients.dx, tokens, width());
-      require_disjoint("dy", gradients.dy, "dx", gradients.dx);
-    }
-    if (gradients.router_dx) {
-      if (!tape.input_.separate_router()) {
-        fail<config_error>(
-            "router_dx: expected none, for the call had no router_x; its gradient is part of dx");
-      }
-      require_shape("router_dx", gradients.router_dx, tokens, tape.input_.router_input().x.cols);
-      require_disjoint("dy", gradients.dy, "router_dx", gradients.router_dx);
-      require_disjoint("dx", gradients.dx, "router_dx", gradients.router_dx);
-    }
-    return tokens;
+    return impl::check_row_gradients(gradients, tape.tokens_, width(), tape.input_.separate_router(),
+                                     tape.input_.router_input().x.cols);
   }
   void check_gradients(const LayerGradients& gradients) const {
     impl::check_gradients_of(router(), gradients.router);

@@ -56,6 +56,8 @@ struct SumGradients {
                                // parameters has a part of this pair's
   const Probes<Real>* probes = nullptr;   // of a call with probes: they, and
   const Probes<Real>* dprobes = nullptr;  // where the experts add their gradients
+  ConstMatrixView<Real> memory{};         // [T, D] the call's carry, if experts remember, and
+  MatrixView<Real> dmemory{};             // its gradient, added to; or absent
 };
 
 /// A call has nothing to do between stages 2 and 3.
@@ -464,6 +466,7 @@ class RoutedSum {
       const RowDraws draws{in.draws, {in.row_key.data(), in.row_key.size()}};
       if (in.training) batch.draws = &draws;
       if (in.probes) batch.probes = &in.probes;
+      if (impl::kRemembers<Bank> && in.carry) batch.memory = &in.carry;
       const RowSink<Real> sink = sum.make_sink(scratch.z, scratch.z_row, plan.slots());
       if constexpr (kTaped) {
         impl::forward_train_of(sum.experts_, batch, sink, tape->experts_, arena, executor);
@@ -502,11 +505,12 @@ class RoutedSum {
           sum.make_sink(out.dx || on_input ? scratch.dx : nullptr, scratch.dx_row, slots);
       RowBatch<Real> batch = make_batch(plan, x, scratch.x_row, scratch.scaled, executor);
       batch.probes = out.probes;
-      sum.experts_.backward(
-          batch, tape.experts_,
-          RowGradients<Real>{scratch.dy_row, on_input ? scratch.one : plan.weight, scratch.dweight, dx,
-                             freezes ? scratch.frozen : nullptr, out.dprobes},
-          gradients, arena, executor);
+      if (out.memory) batch.memory = &out.memory;
+      sum.experts_.backward(batch, tape.experts_,
+                            RowGradients<Real>{scratch.dy_row, on_input ? scratch.one : plan.weight,
+                                               scratch.dweight, dx, freezes ? scratch.frozen : nullptr,
+                                               out.dprobes, out.dmemory ? &out.dmemory : nullptr},
+                            gradients, arena, executor);
       for (Index s = 0; on_input && s < slots; ++s) {  // the slot read w x
         const Real* const row = scratch.dx_row[s];
         scratch.dweight[s] = row == nullptr ? 0 : dot(row, x.row(Index{plan.token[s]}), x.cols);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -17,6 +18,7 @@
 #include "moe/io/json/config.hpp"
 #include "moe/io/layout.hpp"
 #include "moe/io/matrix_reader.hpp"
+#include "moe/models/file/layer_source.hpp"
 #include "moe/models/preset/spec.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -140,7 +142,7 @@ inline void require_extents(const io::Tensor& tensor, const Extents& wanted) {
 }  // namespace impl
 
 /// Refers to the checkpoint, which must outlive it.
-class LayerTensors {
+class LayerTensors final : public LayerSource {
  public:
   /// Throws format_error for tensors that are not there, config_error for a quantisation that cannot be read.
   LayerTensors(const io::Checkpoint& checkpoint, const io::Config& config, const LayerSpec& spec)
@@ -197,6 +199,29 @@ class LayerTensors {
     return {};
   }
   const io::Tensor& at(const std::string& theirs) const { return checkpoint_->at(prefix_ + theirs); }
+
+  bool has(const char* ours) const override { return !name_of(ours).empty(); }
+  void read(const char* ours, const MatrixView<float>& to) const override {
+    const std::string name = name_of(ours);
+    if (name.empty()) fail<config_error>("preset: expected the name of a tensor for ", ours, ", got none");
+    const io::Tensor& tensor = checkpoint_->at(name);
+    if (to.rows == 1 || to.cols == 1) {
+      io::read_vector(tensor, to.data, to.rows * to.cols);
+    } else {
+      io::read_matrix(tensor, to);
+    }
+    impl::require_finite(tensor.where().c_str(), to);
+  }
+  HashTable hash_table(const LayerSpec& spec) const override {
+    return impl::read_hash_table(at(spec.hash_tensor), spec);
+  }
+  std::unique_ptr<const io::AnyExpertSource> routed(const LayerSpec& spec) const override {
+    io::CheckpointExperts experts(*checkpoint_, experts_, spec.experts, spec.expert_width(), spec.hidden);
+    return std::make_unique<io::ErasedExpertSource<io::CheckpointExperts>>(std::move(experts));
+  }
+  void read_shared(io::ExpertMatrix part, const MatrixView<float>& to) const override {
+    io::MatrixReader(*checkpoint_, shared_[part], 0, to.rows, to.cols).read(0, to);
+  }
 
   /// Of all tensors that the layer reads, as they are in the files.
   Index bytes(const LayerSpec& spec) const {

@@ -11,8 +11,10 @@
 
 #include "moe/core/check.hpp"
 #include "moe/io/checkpoint.hpp"
+#include "moe/io/gguf/reader.hpp"
 #include "moe/io/json/config.hpp"
 #include "moe/models/any/any_layer.hpp"
+#include "moe/models/file/gguf_layer.hpp"
 #include "moe/models/file/layer_tensors.hpp"
 #include "moe/models/file/load_layer.hpp"
 #include "moe/models/preset/registry.hpp"
@@ -20,20 +22,35 @@
 MOE_NAMESPACE_BEGIN
 namespace models {
 
-/// What a config says of every layer; none for a dense one. Throws config_error as describe_layer does, but
-/// for dense layers.
-inline std::vector<std::optional<LayerSpec>> describe_layers(const io::Config& config) {
+namespace impl {
+
+/// describe(l) of every layer, none for a dense one. Throws what describe throws, but for dense layers and
+/// the first that is not there, and config_error if there is no such (Swin-MoE does not say how many it has).
+template <class Describe>
+std::vector<std::optional<LayerSpec>> describe_each(const std::string& file, const Describe& describe) {
+  constexpr Index kMost = 4096;
   std::vector<std::optional<LayerSpec>> layers;
-  for (Index l = 0; l <= kMostLayers; ++l) {
+  for (Index l = 0; l <= kMost; ++l) {
     try {
-      layers.emplace_back(describe_layer(config, l));
+      layers.emplace_back(describe(l));
     } catch (const dense_layer_error&) {
       layers.emplace_back();
     } catch (const no_layer_error&) {
-      break;
+      return layers;
     }
   }
-  return layers;
+  fail<config_error>(file.c_str(), ": expected to be told how many layers there are, at most ", kMost,
+                     ", got a model that does not say it; load its layers one by one");
+}
+
+}  // namespace impl
+
+/// What a config, or a GGUF file, says of every layer; none for a dense one. Throws config_error.
+inline std::vector<std::optional<LayerSpec>> describe_layers(const io::Config& config) {
+  return impl::describe_each(config.file(), [&](Index l) { return describe_layer(config, l); });
+}
+inline std::vector<std::optional<LayerSpec>> describe_layers(const io::GgufFile& file) {
+  return impl::describe_each(file.name(), [&](Index l) { return describe_layer(gguf_config(file, l), l); });
 }
 
 /// The blocks of a model by layer.
@@ -59,21 +76,17 @@ class LoadedModel {
   std::vector<std::optional<AnyLayer>> layers_;
 };
 
-/// Every block of a model, layer after layer: each tensor is read once and its pages let go of, so that
-/// memory is that of the layers. Progress counts the experts of all layers. Throws what load_layer throws,
-/// before a weight is read where config and tensors do not go together.
-inline LoadedModel load_model(const io::Config& config, const io::Checkpoint& checkpoint,
-                              const LoadOptions& options = {}) {
-  const std::vector<std::optional<LayerSpec>> specs = describe_layers(config);
+namespace impl {
+
+/// `load(l, options)` of every layer with experts, with the progress of all.
+template <class Load>
+LoadedModel load_each(const std::vector<std::optional<LayerSpec>>& specs, const LoadOptions& options,
+                      const Load& load) {
   struct Counted {
     const LoadProgress& progress;
     Index before = 0, total = 0;
   } counted{options.progress};
-  for (const std::optional<LayerSpec>& spec : specs) {
-    if (!spec) continue;
-    LayerTensors(checkpoint, config, *spec).require_whole_block(*spec);
-    counted.total += spec->experts;
-  }
+  for (const std::optional<LayerSpec>& spec : specs) counted.total += spec ? spec->experts : 0;
   LoadOptions each = options;
   each.progress = {&counted, [](void* context, Index done, Index) noexcept {
                      const Counted& all = *static_cast<Counted*>(context);
@@ -82,15 +95,41 @@ inline LoadedModel load_model(const io::Config& config, const io::Checkpoint& ch
   std::vector<std::optional<AnyLayer>> layers(specs.size());
   for (std::size_t l = 0; l < specs.size(); ++l) {
     if (!specs[l]) continue;
-    layers[l].emplace(load_layer(config, checkpoint, static_cast<Index>(l), each));
+    layers[l].emplace(load(static_cast<Index>(l), each));
     counted.before += specs[l]->experts;
   }
   return LoadedModel(std::move(layers));
 }
 
-/// Of the model in `folder`: config.json and model.safetensors or its shards. Also throws file_error.
-inline LoadedModel load_model(const std::filesystem::path& folder, const LoadOptions& options = {}) {
-  return load_model(io::Config::from_file(folder / "config.json"), io::Checkpoint(folder), options);
+}  // namespace impl
+
+/// Every block of a model, layer after layer: each tensor is read once and its pages let go of, so that
+/// memory is that of the layers. Progress counts the experts of all layers. Throws what load_layer throws,
+/// before a weight is read where config and tensors do not go together.
+inline LoadedModel load_model(const io::Config& config, const io::Checkpoint& checkpoint,
+                              const LoadOptions& options = {}) {
+  const std::vector<std::optional<LayerSpec>> specs = describe_layers(config);
+  for (const std::optional<LayerSpec>& spec : specs) {
+    if (spec) LayerTensors(checkpoint, config, *spec).require_whole_block(*spec);
+  }
+  return impl::load_each(specs, options, [&](Index layer, const LoadOptions& each) {
+    return load_layer(config, checkpoint, layer, each);
+  });
+}
+inline LoadedModel load_model(const io::GgufFile& file, const LoadOptions& options = {}) {
+  const std::vector<std::optional<LayerSpec>> specs = describe_layers(file);
+  for (const std::optional<LayerSpec>& spec : specs) {
+    if (spec) GgufTensors(file, spec->layer).require_whole_block(*spec);
+  }
+  return impl::load_each(specs, options,
+                         [&](Index layer, const LoadOptions& each) { return load_layer(file, layer, each); });
+}
+
+/// Of a model's folder, config.json and model.safetensors or its shards, or of a GGUF file. Also throws
+/// file_error.
+inline LoadedModel load_model(const std::filesystem::path& path, const LoadOptions& options = {}) {
+  if (is_gguf(path)) return load_model(io::GgufFile(path), options);
+  return load_model(io::Config::from_file(path / "config.json"), io::Checkpoint(path), options);
 }
 
 /// A layer of a table; of a dense one its number alone.
@@ -104,8 +143,8 @@ struct LayerRow {
 };
 
 struct ModelTable {
-  std::string model;  // the preset
-  std::vector<LayerRow> layers;
+  std::string model{};  // the preset
+  std::vector<LayerRow> layers{};
 };
 
 namespace impl {
@@ -124,31 +163,47 @@ inline std::string router_text(const LayerSpec& spec) {
 
 }  // namespace impl
 
-/// What is there of a model, from config and headers alone. Throws what load_layer throws of them.
-inline ModelTable describe(const io::Config& config, const io::Checkpoint& checkpoint) {
-  ModelTable table{preset_of(config).name, {}};
-  const std::vector<std::optional<LayerSpec>> specs = describe_layers(config);
+namespace impl {
+
+/// A row of every layer; `tensors(spec)` are those of one, checked.
+template <class Tensors>
+ModelTable table_of(const std::vector<std::optional<LayerSpec>>& specs, const Tensors& tensors) {
+  ModelTable table;
   for (std::size_t l = 0; l < specs.size(); ++l) {
     LayerRow& row = table.layers.emplace_back();
     row.layer = static_cast<Index>(l);
     row.dense = !specs[l].has_value();
     if (row.dense) continue;
     const LayerSpec& spec = *specs[l];
-    const LayerTensors tensors(checkpoint, config, spec);
-    tensors.require_whole_block(spec);
-    row.router = impl::router_text(spec);
+    const auto of_layer = tensors(spec);
+    of_layer.require_whole_block(spec);
+    table.model = spec.model;
+    row.router = router_text(spec);
     row.experts = spec.experts;
     row.k = spec.router.k;
     row.width = spec.width;
     row.hidden = spec.hidden;
     row.shared = spec.shared_hidden;
-    row.storage = tensors.storage();
-    row.bytes = tensors.bytes(spec);
+    row.storage = of_layer.storage();
+    row.bytes = of_layer.bytes(spec);
   }
   return table;
 }
-inline ModelTable describe(const std::filesystem::path& folder) {
-  return describe(io::Config::from_file(folder / "config.json"), io::Checkpoint(folder));
+
+}  // namespace impl
+
+/// What is there of a model, from config and headers alone. Throws what load_layer throws of them.
+inline ModelTable describe(const io::Config& config, const io::Checkpoint& checkpoint) {
+  return impl::table_of(describe_layers(config),
+                        [&](const LayerSpec& spec) { return LayerTensors(checkpoint, config, spec); });
+}
+inline ModelTable describe(const io::GgufFile& file) {
+  return impl::table_of(describe_layers(file),
+                        [&](const LayerSpec& spec) { return GgufTensors(file, spec.layer); });
+}
+inline ModelTable describe(const std::filesystem::path& path) {
+  if (is_gguf(path)) return describe(io::GgufFile(path));
+  return describe(io::Config::from_file(path / "config.json"), io::Checkpoint(path));
 }
 
 /// A line for each layer; neighbours that are alike share one.

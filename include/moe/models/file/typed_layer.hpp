@@ -240,7 +240,7 @@ struct PartOf<Mlp<Act, Storage>> {
 /// Loaded::from(tensors, spec, progress): a part of a layer with its weights.
 template <class P>
 struct Loaded {
-  static P from(const LayerTensors& t, const LayerSpec& s, const LoadProgress& progress) {
+  static P from(const LayerSource& t, const LayerSpec& s, const LoadProgress& progress) {
     require_fit(s, s.outputs() == s.experts, "the bank", "it has experts that compute nothing: a Composite");
     P bank = PartOf<P>::make(s, {s.experts, s.expert_width(), s.hidden, s.expert_bias});
     load_bank(bank, t, s, progress);
@@ -249,7 +249,7 @@ struct Loaded {
 };
 template <class Bank>
 struct Loaded<Composite<Bank, ZeroComputation<float>>> {
-  static Composite<Bank, ZeroComputation<float>> from(const LayerTensors& t, const LayerSpec& s,
+  static Composite<Bank, ZeroComputation<float>> from(const LayerSource& t, const LayerSpec& s,
                                                       const LoadProgress& progress) {
     require_fit(s, s.outputs() > s.experts, "Composite", "all its experts compute something");
     Bank bank = PartOf<Bank>::make(s, {s.experts, s.expert_width(), s.hidden, s.expert_bias});
@@ -259,13 +259,13 @@ struct Loaded<Composite<Bank, ZeroComputation<float>>> {
 };
 template <>
 struct Loaded<NoShared> {
-  static NoShared from(const LayerTensors&, const LayerSpec& s, const LoadProgress&) {
+  static NoShared from(const LayerSource&, const LayerSpec& s, const LoadProgress&) {
     return stateless<NoShared>(s, s.shared_hidden == 0, "NoShared", "the model has a shared expert");
   }
 };
 template <class Bank>
 struct Loaded<SharedExperts<Bank>> {
-  static SharedExperts<Bank> from(const LayerTensors& t, const LayerSpec& s, const LoadProgress&) {
+  static SharedExperts<Bank> from(const LayerSource& t, const LayerSpec& s, const LoadProgress&) {
     require_fit(s, s.shared_hidden > 0, "SharedExperts", "the model has no shared expert");
     Bank bank = PartOf<Bank>::make(s, {1, s.width, s.shared_hidden, false});
     load_shared_bank(bank, t, s);
@@ -276,24 +276,24 @@ struct Loaded<SharedExperts<Bank>> {
 };
 template <ListedIn<Frames<float>> P>
 struct Loaded<P> {
-  static P from(const LayerTensors& t, const LayerSpec& s, const LoadProgress&) {
+  static P from(const LayerSource& t, const LayerSpec& s, const LoadProgress&) {
     return part_as<P>(s, load_frame(&t, s), "frame");
   }
 };
 template <ListedIn<Capacities> P>
 struct Loaded<P> {
-  static P from(const LayerTensors&, const LayerSpec& s, const LoadProgress&) {
+  static P from(const LayerSource&, const LayerSpec& s, const LoadProgress&) {
     return part_as<P>(s, s.capacity, "capacity");
   }
 };
 
 template <class R>
-R load_router_as(const LayerTensors& tensors, const LayerSpec& spec) {
+R load_router_as(const LayerSource& tensors, const LayerSpec& spec) {
   R router = PartOf<R>::make(spec);
   load_parameters(router, tensors);
   // State of parts that the model does not have (an adaptive coefficient) stays as built.
   auto state = [&](const char* name, double* to, Index n) {
-    if (!tensors.name_of(name).empty()) load_state(tensors, name, to, n);
+    if (tensors.has(name)) load_state(tensors, name, to, n);
   };
   router.visit_state(state);
   return router;
@@ -303,7 +303,7 @@ template <class Layer>
 struct LayerOf;
 template <class R, class B, class C, class S, class F>
 struct LayerOf<MoeLayer<R, B, C, S, F>> {
-  static MoeLayer<R, B, C, S, F> load(const LayerTensors& t, const LayerSpec& s,
+  static MoeLayer<R, B, C, S, F> load(const LayerSource& t, const LayerSpec& s,
                                       const LoadProgress& progress) {
     // What costs nothing first: a type that does not fit is refused before experts are read.
     auto router = load_router_as<R>(t, s);

@@ -5,7 +5,6 @@
 #include <cstdint>
 
 #include "moe/core/check.hpp"
-#include "moe/kernel/finite.hpp"
 #include "moe/router/balance/concept.hpp"
 
 MOE_NAMESPACE_BEGIN

@@ -17,8 +17,7 @@ class TakenLoss {
   };
 
   /// Throws config_error for a coefficient that is not finite.
-  explicit TakenLoss(Options options)
-      : coefficient_(impl::checked_coefficient(kName, options.coefficient)) {}
+  explicit TakenLoss(Options options) : coefficient_(impl::checked_coefficient(kName, options.coefficient)) {}
   double coefficient() const noexcept { return coefficient_; }
 
   template <class Real>

@@ -1,5 +1,4 @@
-// Stage 1/5 route, by competition at some training steps. In: RouterInput, at these with probes.
-// Out: RouteTable. Next: moe/plan/dispatch_plan.hpp
+// Routes as a router does, but at some training steps as the experts' responses say, from which it learns.
 #pragma once
 
 #include <cmath>
@@ -11,6 +10,7 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
+#include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/core/random.hpp"
 #include "moe/core/workspace.hpp"
@@ -96,7 +96,8 @@ inline void masked_softmax_backward(const double* p, Index n, double* dp) noexce
 /// CompeteSMoE, 2402.02526 (v1) and 2505.13380 (v2): `R`, a TokenChoice, routes, but for some training steps,
 /// at which `Competition`, a TokenChoice over the experts' responses (RowScorer), routes instead and R learns
 /// what it said: its losses are left out then, and those of the competition, the distillation and the
-/// diversity added. Probes of a competition are whole results (WholeResults). A call's mask holds for both.
+/// diversity added. Probes of a competition are whole results (WholeResults). A call's mask holds for both
+/// routers, its temperature for the choice, not for what R learns.
 template <class R, class Competition>
 class CompetingRouter {
  public:
@@ -119,21 +120,13 @@ class CompetingRouter {
     return training ? weakest(own, Competition::coupling(true)) : own;
   }
 
+  static_assert(!CarryingScorer<Scorer>, "moe: the router of a competition hands nothing on");
+
   /// Throws config_error for a rate outside [0, 1], a coefficient that is not finite, a theta beside a
-  /// divergence, and unless both routers have as many experts as outputs.
+  /// divergence, a router with noise or whose weights are of the input, and unless both routers have as many
+  /// experts as outputs.
   CompetingRouter(R router, Competition competition, const Options& options = {})
-      : router_(std::move(router)), competition_(std::move(competition)), options_(options) {
-    if (!(options.rate >= 0 && options.rate <= 1)) {
-      fail<config_error>("competition rate: expected a value in [0, 1], got ", options.rate);
-    }
-    for (const double value : {options.distill.coefficient, options.distill.theta, options.diversity}) {
-      if (!is_finite(value)) {
-        fail<config_error>("coefficients of a competition: expected finite values, got ", value);
-      }
-    }
-    if (options.distill.divergence && options.distill.theta != 0) {
-      fail<config_error>("theta: expected 0 beside a divergence, got ", options.distill.theta);
-    }
+      : router_(std::move(router)), competition_(std::move(competition)), options_(checked(options)) {
     require_fit<config_error>();
   }
 
@@ -147,7 +140,7 @@ class CompetingRouter {
   void set_rate(double rate) {
     Options changed = options_;
     changed.rate = rate;
-    options_ = CompetingRouter(router_, competition_, changed).options_;
+    options_ = checked(changed);
   }
 
   Index experts() const noexcept { return router_.experts(); }
@@ -344,8 +337,27 @@ class CompetingRouter {
     return scratch;
   }
 
+  static const Options& checked(const Options& options) {
+    if (!(options.rate >= 0 && options.rate <= 1)) {
+      fail<config_error>("competition rate: expected a value in [0, 1], got ", options.rate);
+    }
+    for (const double value : {options.distill.coefficient, options.distill.theta, options.diversity}) {
+      if (!is_finite(value)) {
+        fail<config_error>("coefficients of a competition: expected finite values, got ", value);
+      }
+    }
+    if (options.distill.divergence && options.distill.theta != 0) {
+      fail<config_error>("theta: expected 0 beside a divergence, got ", options.distill.theta);
+    }
+    return options;
+  }
+
   template <class Error>
   void require_fit() const {
+    if (impl::is_noisy(router_.scorer()) || impl::weight_place(router_) != WeightPlace::result) {
+      fail<Error>("competition: expected a router without noise, whose weights are of the results, got one ",
+                  impl::is_noisy(router_.scorer()) ? "with noise" : "of weights of the input");
+    }
     if (router_.experts() == router_.outputs() && competition_.experts() == experts() &&
         competition_.outputs() == experts() && competition_.width() == experts()) {
       return;

@@ -1,5 +1,4 @@
-// Stage 1/5 route, by what the experts said. In: RouterInput with probes. Out: RouteTable.
-// Next: moe/plan/dispatch_plan.hpp
+// Routes by what the experts said of the rows, which the call's probes hold.
 #pragma once
 
 #include <utility>

@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "moe/core/check.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/core/view.hpp"
 #include "moe/router/scorer/concept.hpp"

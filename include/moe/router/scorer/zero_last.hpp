@@ -1,6 +1,7 @@
 // A last output that nothing speaks for: of one logit l and 0 the softmax is sigma(l) and 1 - sigma(l).
 #pragma once
 
+#include <cstdint>
 #include <utility>
 
 #include "moe/core/check.hpp"

@@ -2,7 +2,6 @@
 // over the rows of a group or over the slots of a row. Soft MoE 2308.00951, Mixture of Tokens 2310.15961.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <utility>
 
@@ -11,25 +10,16 @@
 #include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/kernel/finite.hpp"
-#include "moe/kernel/panel.hpp"
 #include "moe/kernel/row.hpp"
-#include "moe/kernel/softmax.hpp"
 #include "moe/plan/statistics.hpp"
-#include "moe/product/row_mix.hpp"
 #include "moe/router/call_options.hpp"
 #include "moe/router/logit_checks.hpp"
 #include "moe/router/scorer/concept.hpp"
 #include "moe/router/soft/concept.hpp"
 #include "moe/router/soft/mix_groups.hpp"
+#include "moe/router/soft/mix_softmax.hpp"
 
 MOE_NAMESPACE_BEGIN
-
-/// What the weights are softmaxes of, a slot's logits over the rows of its group or a row's over its slots.
-enum class MixWeights : std::uint8_t {
-  rows_and_slots,  // dispatch over rows, combine over slots
-  rows,            // over rows: what mixed into a slot comes back by the same weights
-  slots,           // over slots, both ways
-};
 
 struct MixRouterOptions {
   Index slots_per_expert = 1;
@@ -103,8 +93,8 @@ class MixRouter {
   }
 
   /// Throws numeric_error naming token and output for NaN, +inf or an all-masked row (unless isolated),
-  /// config_error for an option that it cannot obey, a logit mask, or what the scorer lacks, state_error if
-  /// it was moved from.
+  /// config_error for an option that it cannot obey or what the scorer lacks, shape_error for a mask of
+  /// another width, state_error if it was moved from.
   template <Executor X>
   void mix(const RouterInput<Real>& in, MixTable<Real>& table, Arena& arena, X& executor) const {
     run(in, table, nullptr, arena, executor);
@@ -130,38 +120,9 @@ class MixRouter {
     Real* const drows = arena.take<Real>(table.room.dispatch);  // of logits, by what softmaxes over rows give
     auto* const rows = arena.take<std::int32_t>(in.tokens());
     bool* const mixes = arena.take<bool>(in.tokens());
-    if (over_rows()) {
-      if (!over_slots()) {
-        each_run(table, executor, [&](Index g, Index first, Index last) noexcept {
-          for (Index s = 0; s < outputs(); ++s) {
-            Real* const to = table.dispatch_row(out.dispatch, g, s);
-            for (Index r = first; r < last; ++r) to[r] += table.combine_row(out.combine, g, r)[s];
-          }
-        });
-      }
-      each_slot_block(table, executor, [&](Index g, Index first, Index last) noexcept {
-        for (Index s = first; s < last; ++s) {
-          Real* const to = table.dispatch_row(drows, g, s);
-          fill_row(Real{0}, to, table.rows(g));
-          softmax_backward_row(table.dispatch_row(table.dispatch, g, s),
-                               table.dispatch_row(out.dispatch, g, s), to, table.rows(g));
-        }
-      });
-    }
-    each_run(table, executor, [&](Index g, Index first, Index last) noexcept {
-      const auto dlogit = [&](Index r) noexcept { return dlogits.value.row(row_at(table, g, r)); };
-      for (Index r = first; r < last; ++r) fill_row(Real{0}, dlogit(r), outputs());
-      for (Index s = 0; s < outputs(); ++s) {
-        const Real* const from = table.dispatch_row(over_rows() ? drows : out.dispatch, g, s);
-        for (Index r = first; r < last; ++r) {
-          (over_rows() ? dlogit(r) : table.combine_row(out.combine, g, r))[s] += from[r];
-        }
-      }
-      for (Index r = first; over_slots() && r < last; ++r) {
-        softmax_backward_row(table.combine_row(table.combine, g, r), table.combine_row(out.combine, g, r),
-                             dlogit(r), outputs());
-      }
-    });
+    impl::mix_softmax_backward(
+        table, options_.weights, out,
+        [&](Index g, Index r) noexcept { return dlogits.value.row(row_at(table, g, r)); }, drows, executor);
     for (Index t = 0; t < in.tokens(); ++t) mixes[t] = false;
     for (Index p = 0; p < table.positions(); ++p) mixes[table.row[p]] = true;
     for (Index t = 0; t < in.tokens(); ++t) {
@@ -193,10 +154,6 @@ class MixRouter {
   void on_step_end(const RouteStats& stats) { impl::on_step_end_of(scorer_, stats); }
 
  private:
-  static constexpr Index kSlots = kHalf<Real>;  // a worker takes at once: a cache line of a row of logits
-
-  bool over_rows() const noexcept { return options_.weights != MixWeights::slots; }
-  bool over_slots() const noexcept { return options_.weights != MixWeights::rows; }
   void require_parts() const { impl::require_there("soft router", identity_ && outputs() > 0); }
   MatrixView<Real> matrix(Arena& arena, Index tokens) const {
     Real* const data = arena.take<Real>(checked_product("logits", tokens, outputs()));
@@ -209,21 +166,6 @@ class MixRouter {
   static Index row_at(const MixTable<Real>& table, Index g, Index r) noexcept {
     return table.row[table.offsets[g] + r];
   }
-  /// f(group, first, last) for places of rows, by blocks that a worker takes at once.
-  template <Executor X, class F>
-  static void each_run(const MixTable<Real>& table, X& executor, const F& f) {
-    impl::each_run_of_rows<kHalf<Real>>(table.offsets, table.groups, executor, f);
-  }
-  /// The same for slots.
-  template <Executor X, class F>
-  void each_slot_block(const MixTable<Real>& table, X& executor, const F& f) const {
-    const Index blocks = ceil_div(outputs(), kSlots);
-    executor.parallel_for(table.groups * blocks, [&](Index i, Index) noexcept {
-      const Index first = i % blocks * kSlots;
-      f(i / blocks, first, (std::min)(first + kSlots, outputs()));
-    });
-  }
-
   static void cool(const RouterInput<Real>& in, const MatrixView<Real>& logits, Index t) noexcept {
     scale_row(static_cast<Real>(1 / in.options.temperature), logits.row(t), logits.row(t), logits.cols);
   }
@@ -259,34 +201,12 @@ class MixRouter {
     groups_.group(
         in, active, [&](Index t) { table.push_row(t); },
         [&] { table.end_group([this](Index) { return options_.slots_per_expert; }); });
-    if (over_rows()) {
-      each_slot_block(table, executor, [&](Index g, Index first, Index last) noexcept {
-        for (Index r = 0; r < table.rows(g); ++r) {
-          const Real* const from = logits.row(row_at(table, g, r));
-          for (Index s = first; s < last; ++s) table.dispatch_row(table.dispatch, g, s)[r] = from[s];
-        }
-        for (Index s = first; s < last; ++s) {
-          Real* const p = table.dispatch_row(table.dispatch, g, s);
-          if (any_above_neg_inf(p, table.rows(g))) {
-            softmax_row(p, p, table.rows(g));
-          } else {
-            fill_row(Real{0}, p, table.rows(g));  // a slot that is masked for all of its rows
-          }
-        }
-      });
-    }
-    each_run(table, executor, [&](Index g, Index first, Index last) noexcept {
-      for (Index r = first; over_slots() && r < last; ++r) {
-        softmax_row(logits.row(row_at(table, g, r)), table.combine_row(table.combine, g, r), outputs());
-      }
-      for (Index s = 0; (!over_rows() || !over_slots()) && s < outputs(); ++s) {
-        Real* const d = table.dispatch_row(table.dispatch, g, s);
-        for (Index r = first; r < last; ++r) {
-          Real& c = table.combine_row(table.combine, g, r)[s];
-          over_rows() ? c = d[r] : d[r] = c;
-        }
+    impl::each_run_of_rows(table, executor, [&](Index g, Index first, Index last) noexcept {
+      for (Index r = first; r < last; ++r) {
+        copy_row(logits.row(row_at(table, g, r)), table.combine_row(table.combine, g, r), outputs());
       }
     });
+    impl::mix_softmax(table, options_.weights, executor);
   }
 
   static constexpr const char* kOf = "a soft router";

@@ -16,15 +16,15 @@ class GateWeighting {
   struct Options {
     Index experts = 1;
     bool straight_through = false;
-    double threshold = 0.5;  // as the selection's
+    double threshold = 0.5;  // as the selection's; 0: none
     double scale = 1;        // of scores as weights
   };
 
-  /// Throws config_error for experts < 1, a threshold outside (0, 1) or a scale that is not finite.
+  /// Throws config_error for experts < 1, a threshold outside [0, 1) or a scale that is not finite.
   explicit GateWeighting(Options options) : options_(options) {
     require_range("experts of a gate", options.experts, 1, INT32_MAX);
-    if (!(options.threshold > 0 && options.threshold < 1)) {
-      fail<config_error>("threshold of a gate: expected a value in (0, 1), got ", options.threshold);
+    if (!(options.threshold >= 0 && options.threshold < 1)) {
+      fail<config_error>("threshold of a gate: expected a value in [0, 1), got ", options.threshold);
     }
     if (!is_finite(options.scale)) {
       fail<config_error>("weight scale: expected a finite value, got ", options.scale);
