@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "moe/core/check.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
 #include "moe/expert/bank/composite.hpp"
