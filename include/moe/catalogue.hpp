@@ -6,6 +6,7 @@
 
 #include "moe/analysis/effective_parameters.hpp"
 #include "moe/analysis/gradient_conflict.hpp"
+#include "moe/analysis/oracle_path.hpp"
 #include "moe/analysis/route_log.hpp"
 #include "moe/analysis/routing_change.hpp"
 #include "moe/analysis/specialisation.hpp"
@@ -114,6 +115,7 @@
 #include "moe/depth/cartesian_moe.hpp"
 #include "moe/depth/chain.hpp"
 #include "moe/depth/chain_of_experts.hpp"
+#include "moe/depth/duo_llm.hpp"
 #include "moe/depth/finedeep.hpp"
 #include "moe/depth/graph_moe.hpp"
 #include "moe/depth/momentum.hpp"
@@ -124,6 +126,7 @@
 #include "moe/depth/shared_parts.hpp"
 #include "moe/depth/stochastic_pair.hpp"
 #include "moe/depth/t2mir.hpp"
+
 // Layers that are one technique
 #include "moe/layer/named/flextron.hpp"
 #include "moe/layer/named/mofme.hpp"

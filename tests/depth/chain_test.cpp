@@ -12,6 +12,7 @@
 #include "moe/expert/bank/glu.hpp"
 #include "moe/expert/bank/mlp.hpp"
 #include "moe/kernel/activation.hpp"
+#include "moe/layer/isolated_layer.hpp"
 #include "moe/layer/moe_layer.hpp"
 #include "moe/layer/shared/shared_experts.hpp"
 #include "moe/router/named/expert_choice.hpp"
@@ -301,6 +302,29 @@ TEST_CASE("a row that a step isolates is NaN and has no gradient; the others do 
     }
   }
   CHECK(test::flat_gradients(layer, isolated.gradients) == test::flat_gradients(layer, gradients));
+}
+
+TEST_CASE("a chain is as coupled as its weakest step, and isolated as a layer is", "[depth]") {
+  using Choice = moe::MoeLayer<moe::ExpertChoice<double>, Bank<double>>;
+  using moe::Coupling;
+  static_assert(moe::Chain<Step<double>>::coupling(true) == Coupling::row_independent);
+  static_assert(moe::Chain<Step<double>, Choice>::coupling(false) == Coupling::per_segment);
+  Bank<double> shared = bank<double>();
+  const auto two = chain(shared, 2, moe::Residual::inner);
+  const moe::IsolatedLayer<moe::Chain<Step<double>>> isolated(two);
+  const Values x = rows();
+  Values y(x.size()), alone(x.size());
+  moe::LayerOutput<double> out(view(y)), own(view(alone));
+  moe::Workspace workspace;
+  two.forward(view(x), out, workspace);
+  isolated.forward(view(x), own, workspace);
+  CHECK(test::same_bits(y, alone));
+  // A later step that couples rows is refused without segments before the first one runs.
+  const moe::Chain mixed(
+      std::tuple(Step<double>(router<double>(1), shared),
+                 Choice(moe::expert_choice<double>({.width = kWidth, .experts = 3, .capacity_factor = 1.5}),
+                        Bank<double>({.experts = 3, .width = kWidth, .hidden = 2}))));
+  CHECK_THROWS_AS(mixed.forward(view(x), out, workspace), moe::config_error);
 }
 
 TEST_CASE("chains refuse what is none, and calls that are not theirs", "[depth]") {

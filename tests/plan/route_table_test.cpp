@@ -29,6 +29,19 @@ TEST_CASE("AuxiliaryLosses: named values and their sum", "[plan]") {
   CHECK(losses.begin() == losses.end());
 }
 
+TEST_CASE("AuxiliaryLosses: another call's add up by name", "[plan]") {
+  AuxiliaryLosses first, second;
+  first.add("balance", 0.5);
+  second.add("z", 0.25);
+  const char other[] = "balance";  // the same text elsewhere
+  second.add(other, 1);
+  first.add(second);
+  REQUIRE(first.end() - first.begin() == 2);
+  CHECK(first.begin()[0].value == 1.5);
+  CHECK(std::string(first.begin()[1].name) == "z");
+  CHECK(first.total() == 1.75);
+}
+
 TEST_CASE("AuxiliaryLosses: no more than there is room for", "[plan]") {
   AuxiliaryLosses losses;
   for (int i = 0; i < AuxiliaryLosses::kMost; ++i) losses.add("a", 1);

@@ -6,6 +6,7 @@
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"

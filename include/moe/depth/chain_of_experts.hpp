@@ -2,6 +2,7 @@
 // of them.
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include "moe/core/check.hpp"

@@ -2,7 +2,7 @@
 // for every token, is the virtual node that tells a round what the rounds before chose.
 #pragma once
 
-#include <vector>
+#include <utility>
 
 #include "moe/core/check.hpp"
 #include "moe/core/types.hpp"

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <utility>
+#include <vector>
 
 #include "moe/core/check.hpp"
 #include "moe/core/types.hpp"

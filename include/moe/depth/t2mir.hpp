@@ -5,6 +5,7 @@
 #include <tuple>
 #include <utility>
 
+#include "moe/core/check.hpp"
 #include "moe/core/types.hpp"
 #include "moe/depth/parallel.hpp"
 #include "moe/layer/moe_layer.hpp"
