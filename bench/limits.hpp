@@ -7,19 +7,26 @@ namespace bench {
 
 using moe::Index;
 
-/// The instruction against whose peak the products of a storage format are held. Where the processor or the
-/// compiler's flags lack a dot product, the format's products run as float ones, and so does its limit.
-enum class Instruction { fma_float, fma_double, dot_bfloat16, dot_int8 };
+/// The instructions against whose peak the products of a storage format are held: of the sequences that the
+/// compiler's flags offer for it, the fastest one measured. Where there is none, its products run as float
+/// ones, and so does its limit.
+enum class Instruction { fma_float, fma_double, dot_bfloat16, dot_int8, dot_int4 };
 
+/// Of the sequence that won: "vpmaddwd + vpaddd".
 const char* name_of(Instruction instruction);
+
+/// Operations per second of whole groups of 32 codes: the sequence, then conversion, scale and sum in float.
+/// 0 for what has no groups.
+double group_peak(Instruction instruction, Index threads);
 
 struct Limits {
   double peak = 0;        // operations per second, a multiply-add counting two, of the instruction
   double float_peak = 0;  // the same of the router's arithmetic: fma in float or double
-  double bytes = 0;       // read per second
+  double bytes = 0;       // read per second, by the best of several patterns
 };
 
-/// Measured now, or half a second ago at most. Takes 0.2 s; never call it inside a timed region.
+/// Measured now, or half a second ago at most. Takes 0.3 s, the first time 1 s; never call it inside a timed
+/// region.
 Limits limits_now(Instruction instruction, Index threads);
 
 /// Measures before (its construction) and after (mean()) what is timed, as clocks and neighbours on the host

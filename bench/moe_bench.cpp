@@ -1,7 +1,7 @@
 // moe_bench: whole layers against this machine's own limits, and beside what else there is. Names:
 //   forward/<storage>/<shape>/tokens:<T>/threads:<N>[/skew:<zipf|same>]   train/...   train_step/...
 //   peer/<library>/<storage>/...    stages/...    route/<router>/...    assignment/...    schedule/...
-//   executor/...    accuracy/...
+//   soft/...    merge/...    executor/...    accuracy/...
 // Each kind is described at the top of its file. Shapes (D,F,E,K): S1 = (1024,3584,8,2), S2 =
 // (1024,512,64,8), S3 = (2048,1024,64,8); --moe_shape=D,F,E,K adds one. --moe_smoke divides widths by 16 and
 // leaves out T > 64: every benchmark for a moment. Counters: flops_per_s, bytes_per_s, roofline = best
@@ -50,11 +50,15 @@ void describe_machine() {
   benchmark::AddCustomContext("processor", processor());
   for (const Index threads : {1, 2}) {
     std::string text;
-    char part[96];
+    char part[160];
     for (const Instruction i : {Instruction::fma_float, Instruction::fma_double, Instruction::dot_bfloat16,
-                                Instruction::dot_int8}) {
-      std::snprintf(part, sizeof part, "%.1f Gop/s %s, ", limits_now(i, threads).peak * 1e-9, name_of(i));
+                                Instruction::dot_int8, Instruction::dot_int4}) {
+      std::snprintf(part, sizeof part, "%.1f Gop/s %s", limits_now(i, threads).peak * 1e-9, name_of(i));
       text += part;
+      std::snprintf(part, sizeof part, " (%.1f with scales and sums of groups)",
+                    group_peak(i, threads) * 1e-9);
+      text += group_peak(i, threads) > 0 ? part : "";
+      text += ", ";
     }
     std::snprintf(part, sizeof part, "%.1f GB/s read",
                   limits_now(Instruction::fma_float, threads).bytes * 1e-9);
@@ -96,6 +100,8 @@ int main(int argc, char** argv) {
   add_routes(suite);
   add_assignment(suite);
   add_schedule(suite);
+  add_soft(suite);
+  add_merge(suite);
   add_executor(suite);
   add_accuracy();
   benchmark::RunSpecifiedBenchmarks();

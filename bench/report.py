@@ -6,9 +6,9 @@
     bench/report.py run.json [more.json ...] --table run.md --picture run.svg [--threads 1]
     bench/report.py run.json --assignments assignments.svg
 
-A cell's figure is the median of its repetitions, of all files together. The picture: fraction of the roofline over T,
-one panel for each storage (row) and shape (column), peers beside ours; of cells assignment/...: time a row over T, one
-panel for each number of experts. Python's standard library only.
+A cell's figure is the median of its repetitions, of all files together; one above 1.03 of its limit is marked. The
+picture: fraction of the roofline over T, one panel for each storage (row) and shape (column), peers beside ours; of
+cells assignment/...: time a row over T, one panel for each number of experts. Python's standard library only.
 """
 import argparse
 import collections
@@ -22,6 +22,8 @@ import sys
 TOKENS = [1, 8, 64, 512, 2048]
 STORAGES = ["float", "double", "bf16", "int8", "int4"]
 OURS = "moe"
+BEYOND = 1.03  # of a limit: the limit was disturbed, or is none
+UNRELIABLE = " (unreliable)"
 COLOURS = {OURS: "#c0392b", "onednn": "#2471a3", "openblas_loop": "#7d6608", "eigen_loop": "#7f8c8d"}
 OTHER_COLOURS = ["#1e8449", "#6c3483", "#d35400", "#17202a"]
 
@@ -105,7 +107,9 @@ def forward_table(runs, threads):
                 ours = Cell("forward", OURS, storage, shape, tokens, threads, "uniform")
                 peers = [(runs.median(cell, "flops_per_s"), cell.who) for cell in runs.cells
                          if cell.who != OURS and cell == ours._replace(who=cell.who)]
-                text = figure(runs.median(ours, "roofline"), "**{:.2f}**")
+                roofline = runs.median(ours, "roofline")
+                text = figure(roofline, "**{:.2f}**")
+                text += UNRELIABLE if roofline and roofline > BEYOND else ""
                 text += figure(runs.median(ours, "flops_per_s") and runs.median(ours, "flops_per_s") * 1e-9, " ({:.0f})")
                 if peers:
                     best, who = max(peers)

@@ -46,7 +46,7 @@ template <>
 struct StorageInfo<moe::Int4Groups<>> {
   static constexpr const char* kName = "int4";
   static constexpr double kBytes = 0.5 + 2.0 / 32;
-  static constexpr Instruction kInstruction = Instruction::dot_int8;
+  static constexpr Instruction kInstruction = Instruction::dot_int4;
   static constexpr RowFormat kRows = RowFormat::int8_groups;
 };
 

@@ -34,6 +34,8 @@ void add_stages(const Suite& suite);
 void add_routes(const Suite& suite);
 void add_assignment(const Suite& suite);
 void add_schedule(const Suite& suite);
+void add_soft(const Suite& suite);
+void add_merge(const Suite& suite);
 void add_executor(const Suite& suite);
 void add_accuracy();
 
@@ -82,6 +84,7 @@ inline void report(benchmark::State& state, const Cost& total, double seconds, c
   state.counters["bytes_per_s"] = total.bytes / seconds;
   state.counters["roofline"] = total.best_seconds(l) / seconds;
   state.counters["peak_flops"] = l.peak;
+  state.counters["fma_flops"] = l.float_peak;
   state.counters["read_bytes"] = l.bytes;
 }
 

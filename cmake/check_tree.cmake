@@ -46,12 +46,16 @@ elseif(RULE STREQUAL "rooms")
     plan plan/capacity                              # 2 plan (and the RouteTable that 1 fills)
     router router/scorer/map router/scorer router/score router/selection router/weighting router/balance  # 1 route:
     router/kind router/named router/runtime                                                               # parts, wholes
+    router/soft                                     # 1 of soft layers: routers that mix
     dispatch                                        # 3 dispatch
     expert expert/two_layer expert/bank             # 4 experts
     combine                                         # 5 combine
     layer/call layer/sum                            # the five stages as a value
     layer/frame layer/shared layer                  # and as a layer
+    layer/probe                                     # experts that are asked first
     depth                                           # layers of layers
+    layer/soft                                      # layers that mix rows
+    layer/named                                     # layers that are one technique
     train                                           # optimisers
     analysis                                        # what calls did, compared
     io/file io/json io/safetensors io io/gguf       # files of other libraries

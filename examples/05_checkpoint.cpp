@@ -10,6 +10,7 @@
 #include <cstring>
 #include <exception>
 #include <filesystem>
+#include <iostream>
 #include <random>
 #include <string>
 #include <thread>
@@ -17,6 +18,7 @@
 
 #include "moe/io/checkpoint.hpp"
 #include "moe/models/file/load_layer.hpp"
+#include "moe/models/file/load_model.hpp"
 #include "moe/models/file/packed_layer.hpp"
 #include "moe/models/file/save_layer.hpp"
 #include "moe/moe.hpp"
@@ -252,6 +254,7 @@ Options options_for_demonstration() {
   fs::create_directories(options.save.parent_path());
   std::printf("Without arguments: a small model with Mixtral's names, made in %s\n",
               options.folder.string().c_str());
+  std::cout << moe::models::describe(options.folder);
   return options;
 }
 
@@ -260,6 +263,10 @@ int main(int argc, char** argv) try {
   Options options = argc == 1 ? options_for_demonstration() : parse_checkpoint_options(argc, argv);
   if (options.help) {
     std::printf("%s", kCheckpointUsage);
+    return 0;
+  }
+  if (options.table) {
+    std::cout << moe::models::describe(options.folder);
     return 0;
   }
   moe::PoolExecutor pool(std::max(1u, std::thread::hardware_concurrency()));

@@ -20,8 +20,10 @@ inline constexpr const char* kStorages[] = {"float", "bf16", "int8", "int4"};
 
 inline constexpr const char* kCheckpointUsage = R"(05_checkpoint
     on a small model that it makes
-05_checkpoint MODEL_FOLDER --layer L [options]
-    on a layer of a model as it is published
+05_checkpoint MODEL
+    a table of the layers of a model as it is published, a folder or a .gguf file, without reading a weight
+05_checkpoint MODEL --layer L [options]
+    on one of its layers
 05_checkpoint PACKED_FILE [--tokens FILE | --random N] [--sequence N]
     on a layer that --storage and --save have written
 
@@ -39,6 +41,7 @@ struct CheckpointOptions {
   std::filesystem::path folder{}, tokens{}, save{};
   bool help = false;
   bool packed = false;  // `folder` is a packed file
+  bool table = false;   // of all layers of the folder, and nothing else
   Index layer = -1;
   Index random = 256;  // tokens
   Index sequence = 0;  // rows of each, 0: all in one
@@ -93,7 +96,8 @@ inline CheckpointOptions parse_checkpoint_options(int argc, char** argv) {
     }
   }
   if (options.folder.empty()) throw std::runtime_error("give a model's folder and --layer L");
-  options.packed = std::filesystem::is_regular_file(options.folder);
+  const bool gguf = moe::models::is_gguf(options.folder);
+  options.packed = !gguf && std::filesystem::is_regular_file(options.folder);
   if (options.packed) {
     const char* const folders = options.steps > 0                                      ? "--train-router"
                                 : !options.save.empty()                                ? "--save"
@@ -105,12 +109,17 @@ inline CheckpointOptions parse_checkpoint_options(int argc, char** argv) {
                                " is a file: a packed layer, which is used as it is. Leave " + folders +
                                " out, or give the folder that has config.json, and --layer L");
     }
-  } else if (options.layer < 0) {
-    throw std::runtime_error("say which layer: --layer L, where the first is 0");
-  } else if (!std::filesystem::exists(options.folder / "config.json")) {
+  } else if (options.layer < 0 && argc > 2) {
+    throw std::runtime_error("say which layer: --layer L, where the first is 0; the folder alone lists them");
+  } else if (gguf && !options.save.empty()) {
+    throw std::runtime_error(
+        "--save is for a layer of a model's folder, whose names and config.json it keeps, and " +
+        options.folder.string() + " is a GGUF file");
+  } else if (!gguf && !std::filesystem::exists(options.folder / "config.json")) {
     throw std::runtime_error(options.folder.string() +
                              " has no config.json; give the folder of a model as it is published");
   }
+  options.table = !options.packed && options.layer < 0;
   if (!options.tokens.empty() && !std::filesystem::exists(options.tokens)) {
     throw std::runtime_error("--tokens: there is no file " + options.tokens.string() +
                              "; give a safetensors file with \"x\" [tokens, width], or --random N");

@@ -413,8 +413,8 @@ TEMPLATE_LIST_TEST_CASE("backward of rounded weights is that of a float bank wit
   CHECK(test::same_bits(test::flat_gradients(bank, applied), test::flat_gradients(bank, gradients)));
   CHECK(test::message_of<moe::shape_error>(
             [&] { test::run_backward(exact, batch, exact_tape, &applied, true, serial); }) ==
-        "moe: gradients of the experts: expected those of 2 experts 32 x 50 with biases (ask "
-        "make_gradients()), got 2 experts 32 x 50 with biases and no weights");
+        "moe: gradients of the experts: expected those of 2 experts 32 x 50 x 32 with biases (ask "
+        "make_gradients()), got 2 experts 32 x 50 x 32 with biases and no weights");
 }
 
 TEMPLATE_TEST_CASE("gradients of rounded experts take no memory but for the biases", "[expert][smoke]",

@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "moe/core/buffer.hpp"
+#include "moe/io/gguf/decode.hpp"
 #include "moe/io/gguf/experts.hpp"
 #include "moe/io/gguf/reader.hpp"
 

@@ -30,7 +30,9 @@ struct Panel {
         if (g % 3 != 1) continue;
         Draw draw(seed);
         for (Index i = 0; i < kBlockRows * kColumns; ++i) {
-          const bool low = i % kColumns < 4 || draw.bits() % 2 == 0;  // four columns of the least code only
+          // Four columns of the least code only, four of the largest: the largest sums in 16 bits.
+          const Index c = i % kColumns;
+          const bool low = c < 4 || (c >= 8 && draw.bits() % 2 == 0);
           blocks[static_cast<std::size_t>(g)].set_code(i / kColumns, i % kColumns,
                                                        low ? -Block::kOffset : Block::kLargest);
         }

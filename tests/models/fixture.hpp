@@ -17,13 +17,13 @@
 MOE_NAMESPACE_BEGIN
 namespace models::impl {
 // Each compiled in one test file: load_layer_test.cpp and load_layer_storage_test.cpp.
-extern template AnyLayer load_any<float>(const LayerTensors*, const LayerSpec&, OptionsRouter<float>,
+extern template AnyLayer load_any<float>(const LayerSource*, const LayerSpec&, OptionsRouter<float>,
                                          const LoadProgress&);
-extern template AnyLayer load_any<BFloat16>(const LayerTensors*, const LayerSpec&, OptionsRouter<float>,
+extern template AnyLayer load_any<BFloat16>(const LayerSource*, const LayerSpec&, OptionsRouter<float>,
                                             const LoadProgress&);
-extern template AnyLayer load_any<Int8Groups<>>(const LayerTensors*, const LayerSpec&, OptionsRouter<float>,
+extern template AnyLayer load_any<Int8Groups<>>(const LayerSource*, const LayerSpec&, OptionsRouter<float>,
                                                 const LoadProgress&);
-extern template AnyLayer load_any<Int4Groups<>>(const LayerTensors*, const LayerSpec&, OptionsRouter<float>,
+extern template AnyLayer load_any<Int4Groups<>>(const LayerSource*, const LayerSpec&, OptionsRouter<float>,
                                                 const LoadProgress&);
 }  // namespace models::impl
 MOE_NAMESPACE_END
@@ -75,7 +75,7 @@ struct Golden {
   io::Config config;
   io::Checkpoint model, expected;
   Index layer, tokens, width, k;
-  std::vector<float> x, router_x, y, dy, weights, mask;
+  std::vector<float> x, router_x, y, dy, weights, carry;
   std::vector<Index> ids, kept, segments;
   std::vector<moe::TokenId> token_id;
 
@@ -104,44 +104,22 @@ struct Golden {
     if (const io::Tensor* const t = expected.find("token_ids")) {
       for (const Index id : integers(*t)) token_id.push_back(static_cast<moe::TokenId>(id));
     }
-    if (const io::Tensor* const t = expected.find("carry")) carry(*t);
+    if (const io::Tensor* const t = expected.find("carry")) carry = floats(*t);
   }
 
   models::AnyLayer load(const models::LoadOptions& options = {}) const {
     return models::load_layer(folder, layer, options);
   }
 
+  Index carry_width() const { return static_cast<Index>(carry.size()) / tokens; }
   moe::LayerInput<float> input() const {
     moe::LayerInput<float> in(moe::ConstMatrixView<float>(x.data(), tokens, width));
     if (!router_x.empty()) in.router_x = moe::ConstMatrixView<float>(router_x.data(), tokens, width);
     in.segments = moe::Segments(std::span<const Index>(segments));
     in.token_id = token_id;
-    if (!mask.empty()) {
-      in.logit_mask =
-          moe::ConstMatrixView<float>(mask.data(), tokens, static_cast<Index>(mask.size()) / tokens);
-    }
+    if (!carry.empty()) in.carry = {carry.data(), tokens, carry_width()};
     in.mode = moe::Mode::inference;
     return in;
-  }
-
- private:
-  /// MoE++: logits of the layer below through the gate map, added to this one's.
-  void carry(const io::Tensor& t) {
-    const Index n = t.shape[1];
-    const std::vector<float> below = floats(t);
-    std::vector<float> map;
-    for (const io::Tensor* const m : model.tensors()) {
-      if (m->name.find("gate_map.weight") != std::string::npos) map = floats(*m);
-    }
-    for (Index row = 0; row < tokens; ++row) {
-      for (Index o = 0; o < n; ++o) {
-        float sum = 0;
-        for (Index i = 0; i < n; ++i) {
-          sum += below[static_cast<std::size_t>(row * n + i)] * map[static_cast<std::size_t>(o * n + i)];
-        }
-        mask.push_back(sum);
-      }
-    }
   }
 };
 

@@ -1,5 +1,7 @@
 // Every golden folder: the layer loaded from the published files chooses the same experts as the model's own
 // code, and weights, outputs and gradients agree within what float arithmetic allows (naive_model.hpp).
+#include <algorithm>
+#include <cmath>
 #include <set>
 #include <string>
 
@@ -51,11 +53,8 @@ class Checked {
       }
       x_.push_back(row_of(golden_.x, t, golden_.width));
       router_x_.push_back(golden_.router_x.empty() ? x_.back() : row_of(golden_.router_x, t, golden_.width));
-      const Vars mask =
-          golden_.mask.empty()
-              ? Vars()
-              : row_of(golden_.mask, t, static_cast<Index>(golden_.mask.size()) / golden_.tokens);
-      token_.push_back(naive_(x_.back(), router_x_.back(), ids, kept, mask));
+      carry_.push_back(golden_.carry.empty() ? Vars() : row_of(golden_.carry, t, golden_.carry_width()));
+      token_.push_back(naive_(x_.back(), router_x_.back(), ids, kept, carry_.back()));
     }
   }
   ~Checked() { test::recording = nullptr; }
@@ -90,6 +89,26 @@ class Checked {
     CHECK(wrong_y == 0);
   }
 
+  /// What MoE++ hands on are the logits of its own code: rows of 24 and 64 products in float, of size 1
+  /// or so where the largest logit is.
+  void handed_on() const {
+    const Index n = layer_.carry_width();
+    if (n == 0) return;
+    const std::vector<float> want = test::floats(golden_.expected.at("router_logits"));
+    std::vector<float> y(ran_.y.size()), carry(want.size());
+    moe::LayerOutput<float> out(moe::MatrixView<float>(y.data(), golden_.tokens, golden_.width));
+    out.carry = moe::MatrixView<float>(carry.data(), golden_.tokens, n);
+    moe::Workspace workspace;
+    layer_.forward(golden_.input(), out, workspace);
+    CHECK(y == ran_.y);
+    double largest = 0;
+    for (const float v : want) largest = std::max(largest, std::abs(static_cast<double>(v)));
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      CHECK(std::abs(static_cast<double>(carry[i]) - static_cast<double>(want[i])) <=
+            1000 * 0x1p-24 * largest);
+    }
+  }
+
   void backward() {
     std::vector<std::pair<std::uint32_t, double>> seeds;
     for (Index t = 0; t < golden_.tokens; ++t) {
@@ -109,12 +128,15 @@ class Checked {
         .gradients = &gradients};
     if (!router_dx.empty())
       call.router_dx = moe::MatrixView<float>(router_dx.data(), golden_.tokens, golden_.width);
+    std::vector<float> dcarry(golden_.carry.size());
+    if (!dcarry.empty()) call.dcarry = {dcarry.data(), golden_.tokens, golden_.carry_width()};
     moe::Workspace workspace;
     layer_.backward(ran_.tape, call, workspace);
     // Gemma 4's dx is of the residual, which the router reads; that of the experts' rows is d_expert_x, and
     // reaches dx through a norm outside of the layer.
     rows(x_, dx, router_dx.empty() ? "dx" : "d_expert_x");
     if (!router_dx.empty()) rows(router_x_, router_dx, nullptr);
+    if (!dcarry.empty()) rows(carry_, dcarry, "d_carry");
     parameters(gradients);
   }
 
@@ -129,8 +151,8 @@ class Checked {
     const std::vector<float> theirs = name == nullptr ? ours : test::floats(golden_.expected.at(name));
     Index wrong = 0;
     for (std::size_t i = 0; i < ours.size(); ++i) {
-      const Bounded want = adjoint_
-          [of[i / static_cast<std::size_t>(golden_.width)][i % static_cast<std::size_t>(golden_.width)].id];
+      const std::size_t width = of[0].size();
+      const Bounded want = adjoint_[of[i / width][i % width].id];
       wrong += !agrees(ours[i], want) || !agrees(theirs[i], want);
     }
     CHECK(wrong == 0);
@@ -212,7 +234,7 @@ class Checked {
   moe::models::AnyLayer layer_;
   Ran ran_;
   test::NaiveModel naive_;
-  std::vector<Vars> x_, router_x_;
+  std::vector<Vars> x_, router_x_, carry_;
   std::vector<test::NaiveModel::Token> token_;
   std::vector<Bounded> adjoint_;
 };
@@ -230,6 +252,7 @@ TEST_CASE("layers of released models compute what the models' own code does", "[
     }
     Checked checked(name);
     checked.forward();
+    checked.handed_on();
     checked.backward();
     models.insert(checked.model());
   }

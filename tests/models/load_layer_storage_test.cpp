@@ -7,11 +7,11 @@
 
 MOE_NAMESPACE_BEGIN
 namespace models::impl {
-template AnyLayer load_any<BFloat16>(const LayerTensors*, const LayerSpec&, OptionsRouter<float>,
+template AnyLayer load_any<BFloat16>(const LayerSource*, const LayerSpec&, OptionsRouter<float>,
                                      const LoadProgress&);
-template AnyLayer load_any<Int8Groups<>>(const LayerTensors*, const LayerSpec&, OptionsRouter<float>,
+template AnyLayer load_any<Int8Groups<>>(const LayerSource*, const LayerSpec&, OptionsRouter<float>,
                                          const LoadProgress&);
-template AnyLayer load_any<Int4Groups<>>(const LayerTensors*, const LayerSpec&, OptionsRouter<float>,
+template AnyLayer load_any<Int4Groups<>>(const LayerSource*, const LayerSpec&, OptionsRouter<float>,
                                          const LoadProgress&);
 }  // namespace models::impl
 MOE_NAMESPACE_END

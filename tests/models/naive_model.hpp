@@ -43,11 +43,11 @@ class NaiveModel {
     Vars y;
   };
 
-  /// `ids`: the choices; `kept`: those that were not dropped; `mask`: added to the logits, or empty.
+  /// `ids`: the choices; `kept`: those that were not dropped; `carry`: logits of the layer below, or empty.
   Token operator()(const Vars& x, const Vars& router_x, const std::vector<int>& ids,
-                   const std::vector<bool>& kept, const Vars& mask) const {
+                   const std::vector<bool>& kept, const Vars& carry) const {
     Token t;
-    t.weight = weights(router_x, ids, mask);
+    t.weight = weights(router_x, ids, carry);
     Vars in = x;
     if (spec_.latent > 0) in = linear("latent_in", x);
     for (Var& v : in) {
@@ -105,7 +105,7 @@ class NaiveModel {
     return y;
   }
 
-  Vars logits(const Vars& row, const Vars& mask) const {
+  Vars logits(const Vars& row, const Vars& carry) const {
     const Options& o = spec_.router;
     const Vars x = o.norm.enabled ? normed(row, o.norm.eps, o.norm.factor, parameter.at("norm.scale")) : row;
     Vars h;
@@ -126,6 +126,10 @@ class NaiveModel {
     } else {
       h = linear("gate", x);
     }
+    if (!carry.empty()) {
+      const Vars residual = linear("gate_map", carry);
+      for (std::size_t e = 0; e < h.size(); ++e) h[e] = h[e] + residual[e];
+    }
     if (const auto* const map = o.map.get_if<moe::SoftCap>()) {
       for (Var& v : h) v = Var(map->cap()) * tanh(v / Var(map->cap()));
     }
@@ -136,13 +140,12 @@ class NaiveModel {
       const Var deviation = sqrt(dot(centred, centred) / Var(static_cast<double>(h.size()) - 1));
       for (Var& v : h) v = v * Var(map->spread()) / deviation;
     }
-    for (std::size_t e = 0; e < h.size() && !mask.empty(); ++e) h[e] = h[e] + mask[e];
     return h;
   }
 
-  Vars weights(const Vars& x, const std::vector<int>& ids, const Vars& mask) const {
+  Vars weights(const Vars& x, const std::vector<int>& ids, const Vars& carry) const {
     const Options& o = spec_.router;
-    const Vars h = logits(x, mask);
+    const Vars h = logits(x, carry);
     Vars s = h;
     if (o.score.holds<moe::Softmax>()) s = softmax(h, std::vector<bool>(h.size(), true));
     for (Var& v : s) {

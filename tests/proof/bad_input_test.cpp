@@ -573,8 +573,8 @@ TEST_CASE("bad input: tapes and gradients of another layer", "[proof][smoke]") {
   auto longer = Experts({.experts = 4, .width = 6, .hidden = 9}).make_gradients();
   back.experts = &longer;
   CHECK(call.rejects<moe::shape_error>([&] { layer.backward(call.tape, back, call.workspace); }) ==
-        "moe: gradients of the experts: expected those of 4 experts 6 x 5 without biases (ask "
-        "make_gradients()), got 4 experts 6 x 9 without biases");
+        "moe: gradients of the experts: expected those of 4 experts 6 x 5 x 6 without biases (ask "
+        "make_gradients()), got 4 experts 6 x 9 x 6 without biases");
   Layer visited = layer;
   auto gradients = layer.make_gradients();
   gradients.experts = longer;

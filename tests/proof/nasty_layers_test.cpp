@@ -243,6 +243,8 @@ class Sweep {
   const LayerSpec& spec() const { return known_.spec; }
   Known<Real>& known() { return known_; }
   const void* tape() const { return tape_.get(); }
+  /// Of the plain call.
+  Index pairs() const { return known_.layer->pairs(tape_.get()); }
   bool its_turn() { return ++next_ % every_ == 0; }
 
   /// forward and forward_train.
@@ -675,6 +677,44 @@ void backwards(Sweep<Real>& s) {
     });
     s.backward("auxiliary_scale of no number", {std::isfinite(v) ? answer : config, "auxiliary_scale"},
                [=](B b) { b.rows.auxiliary_scale = static_cast<double>(v), b.any = true; });
+  }
+
+  // Gradients from outside.
+  const bool scored = s.known().scored();
+  const Index outputs = s.spec().outputs, pairs = s.pairs();
+  const unsigned obeyed = scored ? unsigned{answer} : unsigned{config};
+  s.backward("dlogit of zeros", {obeyed, "dlogit"},
+             [=](B b) { b.rows.dlogit = b.memory.rows("dlogit", kTokens, outputs, std::vector<Real>{0}); });
+  for (const Index d : {-1, 1}) {
+    const unsigned refused = scored ? unsigned{shape} : unsigned{config};
+    s.backward("dlogit with other rows", {refused, "dlogit"},
+               [=](B b) { b.rows.dlogit = b.other(kTokens + d, outputs); });
+    s.backward("dlogit with other columns", {refused, "dlogit"},
+               [=](B b) { b.rows.dlogit = b.other(kTokens, outputs + d); });
+  }
+  s.backward("dlogit is dx", {unsigned{shape} | config, "dlogit"}, [=](B b) { b.rows.dlogit = b.rows.dx; });
+  for (const Real v : {kNan<Real>, kInf<Real>, -kInf<Real>}) {
+    s.backward("dlogit of no number", {scored ? numeric : config, "dlogit"}, [=](B b) {
+      const MatrixView<Real> dlogit = b.other(kTokens, outputs);
+      dlogit(kTokens - 1, 0) = v, b.rows.dlogit = dlogit;
+    });
+  }
+  for (const Index n : {Index{1}, kTokens, kTokens + 1}) {
+    s.backward("advantages of choices that nobody drew", {config, "advantage"}, [=](B b) {
+      const std::vector<double> values(static_cast<std::size_t>(n), 1.0);
+      b.rows.advantage = std::span(b.memory.copy("advantage", values), values.size());
+    });
+  }
+  const auto frozen = [=](B b, Index n, bool value) {
+    bool* const flags = b.memory.template take<bool>("frozen_pair", n);
+    std::fill(flags, flags + n, value);
+    b.rows.frozen_pair = std::span<const bool>(flags, static_cast<std::size_t>(n));
+  };
+  s.backward("no pair frozen", {answer}, [=](B b) { frozen(b, pairs, false); });
+  s.backward("every pair frozen", {answer}, [=](B b) { frozen(b, pairs, true), b.any = true; });
+  for (const Index d : {-1, 1}) {
+    s.backward("frozen pairs of another table", {shape, "frozen_pair"},
+               [=](B b) { frozen(b, pairs + d, false); });
   }
 
   // What was moved from: the tape is empty, the gradients are not this layer's.

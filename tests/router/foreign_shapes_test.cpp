@@ -166,7 +166,7 @@ std::vector<std::unique_ptr<Trained>> trained() {
 template <class Lose>
 std::string message_without(const Options& options, const Lose& lose) {
   auto router = moe::token_choice_router<double>(options);
-  router.scorer().inner().inner().initialise(1);
+  router.scorer().inner().inner().inner().initialise(1);
   test::RouterRef<std::remove_cvref_t<decltype(router)>> ref(router);
   Trained trained("", std::shared_ptr<Router>(std::shared_ptr<void>(), &ref));
   lose(router);

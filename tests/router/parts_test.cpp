@@ -24,15 +24,16 @@ auto built(const moe::TokenChoiceOptions& options) {
   return moe::token_choice_router<double>(options);
 }
 
-const bool kScorers = test::add_part_cases(moe::Scorers<double>{},
-                                           []<class Part> {
-                                             auto options = base();
-                                             options.scorer = test::sample_scorer_options<Part>();
-                                             auto router = built(options);
-                                             router.scorer().inner().inner().initialise(3);  // state as well
-                                             return router;
-                                           },
-                                           {.ties = false});  // biases choose among rows of zeros
+const bool kScorers =
+    test::add_part_cases(moe::Scorers<double>{},
+                         []<class Part> {
+                           auto options = base();
+                           options.scorer = test::sample_scorer_options<Part>();
+                           auto router = built(options);
+                           router.scorer().inner().inner().inner().initialise(3);  // state as well
+                           return router;
+                         },
+                         {.ties = false});  // biases choose among rows of zeros
 const bool kMaps = test::add_part_cases(moe::LogitMaps{}, []<class Part> {
   auto options = base();
   options.map = test::sample_part<Part>();

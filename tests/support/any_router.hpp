@@ -46,6 +46,10 @@ struct AnyRouter : moe::OneOf<Routers...> {
                    X& x) const {
     this->visit([&](const auto& r) { moe::impl::route_train_of(r, in, table, Base::tape_of(r, t), a, x); });
   }
+  void check_backward(const moe::RouterInput<Real>& in, const moe::RouteTable<Real>& table, const Tape& t,
+                      const moe::RouteGradients<Real>& out) const {
+    this->visit([&](const auto& r) { moe::impl::check_backward_of(r, in, table, Base::tape_of(r, t), out); });
+  }
   template <moe::Executor X>
   void backward(const moe::RouterInput<Real>& in, const moe::RouteTable<Real>& table, const Tape& t,
                 const moe::RouteGradients<Real>& out, Gradients* g, Arena& a, X& x) const {

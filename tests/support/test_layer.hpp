@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <random>
+#include <span>
 #include <string>
 #include <typeindex>
 #include <vector>
@@ -85,6 +86,9 @@ class TestLayer {
     MatrixView<Real> dx{};
     MatrixView<Real> router_dx{};
     double auxiliary_scale = 1;
+    ConstMatrixView<Real> dlogit{};  // from outside, as are:
+    std::span<const double> advantage{};
+    std::span<const bool> frozen_pair{};
   };
 
   virtual std::type_index type() const = 0;
@@ -92,6 +96,8 @@ class TestLayer {
   virtual Held make_gradients() const = 0;
   virtual void train(const moe::LayerInput<Real>& in, moe::LayerOutput<Real>& out, void* tape,
                      moe::Workspace& ws, AnyExecutor executor) const = 0;
+  /// P of the call on a tape.
+  virtual Index pairs(const void* tape) const = 0;
   virtual void back(const void* tape, const Back& rows, void* gradients, moe::Workspace& ws,
                     AnyExecutor executor) const = 0;
   virtual void visit_gradients(void* gradients, const Visit& visit) = 0;

@@ -142,12 +142,16 @@ class LayerHolder final : public TestLayer<Real> {
              AnyExecutor executor) const override {
     layer_.forward_train(in, out, *static_cast<Tape*>(tape), ws, executor);
   }
+  Index pairs(const void* tape) const override { return static_cast<const Tape*>(tape)->routes().pairs(); }
   void back(const void* tape, const typename TestLayer<Real>::Back& rows, void* gradients, moe::Workspace& ws,
             AnyExecutor executor) const override {
     typename Layer::LayerGradients out(rows.dy, rows.dx);
     if (gradients != nullptr) out = {rows.dy, rows.dx, *static_cast<Gradients*>(gradients)};
     out.router_dx = rows.router_dx;
     out.auxiliary_scale = rows.auxiliary_scale;
+    out.dlogit = rows.dlogit;
+    out.advantage = rows.advantage;
+    out.frozen_pair = rows.frozen_pair;
     layer_.backward(*static_cast<const Tape*>(tape), out, ws, executor);
   }
   void visit_gradients(void* gradients, const typename TestLayer<Real>::Visit& visit) override {

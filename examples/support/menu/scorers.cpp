@@ -5,9 +5,12 @@
 #include "moe/router/named/attention_router.hpp"
 #include "moe/router/named/centroid_router.hpp"
 #include "moe/router/named/cosine_top_k.hpp"
+#include "moe/router/named/flextron.hpp"
 #include "moe/router/named/frozen_top_k.hpp"
 #include "moe/router/named/hyper_router.hpp"
 #include "moe/router/named/mixture_of_routers.hpp"
+#include "moe/router/named/rmoe.hpp"
+#include "moe/router/named/uncertain.hpp"
 #include "moe/router/schedule.hpp"
 
 namespace example {
@@ -45,10 +48,17 @@ std::vector<MenuRouter> scorer_routers() {
        }},
       {"attention", "2405.17976", "Yuan 2.0-M32: attention among the experts",
        [](S s) { return moe::attention_router<float>({.width = s.width, .experts = s.experts, .k = s.k}); }},
+      {"rmoe", "2408.06793", "logits from a gated recurrent unit, whose state the next layer would take over",
+       [](S s) {
+         return moe::rmoe_router<float>(moe::GruCell<float>(s.width, s.width),
+                                        {.width = s.width, .experts = s.experts, .k = s.k});
+       }},
       {"mixture_of_routers", "2503.23362", "two routers vote: the K best of their mixture",
        [](S s) {
          return moe::mixture_of_routers<float>({.width = s.width, .experts = s.experts, .k = s.k});
        }},
+      {"uncertain", "2312.16610", "MoFME: logits over their deviation under dropout",
+       [](S s) { return moe::uncertain_router<float>({.width = s.width, .experts = s.experts, .k = s.k}); }},
       {"hyper",
        "2312.07035",
        "HyperRouter: a frozen network makes the weights; K grows from 1",
@@ -65,6 +75,10 @@ std::vector<MenuRouter> scorer_routers() {
              {.width = s.width, .experts = s.experts, .k = s.k, .seed = s.number});
        },
        {.options = growing_k}},
+      {"flextron", "2406.10260", "Flextron: a small network picks one; weight 1, no gradient from the task",
+       [](S s) {
+         return moe::flextron_router<float>({.width = s.width, .experts = s.experts, .hidden = 64});
+       }},
       {"kmeans", "-", "online k-means: experts are means of their rows, by cosines; no gradient",
        [](S s) { return moe::kmeans_router<float>({.width = s.width, .experts = s.experts, .k = s.k}); }},
       {"cluster", "2211.12105", "AdaptDHM: to the cluster of largest inner product; no gradient",

@@ -6,6 +6,7 @@
 #include "moe/router/named/capacity_aware.hpp"
 #include "moe/router/named/expert_choice.hpp"
 #include "moe/router/named/patch_router.hpp"
+#include "moe/router/named/plan_choice.hpp"
 #include "moe/router/named/rectified.hpp"
 #include "moe/router/named/sinkhorn_router.hpp"
 #include "moe/router/named/token_graph.hpp"
@@ -43,6 +44,16 @@ std::vector<MenuRouter> set_routers() {
                                            .experts = s.experts,
                                            .capacity_factor = static_cast<double>(s.k),
                                            .cap = s.k});
+       }},
+      {"sinkhorn_expert_choice", "2401.15969", "experts choose by their column of Sinkhorn's plan",
+       [](S s) {
+         return moe::sinkhorn_expert_choice<float>(
+             {.width = s.width, .experts = s.experts, .capacity_factor = static_cast<double>(s.k)});
+       }},
+      {"sparse_expert_choice", "2401.15969", "experts choose by a plan with so many rows in a column",
+       [](S s) {
+         return moe::sparse_expert_choice<float>(
+             {.width = s.width, .experts = s.experts, .capacity_factor = static_cast<double>(s.k)});
        }},
       {"capacity_aware", "2503.05066", "top-k that keeps every expert to its capacity",
        [](S s) { return moe::capacity_aware<float>({.width = s.width, .experts = s.experts, .k = s.k}); }},

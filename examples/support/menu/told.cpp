@@ -11,6 +11,7 @@
 #include "moe/router/named/prototype_router.hpp"
 #include "moe/router/named/replayed.hpp"
 #include "moe/router/named/stable.hpp"
+#include "moe/router/named/task_expert.hpp"
 #include "moe/router/named/token_masked.hpp"
 #include "moe/router/named/top_k.hpp"
 
@@ -48,6 +49,14 @@ std::vector<MenuRouter> told_routers() {
                                            .first_stage = s.steps / 10});
        },
        {.reads = kByte}},
+      {"task_expert",
+       "2307.15324",
+       "TaskExpert: gates of each task; the last expert is the layer before, which a layer alone has not",
+       [](S s) {
+         return moe::task_expert_router<float>(
+             {.width = s.width, .experts = s.experts - 1, .tasks = 2, .k = s.k});
+       },
+       {.reads = "task: 1 for white space"}},
       {"prototype",
        "2510.24711",
        "ProMoE: a quarter of the experts for rows of another kind",

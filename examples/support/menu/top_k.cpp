@@ -14,6 +14,7 @@
 #include "moe/router/named/speech.hpp"
 #include "moe/router/named/switch.hpp"
 #include "moe/router/named/top_k.hpp"
+#include "moe/router/named/unipool.hpp"
 #include "moe/router/named/v_moe.hpp"
 #include "moe/router/schedule.hpp"
 
@@ -55,6 +56,9 @@ std::vector<MenuRouter> top_k_routers() {
        [](S s) { return moe::sigmoid_top_k<float>(top_k_options(s)); }},
       {"normalised_sigmoid_top_k", "2505.10860", "the K best sigmoids, divided by their sum",
        [](S s) { return moe::normalised_sigmoid_top_k<float>(top_k_options(s)); }},
+      {"unipool", "row 235",
+       "UniPool: the positive logits over their length; the layers' loads are balanced together",
+       [](S s) { return moe::unipool_router<float>({.width = s.width, .experts = s.experts, .k = s.k}); }},
       {"dirichlet_prior", "2510.01185", "softmax top-k; a loss shapes the probabilities by a Dirichlet prior",
        dirichlet_prior},
       {"falling_k",

@@ -53,47 +53,73 @@ struct format_error : std::runtime_error {
 
 namespace impl {
 
-/// Message under construction; what does not fit is cut.
+/// Message under construction; what does not fit is cut. One compiled copy of each append: messages are many,
+/// and a user's compiler would optimise every loop of each.
 class Text {
  public:
-  void append(const char* text) noexcept {
+  MOE_NOINLINE void append(const char* text) noexcept {
     while (*text != '\0' && length_ + 1 < sizeof(buffer_)) buffer_[length_++] = *text++;
     buffer_[length_] = '\0';
   }
   template <class N>
-  requires std::is_integral_v<N>
+  requires std::is_arithmetic_v<N>
   void append(N value) noexcept {
-    char digits[24];
-    if constexpr (std::is_signed_v<N>) {
-      std::snprintf(digits, sizeof digits, "%" PRId64, static_cast<std::int64_t>(value));
+    if constexpr (std::is_floating_point_v<N>) {
+      append_real(static_cast<double>(value));
+    } else if constexpr (std::is_signed_v<N>) {
+      append_signed(static_cast<std::int64_t>(value));
     } else {
-      std::snprintf(digits, sizeof digits, "%" PRIu64, static_cast<std::uint64_t>(value));
+      append_unsigned(static_cast<std::uint64_t>(value));
     }
-    append(static_cast<const char*>(digits));
-  }
-  template <class N>
-  requires std::is_floating_point_v<N>
-  void append(N value) noexcept {
-    char digits[40];
-    std::snprintf(digits, sizeof digits, "%g", static_cast<double>(value));
-    append(static_cast<const char*>(digits));
   }
   const char* c_str() const noexcept { return buffer_; }
 
  private:
+  MOE_NOINLINE void append_real(double value) noexcept {
+    char digits[40];
+    std::snprintf(digits, sizeof digits, "%g", value);
+    append(static_cast<const char*>(digits));
+  }
+  MOE_NOINLINE void append_signed(std::int64_t value) noexcept {
+    char digits[24];
+    std::snprintf(digits, sizeof digits, "%" PRId64, value);
+    append(static_cast<const char*>(digits));
+  }
+  MOE_NOINLINE void append_unsigned(std::uint64_t value) noexcept {
+    char digits[24];
+    std::snprintf(digits, sizeof digits, "%" PRIu64, value);
+    append(static_cast<const char*>(digits));
+  }
+
   char buffer_[2048] = {};
   std::size_t length_ = 0;
 };
 
 }  // namespace impl
 
-/// Throws Error with the parts (texts and numbers) joined behind "moe: ".
+namespace impl {
+
+/// What a part of a message is handed on as: texts of any length, and numbers of any width, are of one type.
+template <class T>
+using MessagePart = std::conditional_t<
+    !std::is_arithmetic_v<T>, const char*,
+    std::conditional_t<std::is_floating_point_v<T>, double,
+                       std::conditional_t<std::is_signed_v<T>, std::int64_t, std::uint64_t>>>;
+
 template <class Error, class... Parts>
-[[noreturn]] MOE_NOINLINE void fail(const Parts&... parts) {
-  impl::Text text;
+[[noreturn]] MOE_NOINLINE void fail_with(Parts... parts) {
+  Text text;
   text.append("moe: ");
   (text.append(parts), ...);
   throw Error(text.c_str());
+}
+
+}  // namespace impl
+
+/// Throws Error with the parts (texts and numbers) joined behind "moe: ".
+template <class Error, class... Parts>
+[[noreturn]] MOE_ALWAYS_INLINE void fail(const Parts&... parts) {
+  impl::fail_with<Error, impl::MessagePart<Parts>...>(parts...);
 }
 
 /// `argument` must have exactly `expected` of `what` ("rows", "columns", "entries").

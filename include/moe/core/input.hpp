@@ -8,6 +8,7 @@
 
 #include "moe/core/check.hpp"
 #include "moe/core/column.hpp"
+#include "moe/core/probes.hpp"
 #include "moe/core/random.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
@@ -191,6 +192,7 @@ struct RouterInput : InputColumns<Real> {
   CallOptions options{};
   bool training = false;
   std::optional<DrawKey> draws{};
+  Probes<Real> probes{};  // of a layer whose experts were asked first (layer/probe), else empty
 
   Index tokens() const noexcept { return x.rows; }
   bool takes_part(Index t) const noexcept { return this->valid.empty() || this->valid.data()[t]; }

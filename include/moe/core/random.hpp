@@ -44,7 +44,9 @@ enum class DrawStream : std::uint32_t {
   choice,
   multiplier,
   transport,
-  hidden_dropout
+  hidden_dropout,
+  competition,
+  row_noise
 };
 
 /// What all draws of a call have in common.

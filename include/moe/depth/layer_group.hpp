@@ -56,6 +56,24 @@ Index out_width_of(const L& layer) {
   }
 }
 
+/// Throws what a backward refuses of dy [tokens, out_width], dx [tokens, width] and the scale of the losses.
+template <class LayerGradients>
+void check_backward_rows(const LayerGradients& gradients, Index tokens, Index width, Index out_width) {
+  if (gradients.dy.rows != tokens) {
+    fail<state_error>("tape: expected the tape of a call with ", gradients.dy.rows,
+                      " rows (as dy has), got one of ", tokens);
+  }
+  if (!is_finite(gradients.auxiliary_scale)) {
+    fail<config_error>("auxiliary_scale: expected a finite factor of the losses, got ",
+                       gradients.auxiliary_scale);
+  }
+  require_shape("dy", gradients.dy, tokens, out_width);
+  if (gradients.dx) {
+    require_shape("dx", gradients.dx, tokens, width);
+    require_disjoint("dy", gradients.dy, "dx", gradients.dx);
+  }
+}
+
 /// Throws what a backward refuses of the gradients of carries; those that are written must be apart from all.
 template <class LayerGradients>
 void check_carry_backward(const LayerGradients& of, Index tokens, Index width, bool had_carry) {
@@ -298,19 +316,7 @@ class LayerGroup {
   /// of another shape. Nothing is written.
   void check_backward(const LayerGradients& gradients, Index tokens, Index width, Index out_width,
                       Index carry_width = 0, bool had_carry = false) const {
-    if (gradients.dy.rows != tokens) {
-      fail<state_error>("tape: expected the tape of a call with ", gradients.dy.rows,
-                        " rows (as dy has), got one of ", tokens);
-    }
-    if (!is_finite(gradients.auxiliary_scale)) {
-      fail<config_error>("auxiliary_scale: expected a finite factor of the losses, got ",
-                         gradients.auxiliary_scale);
-    }
-    require_shape("dy", gradients.dy, tokens, out_width);
-    if (gradients.dx) {
-      require_shape("dx", gradients.dx, tokens, width);
-      require_disjoint("dy", gradients.dy, "dx", gradients.dx);
-    }
+    impl::check_backward_rows(gradients, tokens, width, out_width);
     if (gradients.router_dx) {
       fail<config_error>(
           "router_dx: expected none of a layer of layers, whose routers read what experts read");

@@ -7,7 +7,10 @@
 
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
+#include "moe/core/part_traits.hpp"
+#include "moe/core/probes.hpp"
 #include "moe/core/types.hpp"
+#include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/plan/route_table.hpp"
 
@@ -21,7 +24,9 @@ struct RowBatch {
   const Index* offsets = nullptr;       // [E + 1]
   Index experts = 0;
   Index tokens = 0;  // if not 0, tokens lie in [0, tokens) and slots of one token read the same row
-  const RowDraws* draws = nullptr;  // of a forward_train that trains: what experts that draw need
+  const RowDraws* draws = nullptr;       // of a forward_train that trains: what experts that draw need
+  const Probes<Real>* probes = nullptr;  // of all tokens, for a ProbingBank: its slots go on from there
+  const ConstMatrixView<Real>* memory = nullptr;  // [T, D] the call's carry, for experts that remember
 
   Index slots() const noexcept { return experts == 0 ? 0 : offsets[experts]; }
 };
@@ -56,6 +61,8 @@ struct RowGradients {
   Real* dweight = nullptr;       // [P] out: <dy[s], result of s>
   RowSink<Real> dx{};            // out: gradient of the row the slot read
   const bool* frozen = nullptr;  // [P] or null: true: no parameter's gradient has a part of this slot's
+  const Probes<Real>* dprobes = nullptr;      // of a batch with probes: gradients of the slots' own added to
+  const MatrixView<Real>* dmemory = nullptr;  // [T, D] of a batch with a memory: its gradient, added to
 
   bool freezes(Index s) const noexcept { return frozen != nullptr && frozen[s]; }
 };
@@ -95,7 +102,59 @@ concept TrainableExpertBank = ExpertBank<B> && std::default_initializable<typena
   };
 };
 
+/// The rows that a bank is asked about.
+template <class Real>
+struct ProbeRows {
+  ConstMatrixView<Real> x;             // [T, D]
+  const std::int32_t* rows = nullptr;  // [count] those that take part, ascending; others may hold anything
+  Index count = 0;
+  const RowDraws* draws = nullptr;  // as in RowBatch
+};
+
+/// A bank whose experts work in two parts: `probe` for every row, then the rest for the slots of a batch that
+/// has the probes (RowBatch::probes), which forward and backward go on from. Of rows that are not listed the
+/// probe is anything and the response 0; a response is NaN or +inf where the row, or what comes of it, is not
+/// finite.
+///
+/// `carve_probes` chooses the layout. `probe_train` fills the tape beside. `probe_backward` gets the
+/// gradients of probes, which the slots have added up and which it may overwrite, and of responses; it adds
+/// to dx (which may be absent) and to the gradients (null: frozen), of the listed rows alone.
+/// `measure_probe`, `measure_probe_backward`: what they take from the arena.
+template <class B>
+concept ProbingBank = TrainableExpertBank<B> && std::default_initializable<typename B::ProbeTape> &&
+    requires(const B& bank, const ProbeRows<typename B::Real>& rows, const Probes<typename B::Real>& probes,
+             const MatrixView<typename B::Real>& dx, typename B::ProbeTape& tape,
+             impl::GradientsOf<B>* gradients, Arena& arena, SerialExecutor& executor) {
+  { bank.probe_width() } -> std::convertible_to<Index>;
+  { bank.carve_probes(arena, Index{}) } -> std::same_as<Probes<typename B::Real>>;
+  { bank.measure_probe(arena, Index{}, Index{}) } -> std::same_as<void>;
+  { bank.measure_probe_backward(arena, Index{}, Index{}) } -> std::same_as<void>;
+  { bank.probe(rows, probes, arena, executor) } -> std::same_as<void>;
+  { bank.probe_train(rows, probes, tape, arena, executor) } -> std::same_as<void>;
+  { bank.probe_backward(rows, tape, probes, probes, dx, gradients, arena, executor) } -> std::same_as<void>;
+};
+
 namespace impl {
+
+/// Columns of a bank's results: `output_width()`, without it those of the rows.
+template <class B>
+Index output_width_of(const B& bank) noexcept {
+  if constexpr (requires { bank.output_width(); }) {
+    return bank.output_width();
+  } else {
+    return bank.width();
+  }
+}
+
+/// Says that it has experts that read the batch's memory: `static constexpr bool kRemembers = true`. A layer
+/// of such a bank hands its y on.
+template <class B>
+inline constexpr bool kRemembers = false;
+template <class B>
+requires requires {
+  B::kRemembers;
+}
+inline constexpr bool kRemembers<B> = B::kRemembers;
 
 template <class B>
 inline constexpr bool kFreezesPairs = false;

@@ -41,6 +41,43 @@ concept ExpertSource = requires(const S& s, Index e, ExpertMatrix part, MatrixVi
   s.release(e);
 };
 
+/// Any source behind virtual calls, one a matrix.
+class AnyExpertSource {
+ public:
+  virtual ~AnyExpertSource() = default;
+  virtual Index experts() const noexcept = 0;
+  virtual Index width() const noexcept = 0;
+  virtual Index hidden() const noexcept = 0;
+  virtual bool is_gated() const noexcept = 0;
+  virtual bool has_bias(ExpertMatrix part) const noexcept = 0;
+  virtual void read(Index e, ExpertMatrix part, const MatrixView<float>& to) const = 0;
+  virtual std::optional<CodeGroups> groups(Index e, ExpertMatrix part) const = 0;
+  virtual void read_bias(Index e, ExpertMatrix part, float* to) const = 0;
+  virtual void release(Index e) const noexcept = 0;
+};
+
+template <ExpertSource Source>
+class ErasedExpertSource final : public AnyExpertSource {
+ public:
+  explicit ErasedExpertSource(Source source) : source_(std::move(source)) {}
+  Index experts() const noexcept override { return source_.experts(); }
+  Index width() const noexcept override { return source_.width(); }
+  Index hidden() const noexcept override { return source_.hidden(); }
+  bool is_gated() const noexcept override { return source_.is_gated(); }
+  bool has_bias(ExpertMatrix part) const noexcept override { return source_.has_bias(part); }
+  void read(Index e, ExpertMatrix part, const MatrixView<float>& to) const override {
+    source_.read(e, part, to);
+  }
+  std::optional<CodeGroups> groups(Index e, ExpertMatrix part) const override {
+    return source_.groups(e, part);
+  }
+  void read_bias(Index e, ExpertMatrix part, float* to) const override { source_.read_bias(e, part, to); }
+  void release(Index e) const noexcept override { source_.release(e); }
+
+ private:
+  Source source_;
+};
+
 /// E experts of width D and hidden width F, as an ExpertLayout (of one layer) describes them. Refers to the
 /// checkpoint, which must outlive it.
 class CheckpointExperts {

@@ -1,6 +1,7 @@
 // Micro-kernel of products with low-precision weights: a few prepared rows times one panel of blocks.
 #pragma once
 
+#include "moe/kernel/gemm_tile.hpp"
 #include "moe/kernel/row_group.hpp"
 #include "moe/kernel/storage_block.hpp"
 
@@ -9,6 +10,11 @@ MOE_NAMESPACE_BEGIN
 /// Most rows of one tile.
 template <class Arch, class Storage>
 inline constexpr Index kBlockTileRows = impl::BlockShape<impl::BlockPath<Arch, Storage>, Storage>::kRows;
+
+/// As kOnePassRows.
+template <class Arch, class Storage>
+inline constexpr Index kOnePassBlockRows = impl::rows_in_one_pass<
+    impl::BlockShape<impl::BlockPath<Arch, Storage>, Storage>, impl::kRowVectors<Arch, float>>();
 
 /// tile[i][c] = sum over k of rows[i][k] * panel[k][c], for i < m and c < kPanel<float>.
 ///

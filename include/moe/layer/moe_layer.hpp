@@ -55,6 +55,7 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
                 "measure_backward, before, inner_y, after, inner_x, after_backward, inner_dx, "
                 "before_backward and make_gradients(): moe/layer/frame/concept.hpp");
   static constexpr bool kTrainable = Sum::kTrainable;
+  static constexpr bool kRemembers = impl::kRemembers<Bank>;
 
   /// Parameter gradients of the whole layer, same layout as the parameters.
   struct Gradients {
@@ -140,8 +141,9 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
   const C& capacity() const noexcept { return sum_.capacity(); }
   /// D: columns of X and Y.
   Index width() const noexcept { return frame_.outer_width(sum_.width()); }
-  /// R: columns of what the router hands on to the next layer's (LayerOutput::carry); 0: nothing.
-  Index carry_width() const noexcept { return sum_.carry_width(); }
+  /// R: columns of what is handed on to the next layer (LayerOutput::carry); 0: nothing. By the router, or,
+  /// if experts remember (expert/bank/memory.hpp), the rows of Y.
+  Index carry_width() const noexcept { return kRemembers ? width() : sum_.carry_width(); }
 
   /// f(role, name) for every part, as they name themselves (kName): what describe() prints.
   template <class Visitor>
@@ -210,27 +212,27 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     if (tokens == 0) return;
 
     const ConstMatrixView<Real> x = tape.input_.x(tokens);
+    const ConstMatrixView<Real> dy = dy_and_memory(gradients, tokens, arena);
+    for (Index t = 0; t < gradients.dcarry.rows; ++t) {
+      fill_row(Real{0}, gradients.dcarry.row(t), gradients.dcarry.cols);
+    }
     const ConstMatrixView<Real> dy_inner =
-        frame_.after_backward(tape.frame_, gradients.dy, gradients.frame, arena, executor);
+        frame_.after_backward(tape.frame_, dy, gradients.frame, arena, executor);
     const MatrixView<Real> dx_inner = frame_.inner_dx(gradients.dx, tokens, arena);
     const Real* const dweight = sum_.backward_experts(
         tape.sum_, frame_.inner_x(tape.frame_, x),
-        SumGradients<Real>{dy_inner, dx_inner, SumFrom::zero, gradients.frozen_pair.borrow()},
+        with_memory({dy_inner, dx_inner, SumFrom::zero, gradients.frozen_pair.borrow()}, in, gradients),
         gradients.experts, arena, executor);
     if (dx_inner) {
       scoped(arena, [&] {
         frame_.before_backward(tape.frame_, x, dx_inner, gradients.dx, gradients.frame, arena, executor);
       });
     }
-    scoped(arena, [&] {
-      shared_.backward(tape.shared_, x, gradients.dy, gradients.dx, gradients.shared, arena, executor);
-    });
+    scoped(arena,
+           [&] { shared_.backward(tape.shared_, x, dy, gradients.dx, gradients.shared, arena, executor); });
     const bool separate = tape.input_.separate_router();
     for (Index t = 0; separate && t < gradients.router_dx.rows; ++t) {
       fill_row(Real{0}, gradients.router_dx.row(t), gradients.router_dx.cols);
-    }
-    for (Index t = 0; t < gradients.dcarry.rows; ++t) {
-      fill_row(Real{0}, gradients.dcarry.row(t), gradients.dcarry.cols);
     }
     RouteGradients<Real> at_router = outside(gradients);
     at_router.dweight = dweight;
@@ -332,6 +334,7 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     arena.rewind(0);
   }
   void measure_backward(Arena& arena, const CallShape& shape, Index concurrency) const {
+    if (kRemembers) arena.take<Real>(checked_product("memory", shape.tokens, width()));
     frame_.measure_backward(arena, shape.tokens, concurrency);
     sum_.measure_backward_experts(arena, shape, concurrency);
     scoped(arena, [&] { shared_.measure_backward(arena, shape.tokens, concurrency); });
@@ -363,7 +366,7 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     ConstMatrixView<Real> x = input.x;
     SumRows<Real> rows;
     rows.observer = out.observer;
-    rows.carry = out.carry;
+    if (!kRemembers) rows.carry = out.carry;
     const auto decided = [&](Arena& from) {
       if constexpr (kTaped) {
         tape->writer_.clear();
@@ -390,6 +393,10 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
       if (routed.table.spoiled[t]) {
         fill_row(std::numeric_limits<Real>::quiet_NaN(), out.y.row(t), out.y.cols);
       }
+    }
+    for (Index t = 0; kRemembers && out.carry && t < tokens; ++t) {
+      active[t] ? copy_row(out.y.row(t), out.carry.row(t), width())
+                : fill_row(Real{0}, out.carry.row(t), width());
     }
     if (input.draws != nullptr) input.draws->advance();
     out.losses = routed.table.losses;
@@ -422,6 +429,39 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     if (Index{shared_.width()} != 0 && Index{shared_.width()} != width()) {
       fail<Error>("layer: expected shared experts of width ", width(), ", got ", Index{shared_.width()});
     }
+    if constexpr (kRemembers) {
+      const Index read = sum_.carry_width();
+      if (inner != width() || (read != 0 && read != width())) {
+        fail<Error>("layer: expected experts that remember, and a carry, of its width ", width(), ", got ",
+                    inner, " and ", read);
+      }
+      if (impl::weight_place(router()) == WeightPlace::input) {
+        fail<Error>("layer: expected weights on the results of experts that remember, got them on the input");
+      }
+    }
+  }
+
+  /// dY, and what comes back of Y that was handed on.
+  ConstMatrixView<Real> dy_and_memory(const LayerGradients& gradients, Index tokens, Arena& arena) const {
+    if constexpr (kRemembers) {
+      const MatrixView<Real> sum(arena.take<Real>(tokens * width()), tokens, width());
+      if (!gradients.dcarry_out) return gradients.dy;
+      for (Index t = 0; t < tokens; ++t) {
+        copy_row(gradients.dy.row(t), sum.row(t), width());
+        add_row(gradients.dcarry_out.row(t), sum.row(t), width());
+      }
+      return sum;
+    }
+    return gradients.dy;
+  }
+  /// What experts that remember read, and where its gradient goes.
+  static SumGradients<Real> with_memory(SumGradients<Real> at_sum, const RouterInput<Real>& in,
+                                        const LayerGradients& gradients) {
+    if (kRemembers) {
+      at_sum.memory = in.carry;
+      at_sum.dmemory = gradients.dcarry;
+    }
+    return at_sum;
   }
 
   void check_carry(const LayerInput<Real>& in, const LayerOutput<Real>& out) const {
@@ -470,15 +510,21 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     require_disjoint("dlogit", gradients.dlogit, "dcarry", gradients.dcarry);
     require_disjoint("dx", gradients.dx, "dcarry", gradients.dcarry);
     require_disjoint("router_dx", gradients.router_dx, "dcarry", gradients.dcarry);
+    if constexpr (kRemembers) {
+      RouteGradients<Real> carried;
+      carried.dcarry_out = gradients.dcarry_out;
+      carried.dcarry = gradients.dcarry;
+      impl::check_carry_gradients(tape.input_.router_input(), carried, width());
+    }
     sum_.check(tape.sum_, tape.input_.router_input(), outside(gradients), gradients.frozen_pair);
     return tokens;
   }
-  static RouteGradients<Real> outside(const LayerGradients& gradients) noexcept {
+  RouteGradients<Real> outside(const LayerGradients& gradients) const noexcept {
     RouteGradients<Real> out;
     out.dlogit = gradients.dlogit;
     out.advantage = gradients.advantage.borrow();
-    out.dcarry_out = gradients.dcarry_out;
-    out.dcarry = gradients.dcarry;
+    if (!kRemembers) out.dcarry_out = gradients.dcarry_out;
+    if (!kRemembers || sum_.carry_width() > 0) out.dcarry = gradients.dcarry;
     return out;
   }
   void check_gradients(impl::GradientsOf<RouterType>* router, impl::GradientsOf<Bank>* experts,

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <type_traits>
 
 #include "moe/core/executor.hpp"
@@ -32,6 +33,9 @@ inline constexpr Index kMostRows = 256;
 /// second-level cache beside what is prefetched.
 inline constexpr Index kSlice = 2048;
 
+/// Rows from which on the next slice to transpose is prefetched.
+inline constexpr Index kTransposedPrefetchRows = 8;
+
 /// A weight gradient is summed over blocks of this many rows, added in order. A panel's columns of the
 /// block's right factors take 16 KiB, half a first-level cache; kOuterColumns<T> columns of its left factors
 /// 128 KiB. With 512 columns two workers, who walk through neighbouring chunks of the same panels, lose 8 %.
@@ -44,6 +48,13 @@ inline constexpr Index kOuterColumns = 8 * kPanel<T>;
 inline constexpr Index kPanelCost = 8;
 /// A task of this cost takes about 5 microseconds, a hundred times what claiming it takes.
 inline constexpr Index kLeastCost = 8192;
+
+/// Where a panel that is read once is fetched ahead of itself: 2 KiB are what 13 GB/s bring in 150 ns. Beyond
+/// the panel's end lies the next one, or nothing of interest: a prefetch may name any address.
+inline constexpr Index kFetchAhead = 2048;
+inline const void* ahead_of(const void* panel) noexcept {
+  return reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(panel) + kFetchAhead);
+}
 
 struct NoAnnounce {
   constexpr void operator()(Index, Index) const noexcept {}
@@ -109,24 +120,51 @@ void grouped_gemm(const Cell* const* rows, const Index* offsets, Index groups, M
     const bool continues = fetches && next_index < list.size();
     const TileTask next = continues ? list[next_index] : TileTask{};
     const View next_weight = continues ? matrix_of(next.group) : weight;
-    alignas(64) T tile[kPanels * Kernel::kRows * kPanel<T>];
+    constexpr Index kTile = Kernel::kRows * kPanel<T>;
+    alignas(64) T tiles[Kernel::kChunkTiles * kPanels * kTile];
+    const Index blocks = ceil_div(count, Kernel::kRows);
+    const bool by_chunks = fetches && blocks > 1 && blocks <= Kernel::kChunkTiles;
     for (Index unit = task.unit; unit < task.unit_end; ++unit) {
       const bool last = unit + 1 == task.unit_end;
       const View& ahead = last ? next_weight : weight;
       const Index ahead_panel = (last ? next.unit : unit + 1) * kPanels;
-      impl::for_each_row_block<Kernel::kRows>(
-          count, [&](Index first, Index m, Index block, Index blocks) noexcept {
-            for (Index i = 0; i < m; ++i) announce(first_row + first + i, unit);
-            for (Index p = 0; p < kPanels; ++p) {
-              PanelFetch fetch;
-              if (last ? continues : fetches) {
-                fetch = {ahead.panel(ahead_panel + p), Kernel::kPanelPitch, block, blocks};
-              }
-              Kernel::multiply(rows + first_row + first, m, weight, unit * kPanels + p,
-                               tile + p * Kernel::kRows * kPanel<T>, fetch);
+      const bool fetch_next = last ? continues : fetches;
+      if constexpr (Kernel::kChunk > 0) {
+        if (by_chunks) {
+          for (Index i = 0; i < count; ++i) announce(first_row + i, unit);
+          for (Index p = 0; p < kPanels; ++p) {
+            const auto* const next_panel = fetch_next ? ahead.panel(ahead_panel + p) : nullptr;
+            for (Index k = 0; k < (std::max)(weight.rows, Index{1}); k += Kernel::kChunk) {
+              impl::for_each_row_block<Kernel::kRows>(
+                  count, [&](Index first, Index m, Index block, Index) noexcept {
+                    PanelFetch fetch;
+                    if (fetch_next) fetch = {next_panel + k * kPanel<T>, Kernel::kPanelPitch, block, blocks};
+                    Kernel::multiply_chunk(rows + first_row + first, m, weight, unit * kPanels + p, k,
+                                           (std::min)(Kernel::kChunk, weight.rows - k),
+                                           tiles + (block * kPanels + p) * kTile, fetch);
+                  });
             }
-            epilogue(task.group, first_row + first, m, unit, tile);
-          });
+          }
+          impl::for_each_row_block<Kernel::kRows>(
+              count, [&](Index first, Index m, Index block, Index) noexcept {
+                epilogue(task.group, first_row + first, m, unit, tiles + block * kPanels * kTile);
+              });
+          continue;
+        }
+      }
+      impl::for_each_row_block<Kernel::kRows>(count, [&](Index first, Index m, Index block, Index) noexcept {
+        for (Index i = 0; i < m; ++i) announce(first_row + first + i, unit);
+        for (Index p = 0; p < kPanels; ++p) {
+          PanelFetch fetch;
+          if (fetch_next) {
+            fetch = {ahead.panel(ahead_panel + p), Kernel::kPanelPitch, block, blocks};
+          } else if (count <= Kernel::kStreamRows) {
+            fetch = {impl::ahead_of(weight.panel(unit * kPanels + p)), Kernel::kPanelPitch, 0, 1};
+          }
+          Kernel::multiply(rows + first_row + first, m, weight, unit * kPanels + p, tiles + p * kTile, fetch);
+        }
+        epilogue(task.group, first_row + first, m, unit, tiles);
+      });
     }
   });
 }

@@ -90,7 +90,7 @@ void grouped_gemm_transposed(const T* const* rows, Index depth, const Index* off
       const Index first_n = slice.first * kPanel<T>;
       const Index end_n = (std::min)(slice.end * kPanel<T>, width);
       const bool begins = s % slices == 0, ends = (s + 1) % slices == 0;
-      const bool fetches = DenseStorage<typename View::Storage> && count >= Kernel::kPrefetchRows;
+      const bool fetches = DenseStorage<typename View::Storage> && count >= impl::kTransposedPrefetchRows;
       impl::transpose_slice<Kernel>(weight, slice, fetches && s != first_slice, panel);
       impl::for_each_row_block<kTileRows<Arch, T>>(count, [&](Index first, Index m, Index block,
                                                               Index blocks) noexcept {
@@ -98,7 +98,7 @@ void grouped_gemm_transposed(const T* const* rows, Index depth, const Index* off
         TileStep step{.first = first_n, .resume = !begins};
         if (fetches && s + 1 < end_slice) {
           const impl::Slice next = slice_at(s + 1);
-          const Index pitch = weight.rows * kPanel<T> * Index{sizeof(T)};  // from panel to panel
+          const Index pitch = weight.pitch * Index{sizeof(T)};  // from panel to panel
           step.fetch = {impl::block_address<Kernel>(weight, next.first, next.block), pitch, block, blocks};
         }
         gemm_tile<Arch>(rows + first_row + first, m, end_n - first_n, panel, tile, step);

@@ -53,6 +53,12 @@ class Projection {
     return weight_view(gradients.weight.data());
   }
 
+  /// W and its gradient as the grouped products read them, for who has rows by pointers.
+  PackedView<const Real> packed() const noexcept { return {weight_.data(), in_, panels()}; }
+  PackedMatrices<Real> packed_of(Gradients& gradients) const noexcept {
+    return {gradients.weight.data(), 0, in_, panels()};
+  }
+
   /// U(-1/sqrt(in), 1/sqrt(in)), zero bias. `stream` tells apart projections that share a seed.
   void initialise(std::uint64_t seed, std::uint64_t stream = 0, double scale = 1) {
     const KeyedRandom draw(seed, stream, DrawStream::initialise);
@@ -124,8 +130,8 @@ class Projection {
     scratch.forward.point_at(x, rows, count);
     for (Index a = 0; a < count; ++a) scratch.dy_row[a] = dy.row(row_of(a));
     grouped_outer<native_arch>(scratch.forward.row, in_, scratch.dy_row, out_, scratch.forward.offsets,
-                               Index{1}, PackedMatrices<Real>{gradients->weight.data(), 0, in_, panels()},
-                               scratch.forward.tasks, scratch.panels, executor);
+                               Index{1}, packed_of(*gradients), scratch.forward.tasks, scratch.panels,
+                               executor);
     for (Index a = 0; has_bias() && a < count; ++a) {
       add_row(scratch.dy_row[a], gradients->bias.data(), out_);
     }
@@ -181,7 +187,6 @@ class Projection {
   };
 
   Index panels() const noexcept { return plain_panels<Real>(out_); }
-  PackedView<const Real> packed() const noexcept { return {weight_.data(), in_, panels()}; }
   ParameterView<Real> weight_view(Real* data) const noexcept {
     return {data, out_, in_, kPanel<Real>, in_ * kPanel<Real>, kPanel<Real>};
   }

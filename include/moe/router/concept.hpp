@@ -83,8 +83,9 @@ struct RouteGradients {
                                    // and over the call's temperature; masked ones have none
   Column<double> advantage{};      // [T] or absent: cost minus baseline of what the row sampled; a * grad ln
                                    // Q(choices) is added, so that a descent makes costly choices rarer
-  ConstMatrixView<Real> dcarry_out{};  // [T, R] or absent: of what the router handed on
-  MatrixView<Real> dcarry{};           // [T, R] or absent: of the carry that came in; added to
+  const Probes<Real>* dprobes = nullptr;  // of a call with probes: their gradients added to
+  ConstMatrixView<Real> dcarry_out{};     // [T, R] or absent: of what the router handed on
+  MatrixView<Real> dcarry{};              // [T, R] or absent: of the carry that came in; added to
 };
 
 namespace impl {

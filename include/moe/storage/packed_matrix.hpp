@@ -46,7 +46,8 @@ constexpr Index paired_position(Index half, Index n) noexcept {
 
 /// View of a packed matrix; T, a storage, may be const. `data` is aligned to 64 bytes and holds
 /// packed_size(rows, panels) elements. Of a dense storage that is the flat range on which elementwise
-/// optimisers work, since zero padding with zero gradients stays zero.
+/// optimisers work, since zero padding with zero gradients stays zero. The first rows of a matrix are a view
+/// whose panels lie further apart than its own rows fill.
 template <class T>
 struct PackedView {
   using Storage = std::remove_const_t<T>;
@@ -56,19 +57,25 @@ struct PackedView {
   Element* data = nullptr;
   Index rows = 0;    // K, the summed index
   Index panels = 0;  // of kPanel columns each
+  Index pitch = 0;   // elements from one panel to the next
 
   constexpr PackedView() = default;
   constexpr PackedView(Element* data_, Index rows_, Index panels_) noexcept
-      : data(data_), rows(rows_), panels(panels_) {}
+      : PackedView(data_, rows_, panels_, StorageTraits<Storage>::panel_size(rows_)) {}
+  constexpr PackedView(Element* data_, Index rows_, Index panels_, Index pitch_) noexcept
+      : data(data_), rows(rows_), panels(panels_), pitch(pitch_) {}
   /// A view of const elements from one of mutable elements.
   template <class U>
   requires(std::is_const_v<T>&& std::is_same_v<U, Storage>) constexpr PackedView(
       const PackedView<U>& other) noexcept
-      : PackedView(other.data, other.rows, other.panels) {}
+      : PackedView(other.data, other.rows, other.panels, other.pitch) {}
 
   constexpr Index size() const noexcept { return packed_size<Storage>(rows, panels); }
-  constexpr Element* panel(Index j) const noexcept {
-    return data + j * StorageTraits<Storage>::panel_size(rows);
+  constexpr Element* panel(Index j) const noexcept { return data + j * pitch; }
+  /// Rows 0 .. `count` - 1 of panels 0 .. `of` - 1.
+  constexpr PackedView first(Index count, Index of) const noexcept {
+    MOE_ASSERT(count <= rows && of <= panels);
+    return {data, count, of, pitch};
   }
   /// Element of row k at `position` in panel order.
   constexpr T& at(Index k, Index position) const noexcept requires DenseStorage<Storage> {

@@ -13,69 +13,10 @@
 #include "moe/core/check.hpp"
 #include "moe/core/view.hpp"
 #include "moe/kernel/finite.hpp"
+#include "moe/product/right_singular.hpp"
 #include "moe/storage/parameter.hpp"
 
 MOE_NAMESPACE_BEGIN
-
-namespace impl {
-
-/// a [m, n], m > n, becomes its triangular factor in the first n rows: Householder's reflections from the
-/// left, which leave the right singular vectors alone. `w` [n].
-inline void reduce_rows(double* a, Index m, Index n, double* w) noexcept {
-  for (Index j = 0; j < n; ++j) {
-    double norm = 0;
-    for (Index r = j; r < m; ++r) norm += a[r * n + j] * a[r * n + j];
-    norm = std::sqrt(norm);
-    if (norm == 0) continue;
-    double& pivot = a[j * n + j];
-    const double becomes = pivot > 0 ? -norm : norm, square = 2 * norm * (norm + std::abs(pivot));
-    pivot -= becomes;  // the column is now the reflection's vector, of this square
-    for (Index c = j + 1; c < n; ++c) w[c] = 0;
-    for (Index r = j; r < m; ++r) {
-      for (Index c = j + 1; c < n; ++c) w[c] += a[r * n + j] * a[r * n + c];
-    }
-    for (Index r = j; r < m; ++r) {
-      const double factor = 2 * a[r * n + j] / square;
-      for (Index c = j + 1; c < n; ++c) a[r * n + c] -= factor * w[c];
-      a[r * n + j] = 0;
-    }
-    pivot = becomes;
-  }
-}
-
-/// Rotates the rows of a [m, n] until they are orthogonal: they are then the right singular vectors times the
-/// singular values (Hestenes 1958). Rows below `floor` are rounding and let alone.
-inline void orthogonalise_rows(double* a, Index m, Index n, double floor) noexcept {
-  constexpr double kClose = 0x1p-50;  // of the product of two norms: as orthogonal as rounding allows
-  constexpr int kSweeps = 60;         // they converge quadratically; ten are many
-  bool rotated = true;
-  for (int sweep = 0; rotated && sweep < kSweeps; ++sweep) {
-    rotated = false;
-    for (Index i = 0; i < m; ++i) {
-      for (Index j = i + 1; j < m; ++j) {
-        double* const p = a + i * n;
-        double* const q = a + j * n;
-        double pp = 0, qq = 0, pq = 0;
-        for (Index c = 0; c < n; ++c) pp += p[c] * p[c], qq += q[c] * q[c], pq += p[c] * q[c];
-        if (std::sqrt((std::min)(pp, qq)) <= floor ||
-            std::abs(pq) <= kClose * std::sqrt(pp) * std::sqrt(qq)) {
-          continue;
-        }
-        rotated = true;
-        const double zeta = (qq - pp) / (2 * pq);
-        const double tangent = (zeta < 0 ? -1 : 1) / (std::abs(zeta) + std::hypot(1.0, zeta));
-        const double cosine = 1 / std::hypot(1.0, tangent), sine = cosine * tangent;
-        for (Index c = 0; c < n; ++c) {
-          const double old = p[c];
-          p[c] = cosine * old - sine * q[c];
-          q[c] = sine * old + cosine * q[c];
-        }
-      }
-    }
-  }
-}
-
-}  // namespace impl
 
 struct NullSpaceOptions {
   double tolerance = 1e-9;  // of the largest singular value: directions below it are rounding

@@ -49,8 +49,8 @@ GgufBytes model() {
   const std::string q = "blk.4.ffn_";
   b.tensor(q + "up_exps.weight", {kD, kF, kExperts}, 8, b.data(q8(kExperts * kD * kF)));
   b.tensor(q + "down_exps.weight", {kF, kD, kExperts}, 8, b.data(q8(kExperts * kD * kF)));
-  b.tensor("blk.5.ffn_up_exps.weight", {kD, kF, kExperts}, 12, 0);
-  b.tensor("blk.5.ffn_down_exps.weight", {kF, kD, kExperts}, 12, 0);
+  b.tensor("blk.5.ffn_up_exps.weight", {kD, kF, kExperts}, 16, 0);
+  b.tensor("blk.5.ffn_down_exps.weight", {kF, kD, kExperts}, 16, 0);
   b.tensor("blk.6.ffn_up_exps.weight", {kD, 1}, 0, b.data(floats(kD, 0)));
   b.tensor("blk.6.ffn_down_exps.weight", {kD, 1, 1}, 0, b.data(floats(kD, 0)));
   b.tensor("blk.8.ffn_up_exps.weight", {kD, 1, 0}, 0, 0);
@@ -122,9 +122,10 @@ TEST_CASE("gguf experts: without a gate, and what is refused", "[io]") {
     return test::message_of<moe::format_error>([&] { GgufExperts(file, layer); });
   };
   CHECK(reason(0) == "moe: f: expected a tensor \"blk.0.ffn_up_exps.weight\", got none");
-  CHECK(reason(5) ==
-        "moe: f: tensor \"blk.5.ffn_up_exps.weight\": expected type F32, F16, BF16, Q8_0, Q4_0 or MXFP4, got "
-        "Q4_K");
+  CHECK(
+      reason(5) ==
+      "moe: f: tensor \"blk.5.ffn_up_exps.weight\": expected type F32, F16, BF16, MXFP4, IQ4_NL, Q4_0, Q4_1, "
+      "Q5_0, Q5_1, Q8_0 or Q2_K to Q6_K, got IQ2_XXS");
   CHECK(reason(6) ==
         "moe: f: tensor \"blk.6.ffn_up_exps.weight\": expected shape [experts, hidden, width], got [1, 32]");
   CHECK(reason(8).find("expected shape [experts, hidden, width], got [0, 1, 32]") != std::string::npos);

@@ -98,7 +98,8 @@ TEST_CASE("gguf: hostile files are refused with file, name and reason", "[io][sm
       {tensor({1}, 0, kMost - 31), "expected an offset within the file"},
       {tensor({16}, 8, 0), "expected rows of whole blocks of 32 for Q8_0, got 16"},
       {tensor({33}, 39, 0), "expected rows of whole blocks of 32 for MXFP4, got 33"},
-      {tensor({1}, 12, 96), "expected data within the 64 bytes"},
+      {tensor({32}, 12, 0), "expected rows of whole blocks of 256 for Q4_K, got 32"},
+      {tensor({1}, 16, 96), "expected data within the 64 bytes"},
       {twice.all(), "expected different tensor names, got two of \"t\""},
       {overlap.all(), "tensor \"t\": expected bytes of its own, got an overlap with \"s\""},
   };

@@ -63,7 +63,7 @@ inline GgufBytes gguf_sample() {
   b.value("a.words", 9, little(8, 4) + little(2, 8) + GgufBytes::text("x") + GgufBytes::text(""));
   b.tensor("q", {32, 2}, 8, b.data(std::string(68, 'q')));
   b.tensor("k", {4, 3, 2}, 0, b.data(std::string(96, 'k')));
-  b.tensor("other", {256}, 12, b.data(std::string(144, 'o')));
+  b.tensor("other", {256}, 16, b.data(std::string(144, 'o')));
   return b;
 }
 

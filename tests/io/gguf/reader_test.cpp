@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "io/gguf/gguf_bytes.hpp"
+#include "moe/io/gguf/decode.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 

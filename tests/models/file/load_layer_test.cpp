@@ -11,7 +11,7 @@
 
 MOE_NAMESPACE_BEGIN
 namespace models::impl {
-template AnyLayer load_any<float>(const LayerTensors*, const LayerSpec&, OptionsRouter<float>,
+template AnyLayer load_any<float>(const LayerSource*, const LayerSpec&, OptionsRouter<float>,
                                   const LoadProgress&);
 }  // namespace models::impl
 MOE_NAMESPACE_END

@@ -63,13 +63,14 @@ TEST_CASE("types may be made of every part of the lists that a model has", "[mod
                                 moe::Glu<moe::GeluTanh>>;
   check_same<Wrapped>("grok1_2");
   using Cheap = moe::Composite<Swiglu, moe::ZeroComputation<float>>;
-  using PlusPlus = moe::MoeLayer<
-      moe::TokenChoice<moe::TwoLayerScorer<float>, moe::Softmax, TopKSelection, moe::LeadingWeighting>, Cheap,
-      moe::Dropless, moe::NoShared, moe::ScaledFrame<float>>;
+  using PlusPlus = moe::MoeLayer<moe::TokenChoice<moe::GatingResidual<moe::TwoLayerScorer<float>>,
+                                                  moe::Softmax, TopKSelection, moe::LeadingWeighting>,
+                                 Cheap, moe::Dropless, moe::NoShared, moe::ScaledFrame<float>>;
   check_same<PlusPlus>("moepp");
-  using Spread = moe::MoeLayer<moe::TokenChoice<moe::MappedScorer<moe::LinearScorer<float>, moe::LogitSpread>,
-                                                moe::Softmax, TopKSelection, moe::LeadingWeighting>,
-                               Cheap>;
+  using Spread = moe::MoeLayer<
+      moe::TokenChoice<moe::MappedScorer<moe::GatingResidual<moe::LinearScorer<float>>, moe::LogitSpread>,
+                       moe::Softmax, TopKSelection, moe::LeadingWeighting>,
+      Cheap>;
   check_same<Spread>("moepp_2");
   using Swin = moe::MoeLayer<
       moe::TokenChoice<moe::CosineScorer<float>, moe::Softmax, TopKSelection, moe::GatherWeighting>,
@@ -92,6 +93,16 @@ TEST_CASE("a type that does not compute what the model does is refused", "[model
   check_refused<Mixtral>("qwen2_moe", "NoShared");
   check_refused<Mixtral>("grok1", "silu");
   check_refused<Mixtral>("aria", "score softmax");
+  using Bare = moe::MoeLayer<
+      moe::TokenChoice<moe::TwoLayerScorer<float>, moe::Softmax, moe::TopKSelection, moe::LeadingWeighting>,
+      moe::Composite<Swiglu, moe::ZeroComputation<float>>, moe::Dropless, moe::NoShared,
+      moe::ScaledFrame<float>>;
+  check_refused<Bare>("moepp", "two_layer");
+  using Behind = moe::MoeLayer<
+      moe::TokenChoice<moe::GatingResidual<moe::MappedScorer<moe::LinearScorer<float>, moe::LogitSpread>>,
+                       moe::Softmax, moe::TopKSelection, moe::LeadingWeighting>,
+      moe::Composite<Swiglu, moe::ZeroComputation<float>>>;
+  check_refused<Behind>("moepp_2", "GatingResidual");
   check_refused<DeepSeek>("minimax_m2", "SharedExperts");
   check_refused<DeepSeek>("nemotron_h", "Glu");
   check_refused<DeepSeek>("mixtral", "score sigmoid");

@@ -22,6 +22,12 @@ constexpr MoePlusPlusWeights kAll[] = {MoePlusPlusWeights::probability, MoePlusP
 const test::RouterCases kCases{
     {"MoePlusPlusRouter", [] { return moe::moe_plus_plus_router<double>(options_of(kAll[0])); }},
     {"MoePlusPlusRouter, shares", [] { return moe::moe_plus_plus_router<double>(options_of(kAll[1])); }},
+    {"MoePlusPlusRouter, residual",
+     [] {
+       auto options = options_of(kAll[0]);
+       options.residual = true;
+       return moe::moe_plus_plus_router<double>(options);
+     }},
     {"MoePlusPlusRouter, shares without zeros",
      [] { return moe::moe_plus_plus_router<double>(options_of(kAll[2])); }},
 };
@@ -46,6 +52,23 @@ TEST_CASE("MoE++ by hand: a token on copy and zero", "[router]") {
   auto router = moe::moe_plus_plus_router<double>(options);
   test::set_parameter(router, "gate.weight", test::identity(5));
   test::check_pairs(test::route(router, call), 1, {4}, {0});
+}
+
+TEST_CASE("MoE++ with a gating residual that is 0 is the router without, bit for bit", "[router]") {
+  auto options = options_of(kAll[2]);
+  auto plain = moe::moe_plus_plus_router<double>(options);
+  options.residual = true;
+  auto residual = moe::moe_plus_plus_router<double>(options);
+  CHECK((plain.carry_width() == 0 && residual.carry_width() == 5));
+  test::randomise(plain, 2);
+  test::set_parameter(residual, "gate.weight", test::parameter(plain, "gate.weight"));
+  auto call = test::random_call<double>(20, 5, 4);
+  test::add_carry(call, 5);
+  call.training = true;
+  const auto without = test::route(plain, call);
+  CHECK(test::same_route(test::route(residual, call), without));
+  test::set_parameter(residual, "gate_map.weight", test::identity(5));
+  CHECK(!test::same_route(test::route(residual, call), without));
 }
 
 TEST_CASE("MoE++ agrees with plain loops; cheap experts weigh tau in the loss", "[router]") {

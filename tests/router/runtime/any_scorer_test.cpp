@@ -22,19 +22,23 @@ Router<S> make(S scorer) {
   return router;
 }
 
+Any any_of(moe::NormedScorer<Core> scorer, moe::AnyLogitMap map, bool residual = false) {
+  return Any(moe::GatingResidual(std::move(scorer), residual), std::move(map));
+}
+
 template <class S>
 void check(const S& part) {
   auto plain = make(part);
-  auto any = make(Any(moe::NormedScorer<Core>(Core(part), {.enabled = false}), moe::AnyLogitMap()));
+  auto any = make(any_of(moe::NormedScorer<Core>(Core(part), {.enabled = false}), moe::AnyLogitMap()));
   CHECK(any.width() == plain.width());
   CHECK(any.outputs() == plain.outputs());
   auto call = test::random_call<double>(20, 5, 1);
   CHECK(test::same_route(test::route(any, call), test::route(plain, call)));
   call.training = true;
   CHECK(test::same_bits(test::all_gradients(any, call), test::all_gradients(plain, call)));
-  any.scorer().inner().inner().initialise(7);
+  any.scorer().inner().inner().inner().initialise(7);
   const auto before = test::route(any, call);
-  any.scorer().inner().inner().initialise(8);
+  any.scorer().inner().inner().inner().initialise(8);
   CHECK(!test::same_route(before, test::route(any, call)));
 }
 
@@ -50,13 +54,26 @@ TEST_CASE("run-time scorers run the static scorers", "[any_scorer]") {
   check(moe::AttentionScorer<double>({.width = 5, .outputs = 7}));
 }
 
+TEST_CASE("a run-time scorer may have a gating residual, before the map", "[any_scorer]") {
+  const moe::LinearScorer<double> linear({.width = 5, .outputs = 7});
+  auto any = make(any_of(moe::NormedScorer<Core>(Core(linear), {.enabled = false}), moe::SoftCap(3), true));
+  auto plain = make(moe::MappedScorer<moe::GatingResidual<moe::LinearScorer<double>>, moe::SoftCap>(
+      moe::GatingResidual<moe::LinearScorer<double>>(linear), moe::SoftCap(3)));
+  CHECK((any.carry_width() == 7 && plain.carry_width() == 7));
+  auto call = test::random_call<double>(20, 5, 1);
+  test::add_carry(call, 7);
+  CHECK(test::same_route(test::route(any, call), test::route(plain, call)));
+  CHECK(test::same_bits(test::all_gradients(any, call), test::all_gradients(plain, call)));
+}
+
 TEST_CASE("all of a run-time scorer obeys the laws of routers", "[any_scorer]") {
-  auto router = make(
-      Any(moe::NormedScorer<Core>(Core(moe::LinearScorer<double>({.width = 5, .outputs = 7})), {.factor = 2}),
-          moe::SoftCap(3)));
+  auto router = make(any_of(
+      moe::NormedScorer<Core>(Core(moe::LinearScorer<double>({.width = 5, .outputs = 7})), {.factor = 2}),
+      moe::SoftCap(3)));
   test::check_router_laws(router);
   test::check_router_gradients(router, 4);
-  CHECK_THROWS_AS(Any(moe::NormedScorer<Core>(Core(moe::NoisyScorer<double>({.width = 5, .outputs = 7})), {}),
-                      moe::SoftCap(3)),
-                  moe::config_error);
+  CHECK_THROWS_AS(
+      any_of(moe::NormedScorer<Core>(Core(moe::NoisyScorer<double>({.width = 5, .outputs = 7})), {}),
+             moe::SoftCap(3)),
+      moe::config_error);
 }

@@ -30,6 +30,9 @@ class OneBank : public OneOf<First, Rest...> {
   Index width() const noexcept {
     return this->visit([](const auto& bank) { return Index{bank.width()}; });
   }
+  Index output_width() const noexcept {
+    return this->visit([](const auto& bank) { return impl::output_width_of(bank); });
+  }
   void measure(Arena& arena, Index pairs, Index concurrency) const {
     this->visit([&](const auto& bank) { impl::measure_of(bank, arena, pairs, concurrency); });
   }

@@ -51,6 +51,7 @@ class Composite {
 
  public:
   static constexpr Coupling coupling = weakest_coupling();
+  static constexpr bool kRemembers = impl::kRemembers<First> || (impl::kRemembers<Rest> || ...);
   static constexpr bool kFreezesPairs = impl::kFreezesPairs<First> && (impl::kFreezesPairs<Rest> && ...);
 
   /// Throws config_error unless all banks have one width.
@@ -58,9 +59,9 @@ class Composite {
     std::array<Index, kBanks + 1> first_id{};
     for_each_bank([&](auto i) {
       const auto& own = std::get<i>(bank_);
-      if (Index{own.width()} != width()) {
+      if (Index{own.width()} != width() || impl::output_width_of(own) != width()) {
         fail<config_error>("composite: expected banks of the first one's width, ", width(), ", got ",
-                           own.width(), " in bank ", i());
+                           own.width(), " (of results ", impl::output_width_of(own), ") in bank ", i());
       }
       first_id[i + 1] = first_id[i] + Index{own.experts()};
     });
@@ -134,9 +135,9 @@ class Composite {
     impl::check_gradients_of(*this, gradients);
     for_each_bank([&](auto i) {
       const Index mark = arena.mark(), base = batch.offsets[first_of(i)];
-      const RowGradients<Real> own{rows.dy + base, rows.weight + base, rows.dweight + base,
-                                   part(rows.dx, base),
-                                   rows.frozen == nullptr ? nullptr : rows.frozen + base};
+      RowGradients<Real> own{rows.dy + base, rows.weight + base, rows.dweight + base, part(rows.dx, base),
+                             rows.frozen == nullptr ? nullptr : rows.frozen + base};
+      own.dmemory = rows.dmemory;
       std::get<i>(bank_).backward(part(batch, i, arena), std::get<i>(tape.bank), own, part(gradients, i),
                                   arena, executor);
       arena.rewind(mark);
@@ -194,7 +195,10 @@ class Composite {
     const Index* const offsets = batch.offsets + first_of(i);
     Index* const own = arena.take<Index>(count(i) + 1);
     for (Index e = 0; e <= count(i); ++e) own[e] = offsets[e] - offsets[0];
-    return {batch.row + offsets[0], batch.token + offsets[0], own, count(i), batch.tokens, batch.draws};
+    RowBatch<Real> rows{
+        batch.row + offsets[0], batch.token + offsets[0], own, count(i), batch.tokens, batch.draws};
+    rows.memory = batch.memory;
+    return rows;
   }
   static RowSink<Real> part(const RowSink<Real>& sink, Index base) noexcept {
     if (sink.data == nullptr) return {};

@@ -30,6 +30,9 @@ struct GluUnit {
 
 }  // namespace impl
 
+template <class, class>
+class GateProbe;
+
 /// Bank of E experts z = Wd h + bd, h = act(Wg x + bg) * (Wu x + bu); biases if options.bias. Act: an
 /// activation (AnyActivation for a choice at run time) or a gate of kernel/gate.hpp, which then computes h
 /// from both halves. Parameters "experts.<e>.gate_proj.weight" and "up_proj" [F, D], "down_proj" [D, F], and
@@ -84,13 +87,15 @@ requires(Activation<Act> || Gate<Act>) class Glu : public TwoLayerBank<impl::Glu
   }
 
  private:
+  friend class GateProbe<Act, Storage>;
+
   template <class T>
   void check_shapes(Index e, const MatrixView<T>& gate, const MatrixView<T>& up,
                     const MatrixView<T>& down) const {
     require_range("expert", e, 0, this->experts() - 1);
     require_shape("gate", gate, this->hidden(), this->width());
     require_shape("up", up, this->hidden(), this->width());
-    require_shape("down", down, this->width(), this->hidden());
+    require_shape("down", down, this->output_width(), this->hidden());
   }
 };
 

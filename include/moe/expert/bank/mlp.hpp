@@ -79,7 +79,7 @@ class Mlp : public TwoLayerBank<impl::MlpUnit<Act>, Storage> {
   void check_shapes(Index e, const MatrixView<T>& fc1, const MatrixView<T>& fc2) const {
     require_range("expert", e, 0, this->experts() - 1);
     require_shape("fc1", fc1, this->hidden(), this->width());
-    require_shape("fc2", fc2, this->width(), this->hidden());
+    require_shape("fc2", fc2, this->output_width(), this->hidden());
   }
 };
 

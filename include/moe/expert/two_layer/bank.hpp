@@ -20,6 +20,7 @@
 #include "moe/expert/concept.hpp"
 #include "moe/expert/slot_tasks.hpp"
 #include "moe/expert/two_layer/hidden_dropout.hpp"
+#include "moe/expert/two_layer/merging.hpp"
 #include "moe/expert/two_layer/parameters.hpp"
 #include "moe/expert/two_layer/prepared_rows.hpp"
 #include "moe/kernel/prefetch.hpp"
@@ -57,6 +58,8 @@ class TwoLayerBank {
   Index experts() const noexcept { return parameters_.experts(); }
   Index width() const noexcept { return parameters_.width(); }
   Index hidden() const noexcept { return parameters_.hidden(); }
+  /// Columns of the results: D, unless the options said otherwise.
+  Index output_width() const noexcept { return parameters_.output(); }
   bool has_bias() const noexcept { return parameters_.has_bias(); }
   /// Of the weights, padding included.
   Index bytes() const noexcept { return parameters_.bytes(); }
@@ -91,7 +94,7 @@ class TwoLayerBank {
 
   template <Executor X>
   void forward(const RowBatch<Real>& batch, const RowSink<Real>& sink, Arena& arena, X& executor) const {
-    run(batch, sink, nullptr, arena, executor);
+    run(parameters_.weights(), batch, sink, nullptr, arena, executor);
   }
 
   /// The same bits, but for dropout, and what backward needs on the tape. Throws config_error for dropout
@@ -99,7 +102,13 @@ class TwoLayerBank {
   template <Executor X>
   void forward_train(const RowBatch<Real>& batch, const RowSink<Real>& sink, Tape& tape, Arena& arena,
                      X& executor) const {
-    run(batch, sink, &tape, arena, executor);
+    const Index slots = batch.slots();
+    const bool drops = batch.draws != nullptr && dropout_.active();
+    if (drops) batch.draws->require("expert dropout");
+    require_experts(experts(), batch);
+    const Taped taped = start_tape(tape, slots, drops);
+    run(parameters_.weights(), batch, sink, &taped, arena, executor);
+    tape.slots = slots;
   }
 
   /// With dz = weight * dy: dweight = <dy, z>, dx (unless dx.data is null), and gradients (unless null) added
@@ -111,66 +120,96 @@ class TwoLayerBank {
   void backward(const RowBatch<Real>& batch, const Tape& tape, const RowGradients<Real>& rows,
                 Gradients* gradients, Arena& arena, X& executor) const {
     require_experts(experts(), batch);
-    const Index slots = batch.slots();
-    if (tape.slots != slots) {
-      fail<state_error>("expert tape: expected the tape of a batch of ", slots, " rows, got one of ",
-                        tape.slots);
-    }
-    if (tape.pre.size() != slots * parameters_.first_stride() ||
-        tape.hidden.size() != slots * parameters_.hidden_stride() ||
-        !(tape.kept.empty() || tape.kept.size() == tape.hidden.size())) {
-      fail<state_error>("expert tape: expected the tape of a bank of this shape, got another bank's");
-    }
+    const TapedRows taped = read_tape(tape, batch.slots());
     parameters_.check(gradients);
-    const BackwardScratch scratch(arena, slots, parameters_, executor.concurrency());
-    const bool wants_dx = rows.dx.data != nullptr;
-    const bool trained = gradients != nullptr && (gradients->has_weights() || has_bias());
-    const Real* const* const dy = scratch.dy.prepare(rows.dy, batch, executor);
+    const TwoLayerWeights<Real> to = gradients == nullptr ? TwoLayerWeights<Real>{} : gradients->weights();
+    run_backward(parameters_.weights(), batch, taped, rows, to, arena, executor);
+  }
 
-    // dh = dy W2^T for each slot's bare dy: <dh, h> is what <dy, z> is without b2.
-    grouped_gemm_transposed<native_arch>(
-        dy, width(), batch.offsets, batch.experts, [this](Index e) noexcept { return parameters_.second(e); },
-        [&](Index, Index first, Index m, Index block, const Real* tile) noexcept {
-          const Index column = block * kPanel<Real>;
-          const Index count = (std::min)(kPanel<Real>, hidden() - column);
-          for (Index i = 0; i < m; ++i) {
-            copy_row(tile + i * kPanel<Real>, scratch.dh + (first + i) * parameters_.hidden_stride() + column,
-                     count);
-          }
-        },
-        scratch.tasks, scratch.panels, executor);
+  // What merges experts (expert/merging.hpp). `heads` groups of columns: two_layer/merging.hpp.
 
-    // Then dh becomes weight * h, the left factor of dW2; dpre stays.
-    for_each_slot(batch, executor, [&](Index e, Index s) noexcept {
-      Real* const dh = scratch.dh + s * parameters_.hidden_stride();
-      const Real* const h = tape.hidden.data() + s * parameters_.hidden_stride();
-      Real dweight = dot(dh, h, hidden());
-      if (has_bias()) dweight += dot(rows.dy[s], parameters_.second_bias(e), width());
-      rows.dweight[s] = dweight;
-      if (!wants_dx && !trained) return;
-      Real* const dpre = scratch.dpre + s * parameters_.first_stride();
-      scale_row(rows.weight[s], dh, dh, hidden());
-      const bool* const kept = tape.kept.data() + (tape.kept.empty() ? 0 : s * parameters_.hidden_stride());
-      for (Index j = 0; !tape.kept.empty() && j < hidden(); ++j)
-        dh[j] = kept[j] ? dh[j] * tape.kept_scale : Real{0};
-      unit_backward(tape.pre.data() + s * parameters_.first_stride(), dh, dpre);
-      scratch.dpre_row[s] = dpre;
-      scale_row(rows.weight[s], h, dh, hidden());
-      scratch.dh_row[s] = dh;
-    });
+  using Merged = TwoLayerWeights<Real>;
+  Index heads() const noexcept { return 1; }
 
-    if (trained) add_gradients(batch, rows, dy, *gradients, scratch, executor);
-    if (!wants_dx) return;
-    grouped_gemm_transposed<native_arch>(
-        scratch.dpre_row, parameters_.first_positions(), batch.offsets, batch.experts,
-        [this](Index e) noexcept { return parameters_.first(e); },
-        [&](Index, Index first, Index m, Index block, const Real* tile) noexcept {
-          const Index column = block * kPanel<Real>;
-          const Index count = (std::min)(kPanel<Real>, width() - column);
-          for (Index i = 0; i < m; ++i)
-            copy_row(tile + i * kPanel<Real>, rows.dx.row(first + i) + column, count);
-        },
-        scratch.tasks, scratch.panels, executor);
+  void measure_merge(Arena&, Index) const noexcept {}
+  void measure_merge_backward(Arena& arena, Index, Index heads = 1) const requires DenseStorage<Storage> {
+    merge_of(heads).take_partial(arena);
+  }
+  void measure_merged(Arena& arena, Index rows, Index concurrency) const {
+    measure(arena, rows, concurrency);
+  }
+  void measure_merged_backward(Arena& arena, Index rows, Index concurrency) const {
+    measure_backward(arena, rows, concurrency);
+  }
+
+  Merged take_merged(Arena& arena) const requires DenseStorage<Storage> {
+    const Index first = parameters_.first_size(), second = parameters_.second_size();
+    Merged one{1,
+               {arena.take<Real>(first), first, width(), parameters_.first_panels()},
+               {arena.take<Real>(second), second, hidden(), parameters_.second_panels()},
+               nullptr,
+               nullptr,
+               parameters_.bias_positions(),
+               parameters_.second_positions()};
+    if (!has_bias()) return one;
+    one.first_biases = arena.take<Real>(one.first_pitch);
+    one.second_biases = arena.take<Real>(one.second_pitch);
+    return one;
+  }
+  template <Executor X>
+  void merge(const Real* p, const Merged& one, Arena&, X& executor,
+             Index heads = 1) const requires DenseStorage<Storage> {
+    merge_of(heads).forward(p, one, executor);
+  }
+  /// The same into `one`, a bank of one expert of this shape: to keep, or to train further. Throws
+  /// config_error for another one.
+  template <Executor X>
+  void merge_into(const Real* p, TwoLayerBank& one, X& executor,
+                  Index heads = 1) const requires DenseStorage<Storage> {
+    TwoLayerOptions want = parameters_.shape();
+    want.experts = 1;
+    if (one.parameters_.shape() != want) {
+      fail<config_error>("merged expert: expected a bank of 1 expert ", width(), " x ", hidden(),
+                         has_bias() ? " with" : " without", " biases, got ", one.experts(), " experts ",
+                         one.width(), " x ", one.hidden(), one.has_bias() ? " with" : " without", " biases");
+    }
+    merge_of(heads).forward(p, one.parameters_.weights(), executor);
+  }
+  void open_tape(Tape& tape, Index rows, const RowDraws* draws) const requires DenseStorage<Storage> {
+    start_tape(tape, rows, draws != nullptr && dropout_.active());
+    tape.slots = rows;
+  }
+  template <Executor X>
+  void forward_merged(const Merged& one, const RowBatch<Real>& batch, const RowSink<Real>& sink, Tape* tape,
+                      Index first, Arena& arena, X& executor) const requires DenseStorage<Storage> {
+    if (tape == nullptr) return run(reading(one), batch, sink, nullptr, arena, executor);
+    MOE_ASSERT(first + batch.slots() <= tape->slots);
+    const Index at = first * parameters_.hidden_stride();
+    const Taped taped{tape->pre.data() + first * parameters_.first_stride(), tape->hidden.data() + at,
+                      tape->kept.empty() ? nullptr : tape->kept.data() + at};
+    run(reading(one), batch, sink, &taped, arena, executor);
+  }
+  template <Executor X>
+  void backward_merged(const Merged& one, const RowBatch<Real>& batch, const Tape& tape, Index first,
+                       const RowGradients<Real>& rows, const Merged& done, Arena& arena,
+                       X& executor) const requires DenseStorage<Storage> {
+    merge_of(1).clear(done, executor);
+    TapedRows taped = read_tape(tape, tape.slots);
+    MOE_ASSERT(first + batch.slots() <= tape.slots);
+    const Index at = first * parameters_.hidden_stride();
+    taped.pre += first * parameters_.first_stride();
+    taped.hidden += at;
+    if (taped.kept != nullptr) taped.kept += at;
+    run_backward(reading(one), batch, taped, rows, done, arena, executor);
+  }
+  /// Throws shape_error for gradients of another bank.
+  template <Executor X>
+  void merge_backward(const Real* p, const Merged& done, Real* dp, Gradients* gradients, Arena& arena,
+                      X& executor, Index heads = 1) const requires DenseStorage<Storage> {
+    parameters_.check(gradients);
+    const TwoLayerMerge<Real> of = merge_of(heads);
+    const Merged to = gradients == nullptr ? Merged{} : gradients->weights();
+    of.backward(p, done, dp, to, of.take_partial(arena), executor);
   }
 
   /// Zero. Rounded weights cannot be stepped, so of a block storage there are those of the biases alone, and
@@ -211,6 +250,18 @@ class TwoLayerBank {
   template <class, class>
   friend class TwoLayerBank;
 
+  static TwoLayerWeights<const Real> reading(const Merged& one) noexcept {
+    return {one.experts,
+            {one.first.data, one.first.pitch, one.first.rows, one.first.panels},
+            {one.second.data, one.second.pitch, one.second.rows, one.second.panels},
+            one.first_biases,
+            one.second_biases,
+            one.first_pitch,
+            one.second_pitch};
+  }
+  TwoLayerMerge<Real> merge_of(Index heads) const noexcept requires DenseStorage<Storage> {
+    return {parameters_.weights(), width(), heads};
+  }
   using Kernel = TileKernel<native_arch, Storage>;
   using Cell = typename Kernel::Cell;
   static constexpr Index kColumns = Parameters::kColumns;
@@ -255,7 +306,7 @@ class TwoLayerBank {
           dh(arena.take<Real>(checked_product("hidden gradients", slots, parameters.hidden_stride()))),
           dpre(arena.take<Real>(checked_product("hidden gradients", slots, parameters.first_stride()))),
           panels(arena.take<Real>(checked_product("panels", concurrency, grouped_scratch<Real>()))),
-          dy(arena, slots, parameters.width()),
+          dy(arena, slots, parameters.output()),
           kept_x(arena.take<const Real*>(slots)),
           kept_dpre(arena.take<const Real*>(slots)),
           kept_dh(arena.take<const Real*>(slots)),
@@ -290,25 +341,55 @@ class TwoLayerBank {
     return {scratch.kept_x, scratch.kept_dpre, scratch.kept_dh, scratch.kept_dy, scratch.kept_offsets};
   }
 
+  /// Where rows of a tape are written, from the first of a batch on.
+  struct Taped {
+    Real* pre;
+    Real* hidden;
+    bool* kept;  // null without dropout
+  };
+  struct TapedRows {
+    const Real* pre;
+    const Real* hidden;
+    const bool* kept;
+    Real kept_scale;
+  };
+  /// Makes room for `slots` rows. The tape is good once its `slots` are set.
+  Taped start_tape(Tape& tape, Index slots, bool drops) const {
+    tape.slots = -1;  // in case a resize throws
+    Real* const hidden = tape.hidden.resize(checked_product("tape", slots, parameters_.hidden_stride()));
+    Real* const pre = tape.pre.resize(checked_product("tape", slots, parameters_.first_stride()));
+    bool* const kept = tape.kept.resize(drops ? slots * parameters_.hidden_stride() : 0);
+    tape.kept_scale = static_cast<Real>(dropout_.scale());
+    return {pre, hidden, drops ? kept : nullptr};
+  }
+  TapedRows read_tape(const Tape& tape, Index slots) const {
+    if (tape.slots != slots) {
+      fail<state_error>("expert tape: expected the tape of a batch of ", slots, " rows, got one of ",
+                        tape.slots);
+    }
+    if (tape.pre.size() != slots * parameters_.first_stride() ||
+        tape.hidden.size() != slots * parameters_.hidden_stride() ||
+        !(tape.kept.empty() || tape.kept.size() == tape.hidden.size())) {
+      fail<state_error>("expert tape: expected the tape of a bank of this shape, got another bank's");
+    }
+    return {tape.pre.data(), tape.hidden.data(), tape.kept.empty() ? nullptr : tape.kept.data(),
+            tape.kept_scale};
+  }
+
+  /// forward of experts with these weights, onto a tape unless it is null.
   template <Executor X>
-  void run(const RowBatch<Real>& batch, const RowSink<Real>& sink, Tape* tape, Arena& arena,
-           X& executor) const {
-    require_experts(experts(), batch);
-    const bool drops = tape != nullptr && batch.draws != nullptr && dropout_.active();
-    if (drops) batch.draws->require("expert dropout");
+  void run(const TwoLayerWeights<const Storage>& weights, const RowBatch<Real>& batch,
+           const RowSink<Real>& sink, const Taped* tape, Arena& arena, X& executor) const {
+    require_experts(weights.experts, batch);
+    const bool drops = tape != nullptr && tape->kept != nullptr;
     const Index slots = batch.slots(), pre_stride = parameters_.first_stride(),
                 stride = parameters_.hidden_stride(), cells = hidden_cells(parameters_);
     const Scratch scratch(arena, slots, parameters_, tape != nullptr);
     Cell* hidden_rows = scratch.hidden;
-    Real *taped_pre = nullptr, *taped_hidden = nullptr;
-    if (tape != nullptr) {
-      tape->slots = -1;  // in case a resize throws
-      taped_hidden = tape->hidden.resize(checked_product("tape", slots, stride));
-      taped_pre = tape->pre.resize(checked_product("tape", slots, pre_stride));
-      tape->kept.resize(drops ? slots * stride : 0);
-      tape->kept_scale = static_cast<Real>(dropout_.scale());
-      tape->slots = slots;
-      if constexpr (!Kernel::kRounds) hidden_rows = taped_hidden;
+    Real* const taped_pre = tape == nullptr ? nullptr : tape->pre;
+    Real* const taped_hidden = tape == nullptr ? nullptr : tape->hidden;
+    if constexpr (!Kernel::kRounds) {
+      if (tape != nullptr) hidden_rows = taped_hidden;
     }
     for (Index s = 0; s < slots; ++s) scratch.hidden_row[s] = hidden_rows + s * cells;
 
@@ -316,11 +397,10 @@ class TwoLayerBank {
     const auto drop = [&](Index e, Index s, Index column, Real* h) noexcept {
       const Index count = std::clamp<Index>(hidden() - column, 0, kColumns);
       dropout_.apply(draw, batch.draws->key_of(batch.token[s]), e, hidden(), column, count, h,
-                     tape->kept.data() + s * stride + column);
+                     tape->kept + s * stride + column);
     };
     grouped_gemm<native_arch, kTilePanels>(
-        scratch.x.prepare(batch.row, batch, executor), batch.offsets, batch.experts,
-        [this](Index e) noexcept { return parameters_.first(e); },
+        scratch.x.prepare(batch.row, batch, executor), batch.offsets, batch.experts, weights.first,
         [&](Index e, Index first, Index m, Index unit, Real* tile) noexcept {
           constexpr Index kUnitColumns = kTilePanels * kColumns;
           const Index column = unit * kUnitColumns;
@@ -333,7 +413,7 @@ class TwoLayerBank {
             const Index position = (unit * kTilePanels + p) * kPanel<Real>;
             Real* const pre = tile + p * Kernel::kRows * kPanel<Real>;
             for (Index i = 0; has_bias() && position < parameters_.bias_positions() && i < m; ++i) {
-              add_row(parameters_.first_bias(e) + position, pre + i * kPanel<Real>, kPanel<Real>);
+              add_row(weights.first_bias(e) + position, pre + i * kPanel<Real>, kPanel<Real>);
             }
             for (Index i = 0; tape != nullptr && i < m; ++i) {
               copy_row(pre + i * kPanel<Real>, taped_pre + (first + i) * pre_stride + position, kPanel<Real>);
@@ -361,14 +441,13 @@ class TwoLayerBank {
         });
 
     grouped_gemm<native_arch>(
-        scratch.hidden_row, batch.offsets, batch.experts,
-        [this](Index e) noexcept { return parameters_.second(e); },
+        scratch.hidden_row, batch.offsets, batch.experts, weights.second,
         [&](Index e, Index first, Index m, Index j, Real* tile) noexcept {
           const Index column = j * kPanel<Real>;
-          const Index count = (std::min)(kPanel<Real>, width() - column);
+          const Index count = (std::min)(kPanel<Real>, output_width() - column);
           for (Index i = 0; i < m; ++i) {
             Real* const z = tile + i * kPanel<Real>;
-            if (has_bias()) add_row(parameters_.second_bias(e) + column, z, kPanel<Real>);
+            if (has_bias()) add_row(weights.second_bias(e) + column, z, kPanel<Real>);
             copy_row(z, sink.row(first + i) + column, count);
           }
         },
@@ -378,6 +457,61 @@ class TwoLayerBank {
           prefetch_write(z);
           prefetch_write(z + kHalf<Real>);
         });
+  }
+
+  /// backward of experts with these weights; the gradients of what `to` holds are added to it.
+  template <Executor X>
+  void run_backward(const TwoLayerWeights<const Storage>& weights, const RowBatch<Real>& batch,
+                    const TapedRows& tape, const RowGradients<Real>& rows, const TwoLayerWeights<Real>& to,
+                    Arena& arena, X& executor) const {
+    const BackwardScratch scratch(arena, batch.slots(), parameters_, executor.concurrency());
+    const bool wants_dx = rows.dx.data != nullptr;
+    const bool trained = to.first.data != nullptr || to.first_biases != nullptr;
+    const Real* const* const dy = scratch.dy.prepare(rows.dy, batch, executor);
+
+    // dh = dy W2^T for each slot's bare dy: <dh, h> is what <dy, z> is without b2.
+    grouped_gemm_transposed<native_arch>(
+        dy, output_width(), batch.offsets, batch.experts, weights.second,
+        [&](Index, Index first, Index m, Index block, const Real* tile) noexcept {
+          const Index column = block * kPanel<Real>;
+          const Index count = (std::min)(kPanel<Real>, hidden() - column);
+          for (Index i = 0; i < m; ++i) {
+            copy_row(tile + i * kPanel<Real>, scratch.dh + (first + i) * parameters_.hidden_stride() + column,
+                     count);
+          }
+        },
+        scratch.tasks, scratch.panels, executor);
+
+    // Then dh becomes weight * h, the left factor of dW2; dpre stays.
+    for_each_slot(batch, executor, [&](Index e, Index s) noexcept {
+      Real* const dh = scratch.dh + s * parameters_.hidden_stride();
+      const Real* const h = tape.hidden + s * parameters_.hidden_stride();
+      Real dweight = dot(dh, h, hidden());
+      if (has_bias()) dweight += dot(rows.dy[s], weights.second_bias(e), output_width());
+      rows.dweight[s] = dweight;
+      if (!wants_dx && !trained) return;
+      Real* const dpre = scratch.dpre + s * parameters_.first_stride();
+      scale_row(rows.weight[s], dh, dh, hidden());
+      const bool* const kept = tape.kept + (tape.kept == nullptr ? 0 : s * parameters_.hidden_stride());
+      for (Index j = 0; tape.kept != nullptr && j < hidden(); ++j)
+        dh[j] = kept[j] ? dh[j] * tape.kept_scale : Real{0};
+      unit_backward(tape.pre + s * parameters_.first_stride(), dh, dpre);
+      scratch.dpre_row[s] = dpre;
+      scale_row(rows.weight[s], h, dh, hidden());
+      scratch.dh_row[s] = dh;
+    });
+
+    if (trained) add_gradients(batch, rows, dy, to, scratch, executor);
+    if (!wants_dx) return;
+    grouped_gemm_transposed<native_arch>(
+        scratch.dpre_row, parameters_.first_positions(), batch.offsets, batch.experts, weights.first,
+        [&](Index, Index first, Index m, Index block, const Real* tile) noexcept {
+          const Index column = block * kPanel<Real>;
+          const Index count = (std::min)(kPanel<Real>, width() - column);
+          for (Index i = 0; i < m; ++i)
+            copy_row(tile + i * kPanel<Real>, rows.dx.row(first + i) + column, count);
+        },
+        scratch.tasks, scratch.panels, executor);
   }
 
   /// dpre of a row, panel by panel. Padding becomes 0, whatever x was: it must not reach dx, and its gradient
@@ -399,30 +533,30 @@ class TwoLayerBank {
   /// dW1 += sum x (x) dpre, db1 += sum dpre, dW2 += sum weight h (x) dy, db2 += sum weight dy.
   template <Executor X>
   void add_gradients(const RowBatch<Real>& batch, const RowGradients<Real>& rows, const Real* const* dy,
-                     Gradients& gradients, const BackwardScratch& scratch, X& executor) const {
-    if (gradients.has_weights()) {
+                     const TwoLayerWeights<Real>& to, const BackwardScratch& scratch, X& executor) const {
+    if (to.first.data != nullptr) {
       const Factors of = factors_of(batch, rows, dy, scratch);
       grouped_outer<native_arch>(of.x, width(), of.dpre, parameters_.bias_positions(), of.offsets,
-                                 batch.experts, gradients.first(), scratch.tasks, scratch.panels, executor);
-      grouped_outer<native_arch>(of.dh, hidden(), of.dy, width(), of.offsets, batch.experts,
-                                 gradients.second(), scratch.tasks, scratch.panels, executor);
+                                 batch.experts, to.first, scratch.tasks, scratch.panels, executor);
+      grouped_outer<native_arch>(of.dh, hidden(), of.dy, output_width(), of.offsets, batch.experts, to.second,
+                                 scratch.tasks, scratch.panels, executor);
     }
     if (!has_bias()) return;
     constexpr Index kBlock = 8 * kPanel<Real>;  // columns of a task
     const Index positions = parameters_.bias_positions();
     const Index first_blocks = ceil_div(positions, kBlock);
-    const Index blocks = first_blocks + ceil_div(width(), kBlock);
-    executor.parallel_for(experts() * blocks, [&](Index task, Index) noexcept {
+    const Index blocks = first_blocks + ceil_div(output_width(), kBlock);
+    executor.parallel_for(to.experts * blocks, [&](Index task, Index) noexcept {
       const Index e = task / blocks, block = task % blocks;
       const bool is_first = block < first_blocks;
       const Index column = (is_first ? block : block - first_blocks) * kBlock;
-      const Index count = (std::min)(kBlock, (is_first ? positions : width()) - column);
+      const Index count = (std::min)(kBlock, (is_first ? positions : output_width()) - column);
       for (Index s = batch.offsets[e]; s < batch.offsets[e + 1]; ++s) {
         if (rows.freezes(s)) continue;
         if (is_first) {
-          add_row(scratch.dpre_row[s] + column, gradients.first_bias(e) + column, count);
+          add_row(scratch.dpre_row[s] + column, to.first_bias(e) + column, count);
         } else {
-          axpy_row(rows.weight[s], rows.dy[s] + column, gradients.second_bias(e) + column, count);
+          axpy_row(rows.weight[s], rows.dy[s] + column, to.second_bias(e) + column, count);
         }
       }
     });

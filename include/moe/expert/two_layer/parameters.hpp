@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
@@ -24,6 +25,7 @@ struct TwoLayerOptions {
   Index width = 0;    // D >= 1
   Index hidden = 0;   // F >= 1
   bool bias = false;  // of every matrix
+  Index output = 0;   // Do: columns of the results; 0: D. Other than D for banks inside of banks alone
 
   friend bool operator==(const TwoLayerOptions&, const TwoLayerOptions&) = default;
 };
@@ -45,12 +47,33 @@ struct GluLayout {
   static constexpr const char* kSecondStorage = "experts.down";
 };
 
+/// Where the matrices and biases of experts of one shape lie, expert after expert: those of a bank, its
+/// gradients, or one expert that was merged from them (expert/two_layer/merging.hpp). T, a storage, may be
+/// const.
+template <class T>
+struct TwoLayerWeights {
+  using Real = typename StorageTraits<std::remove_const_t<T>>::Real;
+  using Bias = std::conditional_t<std::is_const_v<T>, const Real, Real>;
+
+  Index experts = 0;
+  PackedMatrices<T> first{};
+  PackedMatrices<T> second{};
+  Bias* first_biases = nullptr;   // [E, first_pitch], null without biases, as
+  Bias* second_biases = nullptr;  // [E, second_pitch]
+  Index first_pitch = 0;
+  Index second_pitch = 0;
+
+  Bias* first_bias(Index e) const noexcept { return first_biases + e * first_pitch; }
+  Bias* second_bias(Index e) const noexcept { return second_biases + e * second_pitch; }
+};
+
 /// One buffer per kind of matrix, expert after expert. Kernels get at an expert only through first(e),
-/// second(e) and their biases, the first layer [D][panels] and the second [F][plain_panels(D)]; biases stand
+/// second(e) and their biases, the first layer [D][panels] and the second [F][plain_panels(Do)]; biases stand
 /// in panel order.
 template <class Layout, class Storage>
 class TwoLayerParameters {
  public:
+  using LayoutType = Layout;
   using Real = typename StorageTraits<Storage>::Real;
   using Element = typename StorageTraits<Storage>::Element;
   static constexpr Index kParts = Layout::kParts;
@@ -77,6 +100,7 @@ class TwoLayerParameters {
 
   Index experts() const noexcept { return shape().experts; }
   Index width() const noexcept { return shape().width; }
+  Index output() const noexcept { return shape().output; }
   Index hidden() const noexcept { return shape().hidden; }
   bool has_bias() const noexcept { return shape().bias; }
   bool has_weights() const noexcept { return !first_.empty(); }
@@ -91,8 +115,9 @@ class TwoLayerParameters {
     if (want == got && gradients->has_weights() == weights) return;
     const auto bias = [](bool any) { return any ? "with biases" : "without biases"; };
     fail<shape_error>("gradients of the experts: expected those of ", want.experts, " experts ", want.width,
-                      " x ", want.hidden, " ", bias(want.bias), " (ask make_gradients()), got ", got.experts,
-                      " experts ", got.width, " x ", got.hidden, " ", bias(got.bias),
+                      " x ", want.hidden, " x ", want.output, " ", bias(want.bias),
+                      " (ask make_gradients()), got ", got.experts, " experts ", got.width, " x ", got.hidden,
+                      " x ", got.output, " ", bias(got.bias),
                       gradients->has_weights() == weights ? "" : " and no weights");
   }
 
@@ -106,11 +131,13 @@ class TwoLayerParameters {
   Index first_stride() const noexcept { return row_stride<Real>(first_positions()); }
   Index hidden_stride() const noexcept { return row_stride<Real>(first_panels() * kColumns); }
 
-  /// All experts' matrices of a layer, by expert.
-  PackedMatrices<Storage> first() noexcept { return {first_.data(), first_size(), width(), first_panels()}; }
-  PackedMatrices<Storage> second() noexcept {
-    return {second_.data(), second_size(), hidden(), second_panels()};
-  }
+  TwoLayerWeights<const Storage> weights() const noexcept { return weights_at<const Storage>(*this); }
+  TwoLayerWeights<Storage> weights() noexcept { return weights_at<Storage>(*this); }
+  /// Elements of all of it, for who keeps an expert of this shape elsewhere.
+  Index first_size() const noexcept { return packed_size<Storage>(width(), first_panels()); }
+  Index second_size() const noexcept { return packed_size<Storage>(hidden(), second_panels()); }
+  Index second_positions() const noexcept { return second_panels() * kPanel<Real>; }
+  Index second_panels() const noexcept { return plain_panels<Real>(output()); }
 
   PackedView<const Storage> first(Index e) const noexcept {
     return {first_.data() + e * first_size(), width(), first_panels()};
@@ -135,12 +162,12 @@ class TwoLayerParameters {
             width() * kPanel<Real>,          kPanel<Real>};
   }
   ParameterView<Real> second_view(Index e) noexcept requires DenseStorage<Storage> {
-    return {second(e).data, width(), hidden(), kPanel<Real>, hidden() * kPanel<Real>, kPanel<Real>};
+    return {second(e).data, output(), hidden(), kPanel<Real>, hidden() * kPanel<Real>, kPanel<Real>};
   }
   ParameterView<Real> first_bias_view(Index e, Index part) noexcept {
     return {first_bias(e) + part * kColumns, hidden(), 1, kColumns, kPanel<Real>, 1};
   }
-  ParameterView<Real> second_bias_view(Index e) noexcept { return {second_bias(e), width(), 1}; }
+  ParameterView<Real> second_bias_view(Index e) noexcept { return {second_bias(e), output(), 1}; }
 
   Index bytes() const noexcept {
     return (first_.size() + second_.size()) * Index{sizeof(Element)} +
@@ -153,7 +180,7 @@ class TwoLayerParameters {
     if constexpr (BlockStorage<Storage>) {
       pack_blocks(first(e), [&](Index position) noexcept { return first_column(part, position); });
       pack_blocks(second(e), [&](Index position) noexcept {
-        return position < width() ? second_matrix.row(position) : nullptr;
+        return position < output() ? second_matrix.row(position) : nullptr;
       });
     } else {
       for (Index p = 0; p < kParts; ++p) pack_part(part[p], p, first(e));
@@ -170,7 +197,7 @@ class TwoLayerParameters {
       return GroupRow<Groups>{column < hidden() ? from : nullptr, column};
     });
     pack_groups(second(e), [&](Index position) noexcept {
-      return GroupRow<Groups>{position < width() ? &second_matrix : nullptr, position};
+      return GroupRow<Groups>{position < output() ? &second_matrix : nullptr, position};
     });
   }
 
@@ -179,7 +206,7 @@ class TwoLayerParameters {
     if constexpr (BlockStorage<Storage>) {
       unpack_blocks(first(e), [&](Index position) noexcept { return first_column(part, position); });
       unpack_blocks(second(e), [&](Index position) noexcept {
-        return position < width() ? second_matrix.row(position) : nullptr;
+        return position < output() ? second_matrix.row(position) : nullptr;
       });
     } else {
       for (Index p = 0; p < kParts; ++p) unpack_part(first(e), p, part[p]);
@@ -193,8 +220,8 @@ class TwoLayerParameters {
   void assign(const TwoLayerParameters<Layout, From>& other) {
     MOE_ASSERT(shape() == other.shape());
     const Index size = width() * hidden();
-    Buffer<Real> numbers(checked_product("an expert's matrices", size, kParts + 1));
-    const MatrixView<Real> second_matrix(numbers.data() + kParts * size, width(), hidden());
+    Buffer<Real> numbers(checked_product("an expert's matrices", kParts * width() + output(), hidden()));
+    const MatrixView<Real> second_matrix(numbers.data() + kParts * size, output(), hidden());
     MatrixView<Real> part[kParts];
     ConstMatrixView<Real> read[kParts];
     for (Index p = 0; p < kParts; ++p) {
@@ -228,7 +255,7 @@ class TwoLayerParameters {
           return Place{position % kPanel<Real> / kColumns, hidden_of(position), hidden()};
         });
         draw_blocks(seed, e, own, second(e), [&](Index position) noexcept {
-          return Place{kParts, position, width()};
+          return Place{kParts, position, output()};
         });
       });
     } else {
@@ -299,13 +326,16 @@ class TwoLayerParameters {
   template <class, class>
   friend class TwoLayerParameters;
 
-  static const TwoLayerOptions& checked(const TwoLayerOptions& options) {
+  static TwoLayerOptions checked(TwoLayerOptions options) {
     require_range("experts", options.experts, 1, (std::numeric_limits<ExpertId>::max)());
     require_range("width", options.width, 1, PTRDIFF_MAX);
     require_range("hidden", options.hidden, 1, PTRDIFF_MAX);
+    require_range("output", options.output, 0, PTRDIFF_MAX);
+    if (options.output == 0) options.output = options.width;
     // Room to round up to whole panels and to count bytes of both parts.
     constexpr Index kMargin = 4 * kPanel<Real> * kPanel<Real> * Index{sizeof(Real)};
     checked_product("experts x width x hidden", options.experts, options.width, options.hidden, kMargin);
+    checked_product("experts x output x hidden", options.experts, options.output, options.hidden, kMargin);
     return options;
   }
 
@@ -336,10 +366,18 @@ class TwoLayerParameters {
     }
   }
 
-  Index second_panels() const noexcept { return plain_panels<Real>(width()); }
-  Index second_positions() const noexcept { return second_panels() * kPanel<Real>; }
-  Index first_size() const noexcept { return packed_size<Storage>(width(), first_panels()); }
-  Index second_size() const noexcept { return packed_size<Storage>(hidden(), second_panels()); }
+  template <class T, class Self>
+  static TwoLayerWeights<T> weights_at(Self& self) noexcept {
+    const Index experts = self.experts(), first = self.first_size(), second = self.second_size();
+    const auto at = [](auto& kind) { return kind.empty() ? nullptr : kind.data(); };
+    return {experts,
+            {at(self.first_), first, self.width(), self.first_panels()},
+            {at(self.second_), second, self.hidden(), self.second_panels()},
+            at(self.first_bias_),
+            at(self.second_bias_),
+            self.bias_positions(),
+            self.second_positions()};
+  }
 
   /// The matrix takes the place of the step in the key, so that no two share a draw; routers and frames use
   /// steps below kFirstStep.

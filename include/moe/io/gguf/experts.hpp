@@ -7,6 +7,7 @@
 
 #include "moe/core/check.hpp"
 #include "moe/core/view.hpp"
+#include "moe/io/gguf/decode.hpp"
 #include "moe/io/gguf/reader.hpp"
 #include "moe/io/layout.hpp"
 #include "moe/io/quantised.hpp"
@@ -127,6 +128,14 @@ class GgufExperts {
                       .scale_group = block.bytes};
   }
 
+  /// Throws format_error for a tensor of a type that cannot be decoded.
+  static void require_known(const GgufTensor& t) {
+    if (ggml_block(t.type).numbers > 0) return;
+    const std::string name = ggml_type_name(t.type);
+    fail_at(t, "type F32, F16, BF16, MXFP4, IQ4_NL, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or Q2_K to Q6_K",
+            name == "unknown" ? "type " + std::to_string(static_cast<std::uint32_t>(t.type)) : name);
+  }
+
   /// Lets go of the file's pages behind expert e.
   void release(Index e) const noexcept {
     for (const GgufTensor* const t : weight_) {
@@ -173,12 +182,6 @@ class GgufExperts {
       fail<config_error>(part_name(part), ": expected a part of the experts of ", file_->name().c_str(),
                          ", got one they do not have");
     }
-  }
-  static void require_known(const GgufTensor& t) {
-    if (ggml_block(t.type).numbers > 0) return;
-    const std::string name = ggml_type_name(t.type);
-    fail_at(t, "type F32, F16, BF16, Q8_0, Q4_0 or MXFP4",
-            name == "unknown" ? "type " + std::to_string(static_cast<std::uint32_t>(t.type)) : name);
   }
   [[noreturn]] static void fail_at(const GgufTensor& t, const std::string& expected,
                                    const std::string& found) {

@@ -105,6 +105,7 @@ class Config {
     return in_range(key, per_layer<Index>(key, layer), low, high);
   }
 
+  Index list_size(std::string_view key) const { return static_cast<Index>(list_at(key).size()); }
   Buffer<Index> integers(std::string_view key) const {
     const Json::Array& list = list_at(key);
     Buffer<Index> values(static_cast<Index>(list.size()));

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "moe/kernel/arch.hpp"
+#include "moe/kernel/isa/byte_products.hpp"
 #include "moe/kernel/prefetch.hpp"
 #include "moe/kernel/ref/block_tile.hpp"
 #include "moe/kernel/simd/block_tile.hpp"
@@ -48,18 +49,6 @@ inline constexpr bool kHasByteDot256 = true;
 #else
 inline constexpr bool kHasByteDot256 = false;
 #endif
-#if defined(__AVX512VL__)
-inline constexpr bool kHas32Registers256 = true;
-#else
-inline constexpr bool kHas32Registers256 = false;
-#endif
-
-template <class Arch, Index kLanes>
-inline constexpr bool kHasLanes = false;
-template <class Arch, Index kLanes>
-requires SimdArch<Arch>
-inline constexpr bool kHasLanes<Arch, kLanes> = Batch<float, Arch>::size == static_cast<std::size_t>(kLanes);
-
 template <class Arch>
 inline constexpr bool kHasBf16Dot = (kHasBf16Dot512 && kHasLanes<Arch, 16>) ||
                                     (kHasBf16Dot256 && kHasLanes<Arch, 8>);
@@ -70,7 +59,9 @@ inline constexpr bool kHasByteDot = (kHasByteDot512 && kHasLanes<Arch, 16>) ||
 /// What serves Storage on Arch.
 template <class Arch, class Storage>
 struct FindBlockPath {
-  using type = std::conditional_t<kHasByteDot<Arch>, ByteDot<Arch>, KernelArch<float, Arch>>;
+  using type = std::conditional_t<
+      kHasByteDot<Arch>, ByteDot<Arch>,
+      std::conditional_t<kHasByteProducts<Arch>, ByteProducts<Arch>, KernelArch<float, Arch>>>;
 };
 template <class Arch>
 struct FindBlockPath<Arch, BFloat16> {
@@ -95,7 +86,7 @@ struct BlockShape<Bf16Dot<Arch>, BFloat16> {
 template <class Arch, class Storage>
 struct BlockShape<ByteDot<Arch>, Storage> {
   using Row = CodeGroup;
-  static constexpr int kRegisters = kHasLanes<Arch, 16> || kHas32Registers256 ? 32 : 16;
+  static constexpr int kRegisters = kCodeRegisters<Arch>;
   /// 6 x 2 accumulators of each kind in 32 registers, 3 x 2 in 16.
   static constexpr Index kRows = kRegisters == 32 ? 6 : 3;
   static constexpr int vectors(int m) noexcept {
@@ -164,12 +155,6 @@ MOE_ALWAYS_INLINE Words dot_quads([[maybe_unused]] const Words& sum, [[maybe_unu
 #endif
 }
 
-/// The 32 bits at p in every lane.
-template <class Words>
-MOE_ALWAYS_INLINE Words broadcast_word(const void* p) noexcept {
-  return Words{} + load_vector<std::uint32_t>(p);
-}
-
 template <class Arch, int kVectors, std::size_t... V, std::size_t... I>
 MOE_ALWAYS_INLINE void pair_step(const BFloat16* const* row, Index k, const BFloat16 (*weights)[2],
                                  Batch<float, Arch>* sum, std::index_sequence<V...>,
@@ -182,9 +167,10 @@ MOE_ALWAYS_INLINE void pair_step(const BFloat16* const* row, Index k, const BFlo
 }
 
 template <class Arch, int kVectors, std::size_t... R, std::size_t... V, std::size_t... I>
-MOE_NOINLINE void block_pass(const Bf16Group* const* rows, Index groups, const StorageBlock<BFloat16>* panel,
-                             Index column, float* tile, FetchCursor fetch, std::index_sequence<R...>,
-                             std::index_sequence<V...> vectors, std::index_sequence<I...> all) noexcept {
+MOE_NOINLINE void block_pass(Bf16Dot<Arch>, const Bf16Group* const* rows, Index groups,
+                             const StorageBlock<BFloat16>* panel, Index column, float* tile,
+                             FetchCursor fetch, std::index_sequence<R...>, std::index_sequence<V...> vectors,
+                             std::index_sequence<I...> all) noexcept {
   using B = Batch<float, Arch>;
   const BFloat16* const row[] = {rows[R]->x...};
   B sum[] = {((void)I, B(0))...};
@@ -234,9 +220,10 @@ MOE_ALWAYS_INLINE void two_quads(const CodeGroup* const* row, Index g, Index pai
 }
 
 template <class Arch, int kVectors, class Storage, std::size_t... R, std::size_t... V, std::size_t... I>
-MOE_NOINLINE void block_pass(const CodeGroup* const* rows, Index groups, const StorageBlock<Storage>* panel,
-                             Index column, float* tile, FetchCursor fetch, std::index_sequence<R...>,
-                             std::index_sequence<V...> vectors, std::index_sequence<I...> all) noexcept {
+MOE_NOINLINE void block_pass(ByteDot<Arch>, const CodeGroup* const* rows, Index groups,
+                             const StorageBlock<Storage>* panel, Index column, float* tile, FetchCursor fetch,
+                             std::index_sequence<R...>, std::index_sequence<V...> vectors,
+                             std::index_sequence<I...> all) noexcept {
   using B = Batch<float, Arch>;
   using L = Lanes<static_cast<Index>(B::size)>;
   using Words = typename L::Words;

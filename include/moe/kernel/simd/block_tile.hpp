@@ -18,6 +18,18 @@ MOE_NAMESPACE_BEGIN
 
 namespace impl {
 
+template <class Arch, Index kLanes>
+inline constexpr bool kHasLanes = false;
+template <class Arch, Index kLanes>
+requires SimdArch<Arch>
+inline constexpr bool kHasLanes<Arch, kLanes> = Batch<float, Arch>::size == static_cast<std::size_t>(kLanes);
+
+/// The 32 bits at p in every lane.
+template <class Words>
+MOE_ALWAYS_INLINE Words broadcast_word(const void* p) noexcept {
+  return Words{} + load_vector<std::uint32_t>(p);
+}
+
 /// Prefetches of one pass over a panel: `lines` cache lines, then `bump` bytes on, kFetchSteps times a block.
 struct FetchCursor {
   const char* at = nullptr;
@@ -88,9 +100,10 @@ struct BlockShape<Arch, BFloat16> : TileShape<Arch, float> {
 };
 
 template <class Arch, int kVectors, std::size_t... R, std::size_t... V, std::size_t... I>
-MOE_NOINLINE void block_pass(const FloatGroup* const* rows, Index groups, const StorageBlock<BFloat16>* panel,
-                             Index column, float* tile, FetchCursor fetch, std::index_sequence<R...>,
-                             std::index_sequence<V...>, std::index_sequence<I...>) noexcept {
+MOE_NOINLINE void block_pass(Arch, const FloatGroup* const* rows, Index groups,
+                             const StorageBlock<BFloat16>* panel, Index column, float* tile,
+                             FetchCursor fetch, std::index_sequence<R...>, std::index_sequence<V...>,
+                             std::index_sequence<I...>) noexcept {
   using B = Batch<float, Arch>;
   constexpr Index kLanes = static_cast<Index>(B::size);
   const float* const row[] = {rows[R]->x...};
@@ -146,7 +159,7 @@ MOE_ALWAYS_INLINE void code_step(const FloatCodeGroup* const* row, Index g, cons
 
 /// The sums live in the tile: a group's integer sums take the registers.
 template <class Arch, int kVectors, class Storage, std::size_t... R, std::size_t... V, std::size_t... I>
-MOE_NOINLINE void block_pass(const FloatCodeGroup* const* rows, Index groups,
+MOE_NOINLINE void block_pass(Arch, const FloatCodeGroup* const* rows, Index groups,
                              const StorageBlock<Storage>* panel, Index column, float* tile, FetchCursor fetch,
                              std::index_sequence<R...>, std::index_sequence<V...> vectors,
                              std::index_sequence<I...> all) noexcept {
@@ -189,7 +202,7 @@ void tile_of_blocks(const Row* const* rows, Index m, Index groups, const Storage
         constexpr int kVectors = Shape::vectors(static_cast<int>(kRows));
         constexpr Index kPasses = kPanel<float> / (kVectors * kLanes);
         for (Index pass = 0; pass < kPasses; ++pass) {
-          block_pass<Arch, kVectors>(rows, groups, panel, pass * kVectors * kLanes, tile,
+          block_pass<Arch, kVectors>(Path{}, rows, groups, panel, pass * kVectors * kLanes, tile,
                                      fetch_cursor(fetch, groups, sizeof(*panel), pass, kPasses),
                                      std::make_index_sequence<kRows>{}, std::make_index_sequence<kVectors>{},
                                      std::make_index_sequence<kRows * kVectors>{});

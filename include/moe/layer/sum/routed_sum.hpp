@@ -54,6 +54,10 @@ struct SumGradients {
   SumFrom from = SumFrom::zero;
   Column<bool> frozen_pair{};  // [P] by pair of the table, or empty: true: no gradient of the bank's
                                // parameters has a part of this pair's
+  const Probes<Real>* probes = nullptr;   // of a call with probes: they, and
+  const Probes<Real>* dprobes = nullptr;  // where the experts add their gradients
+  ConstMatrixView<Real> memory{};         // [T, D] the call's carry, if experts remember, and
+  MatrixView<Real> dmemory{};             // its gradient, added to; or absent
 };
 
 /// A call has nothing to do between stages 2 and 3.
@@ -128,6 +132,11 @@ class RoutedSum {
     if (Index{router_.experts()} != Index{experts_.experts()}) {
       fail<config_error>("layer: expected as many experts in the bank as the router has ids, ",
                          Index{router_.experts()}, ", got ", Index{experts_.experts()});
+    }
+    const Index columns = impl::output_width_of(experts_);
+    if (columns != width()) {
+      fail<config_error>("layer: expected experts with results of their rows' width, ", width(), ", got ",
+                         columns);
     }
   }
 
@@ -456,6 +465,8 @@ class RoutedSum {
       RowBatch<Real> batch = make_batch(plan, rows.x, scratch.x_row, scratch.scaled, executor);
       const RowDraws draws{in.draws, {in.row_key.data(), in.row_key.size()}};
       if (in.training) batch.draws = &draws;
+      if (in.probes) batch.probes = &in.probes;
+      if (impl::kRemembers<Bank> && in.carry) batch.memory = &in.carry;
       const RowSink<Real> sink = sum.make_sink(scratch.z, scratch.z_row, plan.slots());
       if constexpr (kTaped) {
         impl::forward_train_of(sum.experts_, batch, sink, tape->experts_, arena, executor);
@@ -492,9 +503,13 @@ class RoutedSum {
       for (Index s = 0; freezes && s < slots; ++s) scratch.frozen[s] = out.frozen_pair[plan.pair[s]];
       const RowSink<Real> dx =
           sum.make_sink(out.dx || on_input ? scratch.dx : nullptr, scratch.dx_row, slots);
-      sum.experts_.backward(make_batch(plan, x, scratch.x_row, scratch.scaled, executor), tape.experts_,
+      RowBatch<Real> batch = make_batch(plan, x, scratch.x_row, scratch.scaled, executor);
+      batch.probes = out.probes;
+      if (out.memory) batch.memory = &out.memory;
+      sum.experts_.backward(batch, tape.experts_,
                             RowGradients<Real>{scratch.dy_row, on_input ? scratch.one : plan.weight,
-                                               scratch.dweight, dx, freezes ? scratch.frozen : nullptr},
+                                               scratch.dweight, dx, freezes ? scratch.frozen : nullptr,
+                                               out.dprobes, out.dmemory ? &out.dmemory : nullptr},
                             gradients, arena, executor);
       for (Index s = 0; on_input && s < slots; ++s) {  // the slot read w x
         const Real* const row = scratch.dx_row[s];

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -17,6 +18,7 @@
 #include "moe/io/json/config.hpp"
 #include "moe/io/layout.hpp"
 #include "moe/io/matrix_reader.hpp"
+#include "moe/models/file/layer_source.hpp"
 #include "moe/models/preset/spec.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -106,6 +108,7 @@ inline Extents extents_of(const LayerSpec& spec, std::string_view ours) {
   if (cosine != nullptr && ours == "cosine_projector.weight") return {cosine->projected, width};
   if (cosine != nullptr && ours == "cosine_projector.bias") return {1, cosine->projected};
   if (cosine != nullptr && ours == "sim_matrix") return {cosine->projected, outputs};
+  if (ours == "gate_map.weight") return {outputs, outputs};
   if (ours == "temperature") return {1, 1};
   if (ours == "latent_in.weight") return {spec.latent, width};
   if (ours == "latent_out.weight") return {width, spec.latent};
@@ -139,7 +142,7 @@ inline void require_extents(const io::Tensor& tensor, const Extents& wanted) {
 }  // namespace impl
 
 /// Refers to the checkpoint, which must outlive it.
-class LayerTensors {
+class LayerTensors final : public LayerSource {
  public:
   /// Throws format_error for tensors that are not there, config_error for a quantisation that cannot be read.
   LayerTensors(const io::Checkpoint& checkpoint, const io::Config& config, const LayerSpec& spec)
@@ -196,6 +199,46 @@ class LayerTensors {
     return {};
   }
   const io::Tensor& at(const std::string& theirs) const { return checkpoint_->at(prefix_ + theirs); }
+
+  bool has(const char* ours) const override { return !name_of(ours).empty(); }
+  void read(const char* ours, const MatrixView<float>& to) const override {
+    const std::string name = name_of(ours);
+    if (name.empty()) fail<config_error>("preset: expected the name of a tensor for ", ours, ", got none");
+    const io::Tensor& tensor = checkpoint_->at(name);
+    if (to.rows == 1 || to.cols == 1) {
+      io::read_vector(tensor, to.data, to.rows * to.cols);
+    } else {
+      io::read_matrix(tensor, to);
+    }
+    impl::require_finite(tensor.where().c_str(), to);
+  }
+  HashTable hash_table(const LayerSpec& spec) const override {
+    return impl::read_hash_table(at(spec.hash_tensor), spec);
+  }
+  std::unique_ptr<const io::AnyExpertSource> routed(const LayerSpec& spec) const override {
+    io::CheckpointExperts experts(*checkpoint_, experts_, spec.experts, spec.expert_width(), spec.hidden);
+    return std::make_unique<io::ErasedExpertSource<io::CheckpointExperts>>(std::move(experts));
+  }
+  void read_shared(io::ExpertMatrix part, const MatrixView<float>& to) const override {
+    io::MatrixReader(*checkpoint_, shared_[part], 0, to.rows, to.cols).read(0, to);
+  }
+
+  /// Of all tensors that the layer reads, as they are in the files.
+  Index bytes(const LayerSpec& spec) const {
+    Index sum = 0;
+    for (const io::Tensor* const t : tensors_read(spec)) sum += t->bytes;
+    return sum;
+  }
+  /// How the experts' weights are stored there: "BF16", "F8_E4M3 with scales", "MXFP4", "int4".
+  std::string storage() const {
+    const io::MatrixLayout& first =
+        experts_[experts_.is_gated() ? io::ExpertMatrix::gate : io::ExpertMatrix::fc1];
+    if (first.encoding == io::Encoding::mxfp4) return "MXFP4";
+    if (first.encoding == io::Encoding::int4) return "int4";
+    const io::Tensor* const t = find(first.name);
+    const std::string type = t == nullptr ? "none" : t->dtype_text();
+    return first.encoding == io::Encoding::scaled ? type + " with scales" : type;
+  }
 
  private:
   static std::string without(const std::string& name, std::string_view tail) {

@@ -1,5 +1,5 @@
 // One layer of a released model from its folder, as published: config.json says which preset, the preset says
-// what to build, the tensors are read expert by expert.
+// what to build, the tensors are read expert by expert. Or from a GGUF file, whose metadata say it.
 #pragma once
 
 #include <filesystem>
@@ -14,14 +14,14 @@
 #include "moe/io/checkpoint.hpp"
 #include "moe/io/experts.hpp"
 #include "moe/io/json/config.hpp"
-#include "moe/kernel/finite.hpp"
 #include "moe/layer/shared/shared_experts.hpp"
 #include "moe/models/any/any_layer.hpp"
 #include "moe/models/any/any_parts.hpp"
+#include "moe/models/file/gguf_layer.hpp"
+#include "moe/models/file/layer_source.hpp"
 #include "moe/models/file/layer_tensors.hpp"
 #include "moe/models/preset/registry.hpp"
 #include "moe/plan/capacity/dropless.hpp"
-#include "moe/router/hash_table.hpp"
 
 MOE_NAMESPACE_BEGIN
 namespace models {
@@ -42,104 +42,51 @@ struct LoadOptions {
 
 namespace impl {
 
-/// Throws numeric_error naming the tensor: a router with NaN or infinity would choose anything.
-inline void require_finite(const io::Tensor& tensor, const float* values, Index n) {
-  for (Index i = 0; i < n; ++i) {
-    if (!is_finite(values[i])) {
-      fail<numeric_error>(tensor.where().c_str(), ": expected finite numbers, got ", values[i], " at ", i);
-    }
-  }
-}
-
-inline const io::Tensor& tensor_of(const LayerTensors& tensors, const char* ours) {
-  const std::string name = tensors.name_of(ours);
-  if (name.empty()) fail<config_error>("preset: expected the name of a tensor for ", ours, ", got none");
-  return tensors.checkpoint().at(name);
-}
-
 /// A parameter that is not an expert's.
-inline void load_parameter(const LayerTensors& tensors, const Parameter<float>& p) {
-  const io::Tensor& tensor = tensor_of(tensors, p.name);
+inline void load_parameter(const LayerSource& source, const Parameter<float>& p) {
   Buffer<float> values(p.value.size());
-  if (p.value.rows == 1 || p.value.cols == 1) {
-    io::read_vector(tensor, values.data(), values.size());
-  } else {
-    io::read_matrix(tensor, MatrixView<float>(values.data(), p.value.rows, p.value.cols));
-  }
-  require_finite(tensor, values.data(), values.size());
-  p.value.assign(ConstMatrixView<float>(values.data(), p.value.rows, p.value.cols));
+  const MatrixView<float> view(values.data(), p.value.rows, p.value.cols);
+  source.read(p.name, view);
+  p.value.assign(ConstMatrixView<float>(view));
 }
-inline void load_state(const LayerTensors& tensors, const char* name, double* to, Index n) {
-  const io::Tensor& tensor = tensor_of(tensors, name);
+inline void load_state(const LayerSource& source, const char* name, double* to, Index n) {
   Buffer<float> values(n);
-  io::read_vector(tensor, values.data(), n);
-  require_finite(tensor, values.data(), n);
+  source.read(name, MatrixView<float>(values.data(), 1, n));
   for (Index i = 0; i < n; ++i) to[i] = static_cast<double>(values[i]);
-}
-
-/// Token ids' experts [V, K].
-inline HashTable load_table(const io::Tensor& tensor, const LayerSpec& spec) {
-  if (tensor.shape.rank != 2 || tensor.shape[1] != spec.router.k) {
-    fail<format_error>(tensor.where().c_str(), ": expected shape [vocabulary, ", spec.router.k, "], got ",
-                       tensor.shape.text().c_str());
-  }
-  const Index vocabulary = tensor.shape[0], k = tensor.shape[1];
-  Buffer<Index> ids(tensor.shape.elements());
-  io::read_integers(tensor, ids.data(), ids.size());
-  Buffer<ExpertId> by_hash(ids.size());
-  for (Index v = 0; v < vocabulary; ++v) {
-    for (Index h = 0; h < k; ++h) {
-      const Index id = ids[v * k + h];
-      if (id < 0 || id >= spec.outputs()) {
-        fail<format_error>(tensor.where().c_str(), ": expected expert ids in [0, ", spec.outputs(), "), got ",
-                           id, " for token id ", v);
-      }
-      for (Index other = 0; other < h; ++other) {
-        if (ids[v * k + other] != id) continue;
-        fail<format_error>(tensor.where().c_str(), ": expected different experts for a token id, got expert ",
-                           id, " twice for token id ", v);
-      }
-      by_hash[h * vocabulary + v] = static_cast<ExpertId>(id);
-    }
-  }
-  return HashTable::own({by_hash.data(), static_cast<std::size_t>(by_hash.size())}, vocabulary,
-                        spec.outputs(), k);
 }
 
 /// All parameters of a part without experts.
 template <class Part>
-void load_parameters(Part& part, const LayerTensors& tensors) {
-  auto parameter = [&](const Parameter<float>& p) { load_parameter(tensors, p); };
+void load_parameters(Part& part, const LayerSource& source) {
+  auto parameter = [&](const Parameter<float>& p) { load_parameter(source, p); };
   part.visit_parameters(nullptr, parameter);
 }
 
-inline OptionsRouter<float> load_router(const LayerTensors& tensors, const LayerSpec& spec) {
-  OptionsRouter<float> router =
-      spec.hash_table
-          ? token_choice_router<float>(spec.router, load_table(tensors.at(spec.hash_tensor), spec))
-          : token_choice_router<float>(spec.router);
-  auto state = [&](const char* name, double* to, Index n) { load_state(tensors, name, to, n); };
-  load_parameters(router, tensors);
+inline OptionsRouter<float> load_router(const LayerSource& source, const LayerSpec& spec) {
+  OptionsRouter<float> router = spec.hash_table
+                                    ? token_choice_router<float>(spec.router, source.hash_table(spec))
+                                    : token_choice_router<float>(spec.router);
+  auto state = [&](const char* name, double* to, Index n) { load_state(source, name, to, n); };
+  load_parameters(router, source);
   router.visit_state(state);
   return router;
 }
 
 /// Routed experts into a bank of their kind and extents.
 template <class Bank>
-void load_bank(Bank& bank, const LayerTensors& tensors, const LayerSpec& spec, const LoadProgress& progress) {
-  const io::CheckpointExperts source(tensors.checkpoint(), tensors.experts(), spec.experts,
-                                     spec.expert_width(), spec.hidden);
-  io::load_experts(bank, source, [&](Index done, Index total) noexcept { progress(done, total); });
+void load_bank(Bank& bank, const LayerSource& source, const LayerSpec& spec, const LoadProgress& progress) {
+  io::load_experts(bank, *source.routed(spec),
+                   [&](Index done, Index total) noexcept { progress(done, total); });
 }
 
 /// The one shared expert, whose tensors have no expert dimension.
 template <class Bank>
-void load_shared_bank(Bank& bank, const LayerTensors& tensors, const LayerSpec& spec) {
+void load_shared_bank(Bank& bank, const LayerSource& source, const LayerSpec& spec) {
   const Index width = spec.width, hidden = spec.shared_hidden;
   const auto read = [&](io::ExpertMatrix part, Index out, Index in, Buffer<float>& to) {
     to.resize(checked_product("shared expert", out, in));
     const MatrixView<float> view(to.data(), out, in);
-    io::MatrixReader(tensors.checkpoint(), tensors.shared()[part], 0, out, in).read(0, view);
+    source.read_shared(part, view);
     return ConstMatrixView<float>(view);
   };
   Buffer<float> first, second, third;
@@ -153,9 +100,9 @@ void load_shared_bank(Bank& bank, const LayerTensors& tensors, const LayerSpec& 
   }
 }
 template <class Shared>
-void load_shared_gate(Shared& shared, const LayerTensors& tensors) {
+void load_shared_gate(Shared& shared, const LayerSource& source) {
   auto parameter = [&](const Parameter<float>& p) {
-    if (std::string_view(p.name) == "shared_expert_gate.weight") load_parameter(tensors, p);
+    if (std::string_view(p.name) == "shared_expert_gate.weight") load_parameter(source, p);
   };
   shared.visit_parameters(nullptr, parameter);
 }
@@ -167,9 +114,9 @@ inline ZeroComputation<float> make_cheap_experts(const LayerSpec& spec) {
                                  .constant = spec.constant_experts});
 }
 /// Constant experts' vectors and gates.
-inline ZeroComputation<float> load_cheap_experts(const LayerTensors& tensors, const LayerSpec& spec) {
+inline ZeroComputation<float> load_cheap_experts(const LayerSource& source, const LayerSpec& spec) {
   ZeroComputation<float> cheap = make_cheap_experts(spec);
-  auto parameter = [&](const Parameter<float>& p) { load_parameter(tensors, p); };
+  auto parameter = [&](const Parameter<float>& p) { load_parameter(source, p); };
   cheap.visit_parameters(nullptr, parameter, spec.experts);
   return cheap;
 }
@@ -181,30 +128,30 @@ FeedForward<Storage> make_bank(const LayerSpec& spec, Index experts, Index width
   return Mlp<AnyActivation, Storage>(options, spec.activation);
 }
 
-// Parts behind run-time choices: with `tensors` null made of the right shape, for who fills them otherwise.
+// Parts behind run-time choices: with `source` null made of the right shape, for who fills them otherwise.
 
 template <class Storage>
-AnyBank<Storage> load_any_bank(const LayerTensors* tensors, const LayerSpec& spec,
+AnyBank<Storage> load_any_bank(const LayerSource* source, const LayerSpec& spec,
                                const LoadProgress& progress) {
   FeedForward<Storage> bank =
       make_bank<Storage>(spec, spec.experts, spec.expert_width(), spec.hidden, spec.expert_bias);
-  if (tensors != nullptr) bank.visit([&](auto& of_kind) { load_bank(of_kind, *tensors, spec, progress); });
+  if (source != nullptr) bank.visit([&](auto& of_kind) { load_bank(of_kind, *source, spec, progress); });
   if (spec.outputs() == spec.experts) return bank;
   return Composite<FeedForward<Storage>, ZeroComputation<float>>(
-      std::move(bank), tensors == nullptr ? make_cheap_experts(spec) : load_cheap_experts(*tensors, spec));
+      std::move(bank), source == nullptr ? make_cheap_experts(spec) : load_cheap_experts(*source, spec));
 }
 
 template <class Storage>
-AnyShared<FeedForward<Storage>> load_any_shared(const LayerTensors* tensors, const LayerSpec& spec) {
+AnyShared<FeedForward<Storage>> load_any_shared(const LayerSource* source, const LayerSpec& spec) {
   if (spec.shared_hidden == 0) return {};
   FeedForward<Storage> bank = make_bank<Storage>(spec, 1, spec.width, spec.shared_hidden, false);
-  if (tensors != nullptr) bank.visit([&](auto& of_kind) { load_shared_bank(of_kind, *tensors, spec); });
+  if (source != nullptr) bank.visit([&](auto& of_kind) { load_shared_bank(of_kind, *source, spec); });
   SharedExperts<FeedForward<Storage>> shared(std::move(bank), spec.shared_gate);
-  if (tensors != nullptr) load_shared_gate(shared, *tensors);
+  if (source != nullptr) load_shared_gate(shared, *source);
   return shared;
 }
 
-inline AnyFrame<> load_frame(const LayerTensors* tensors, const LayerSpec& spec) {
+inline AnyFrame<> load_frame(const LayerSource* source, const LayerSpec& spec) {
   // AnyFrame holds one, and no released model has two; FrameChain of layer/frame/chain.hpp composes them by
   // type.
   if (int{spec.output_bias} + int{spec.input_scale != 1} + int{spec.latent > 0} > 1) {
@@ -215,29 +162,29 @@ inline AnyFrame<> load_frame(const LayerTensors* tensors, const LayerSpec& spec)
   if (spec.output_bias) frame = OutputBias<float>(spec.width);
   if (spec.input_scale != 1) frame = ScaledFrame<float>(spec.width, spec.input_scale);
   if (spec.latent > 0) frame = LatentFrame<float>(spec.width, spec.latent, spec.latent_norm);
-  if (tensors != nullptr) load_parameters(frame, *tensors);
+  if (source != nullptr) load_parameters(frame, *source);
   return frame;
 }
 
 template <class Storage>
-AnyLayer load_any(const LayerTensors* tensors, const LayerSpec& spec, OptionsRouter<float> router,
+AnyLayer load_any(const LayerSource* source, const LayerSpec& spec, OptionsRouter<float> router,
                   const LoadProgress& progress) {
-  AnyBank<Storage> bank = load_any_bank<Storage>(tensors, spec, progress);
+  AnyBank<Storage> bank = load_any_bank<Storage>(source, spec, progress);
   const auto make = [&](auto capacity) {
     using Capacity = decltype(capacity);
     return AnyLayer(spec, ModelLayer<Storage, Capacity>(std::move(router), std::move(bank), capacity,
-                                                        load_any_shared<Storage>(tensors, spec),
-                                                        load_frame(tensors, spec)));
+                                                        load_any_shared<Storage>(source, spec),
+                                                        load_frame(source, spec)));
   };
   if (spec.capacity.holds<Dropless>()) return make(Dropless{});
   return make(spec.capacity);
 }
 
-inline AnyLayer load_any(const LayerTensors* tensors, const LayerSpec& spec, OptionsRouter<float> router,
+inline AnyLayer load_any(const LayerSource* source, const LayerSpec& spec, OptionsRouter<float> router,
                          StorageKind storage, const LoadProgress& progress) {
   std::optional<AnyLayer> layer;
   with_storage(storage, [&]<class Storage>(std::type_identity<Storage>) {
-    layer.emplace(load_any<Storage>(tensors, spec, std::move(router), progress));
+    layer.emplace(load_any<Storage>(source, spec, std::move(router), progress));
   });
   return *std::move(layer);
 }
@@ -256,11 +203,24 @@ inline AnyLayer load_layer(const io::Config& config, const io::Checkpoint& check
   return impl::load_any(&tensors, spec, impl::load_router(tensors, spec), options.storage, options.progress);
 }
 
-/// The same of the model in `folder`: config.json and model.safetensors or its shards. Also throws
-/// file_error.
-inline AnyLayer load_layer(const std::filesystem::path& folder, Index layer,
-                           const LoadOptions& options = {}) {
-  return load_layer(io::Config::from_file(folder / "config.json"), io::Checkpoint(folder), layer, options);
+/// Layer `layer` of a GGUF file, by its own metadata: docs/models.md names the architectures.
+inline AnyLayer load_layer(const io::GgufFile& file, Index layer, const LoadOptions& options = {}) {
+  const LayerSpec spec = describe_layer(gguf_config(file, layer), layer);
+  const GgufTensors tensors(file, layer);
+  tensors.require_whole_block(spec);
+  return impl::load_any(&tensors, spec, impl::load_router(tensors, spec), options.storage, options.progress);
+}
+
+/// Whether a path is that of a GGUF file, and not of a model's folder.
+inline bool is_gguf(const std::filesystem::path& path) {
+  return path.extension() == ".gguf";
+}
+
+/// The same of a model's folder, config.json and model.safetensors or its shards, or of a file "<name>.gguf",
+/// perhaps the first of several. Also throws file_error.
+inline AnyLayer load_layer(const std::filesystem::path& path, Index layer, const LoadOptions& options = {}) {
+  if (is_gguf(path)) return load_layer(io::GgufFile(path), layer, options);
+  return load_layer(io::Config::from_file(path / "config.json"), io::Checkpoint(path), layer, options);
 }
 
 }  // namespace models

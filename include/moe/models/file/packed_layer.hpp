@@ -54,7 +54,7 @@ class PackedLayer {
   /// Every tensor of the file has one place in the layer, and every place one tensor.
   AnyLayer load() const {
     OptionsRouter<float> router =
-        spec_.hash_table ? token_choice_router<float>(spec_.router, load_table(at(kHashTable), spec_))
+        spec_.hash_table ? token_choice_router<float>(spec_.router, read_hash_table(at(kHashTable), spec_))
                          : token_choice_router<float>(spec_.router);
     AnyLayer layer = load_any(nullptr, spec_, std::move(router), storage_, {});
     std::vector<const io::Tensor*> used;
@@ -77,7 +77,7 @@ class PackedLayer {
       io::decode_floats(t.dtype, t.data, 0, values.size(), values.data());
       const std::string_view name = p.name;
       const bool expert = name.starts_with("experts.") || name.starts_with("shared_experts.");
-      if (!expert) require_finite(t, values.data(), values.size());
+      if (!expert) require_finite(t.where().c_str(), MatrixView<float>(values.data(), 1, values.size()));
       p.value.assign(ConstMatrixView<float>(values.data(), p.value.rows, p.value.cols));
     });
     layer.visit_state([&](const char* name, double* to, Index n) {

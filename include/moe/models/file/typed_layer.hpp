@@ -21,6 +21,7 @@
 #include "moe/router/kind/token_choice.hpp"
 #include "moe/router/runtime/token_choice_options.hpp"
 #include "moe/router/score/list.hpp"
+#include "moe/router/scorer/gating_residual.hpp"
 #include "moe/router/scorer/list.hpp"
 #include "moe/router/selection/list.hpp"
 #include "moe/router/weighting/list.hpp"
@@ -65,7 +66,9 @@ struct PartOf<P> {
   static P make(const LayerSpec& s) {
     require_fit(s, !s.router.norm.enabled && s.router.map.is_identity(), P::kName,
                 "the model norms its router's rows or maps its logits: a NormedScorer or a MappedScorer");
-    const OneScorer<float> scorer = moe::impl::make_scorer<float>(s.router).inner().inner();
+    require_fit(s, !s.router.gating_residual, P::kName,
+                "its logits take over those of the layer below: a GatingResidual");
+    const OneScorer<float> scorer = moe::impl::make_scorer<float>(s.router).inner().inner().inner();
     return part_as<P>(s, scorer, "scorer");
   }
 };
@@ -75,6 +78,16 @@ struct PartOf<NormedScorer<Inner>> {
     LayerSpec bare = s;
     bare.router.norm.enabled = false;
     return NormedScorer<Inner>(PartOf<Inner>::make(bare), s.router.norm);
+  }
+};
+template <class Inner>
+struct PartOf<GatingResidual<Inner>> {
+  static GatingResidual<Inner> make(const LayerSpec& s) {
+    require_fit(s, s.router.map.is_identity(), "GatingResidual",
+                "it maps logits behind the residual: a MappedScorer around it");
+    LayerSpec bare = s;
+    bare.router.gating_residual = false;
+    return GatingResidual<Inner>(PartOf<Inner>::make(bare), s.router.gating_residual);
   }
 };
 template <class Inner, class Map>
@@ -227,7 +240,7 @@ struct PartOf<Mlp<Act, Storage>> {
 /// Loaded::from(tensors, spec, progress): a part of a layer with its weights.
 template <class P>
 struct Loaded {
-  static P from(const LayerTensors& t, const LayerSpec& s, const LoadProgress& progress) {
+  static P from(const LayerSource& t, const LayerSpec& s, const LoadProgress& progress) {
     require_fit(s, s.outputs() == s.experts, "the bank", "it has experts that compute nothing: a Composite");
     P bank = PartOf<P>::make(s, {s.experts, s.expert_width(), s.hidden, s.expert_bias});
     load_bank(bank, t, s, progress);
@@ -236,7 +249,7 @@ struct Loaded {
 };
 template <class Bank>
 struct Loaded<Composite<Bank, ZeroComputation<float>>> {
-  static Composite<Bank, ZeroComputation<float>> from(const LayerTensors& t, const LayerSpec& s,
+  static Composite<Bank, ZeroComputation<float>> from(const LayerSource& t, const LayerSpec& s,
                                                       const LoadProgress& progress) {
     require_fit(s, s.outputs() > s.experts, "Composite", "all its experts compute something");
     Bank bank = PartOf<Bank>::make(s, {s.experts, s.expert_width(), s.hidden, s.expert_bias});
@@ -246,13 +259,13 @@ struct Loaded<Composite<Bank, ZeroComputation<float>>> {
 };
 template <>
 struct Loaded<NoShared> {
-  static NoShared from(const LayerTensors&, const LayerSpec& s, const LoadProgress&) {
+  static NoShared from(const LayerSource&, const LayerSpec& s, const LoadProgress&) {
     return stateless<NoShared>(s, s.shared_hidden == 0, "NoShared", "the model has a shared expert");
   }
 };
 template <class Bank>
 struct Loaded<SharedExperts<Bank>> {
-  static SharedExperts<Bank> from(const LayerTensors& t, const LayerSpec& s, const LoadProgress&) {
+  static SharedExperts<Bank> from(const LayerSource& t, const LayerSpec& s, const LoadProgress&) {
     require_fit(s, s.shared_hidden > 0, "SharedExperts", "the model has no shared expert");
     Bank bank = PartOf<Bank>::make(s, {1, s.width, s.shared_hidden, false});
     load_shared_bank(bank, t, s);
@@ -263,24 +276,24 @@ struct Loaded<SharedExperts<Bank>> {
 };
 template <ListedIn<Frames<float>> P>
 struct Loaded<P> {
-  static P from(const LayerTensors& t, const LayerSpec& s, const LoadProgress&) {
+  static P from(const LayerSource& t, const LayerSpec& s, const LoadProgress&) {
     return part_as<P>(s, load_frame(&t, s), "frame");
   }
 };
 template <ListedIn<Capacities> P>
 struct Loaded<P> {
-  static P from(const LayerTensors&, const LayerSpec& s, const LoadProgress&) {
+  static P from(const LayerSource&, const LayerSpec& s, const LoadProgress&) {
     return part_as<P>(s, s.capacity, "capacity");
   }
 };
 
 template <class R>
-R load_router_as(const LayerTensors& tensors, const LayerSpec& spec) {
+R load_router_as(const LayerSource& tensors, const LayerSpec& spec) {
   R router = PartOf<R>::make(spec);
   load_parameters(router, tensors);
   // State of parts that the model does not have (an adaptive coefficient) stays as built.
   auto state = [&](const char* name, double* to, Index n) {
-    if (!tensors.name_of(name).empty()) load_state(tensors, name, to, n);
+    if (tensors.has(name)) load_state(tensors, name, to, n);
   };
   router.visit_state(state);
   return router;
@@ -290,7 +303,7 @@ template <class Layer>
 struct LayerOf;
 template <class R, class B, class C, class S, class F>
 struct LayerOf<MoeLayer<R, B, C, S, F>> {
-  static MoeLayer<R, B, C, S, F> load(const LayerTensors& t, const LayerSpec& s,
+  static MoeLayer<R, B, C, S, F> load(const LayerSource& t, const LayerSpec& s,
                                       const LoadProgress& progress) {
     // What costs nothing first: a type that does not fit is refused before experts are read.
     auto router = load_router_as<R>(t, s);

@@ -272,14 +272,11 @@ namespace impl {
 inline void require_nemotron_moe(const io::Config& config, Index layer) {
   bool moe = false;
   if (config.has_list("layers_block_type")) {
+    require_layer_below(config, layer, config.list_size("layers_block_type"), "layers_block_type");
     moe = config.per_layer<std::string>("layers_block_type", layer) == "moe";
   } else {
     const std::string pattern = config.required<std::string>("hybrid_override_pattern");
-    const auto count = static_cast<Index>(pattern.size());
-    if (layer < 0 || layer >= count) {
-      fail<config_error>("layer: expected a value in [0, ", count - 1, "] (",
-                         config.where("hybrid_override_pattern").c_str(), "), got ", layer);
-    }
+    require_layer_below(config, layer, static_cast<Index>(pattern.size()), "hybrid_override_pattern");
     moe = pattern[static_cast<std::size_t>(layer)] == 'E';
   }
   if (!moe) fail_dense(config, layer);

@@ -177,9 +177,8 @@ inline LayerSpec describe_swin_moe(const io::Config& config, Index layer) {
   return spec;
 }
 
-/// Experts 0 to E - 5 are feed-forward, then two constant, a copy and a zero expert. What the router takes
-/// over from the layer below is the caller's: those logits times tensor "gate.gate_map.weight", as
-/// logit_mask.
+/// Experts 0 to E - 5 are feed-forward, then two constant, a copy and a zero expert. A router takes over the
+/// logits of the layer below and hands its own on: LayerOutput::carry is the column `carry` of the next.
 inline LayerSpec describe_moe_plus_plus(const io::Config& config, Index layer) {
   constexpr Index kConstants = 2, kCopies = 1, kZeros = 1;
   require_layer(config, layer, "num_hidden_layers");
@@ -203,6 +202,7 @@ inline LayerSpec describe_moe_plus_plus(const io::Config& config, Index layer) {
   spec.router = {.width = spec.width,
                  .outputs = experts,
                  .k = kTopK,
+                 .gating_residual = true,
                  .weighting = LeadingWeighting({.leading = experts - kZeros})};
   if (two_layers) spec.router.scorer = TwoLayerScorerOptions{.hidden = 8 * experts};
   if (config.required<bool>("moe_use_logits_norm")) {
@@ -215,13 +215,13 @@ inline LayerSpec describe_moe_plus_plus(const io::Config& config, Index layer) {
   } else {
     spec.tensors = {{"gate.weight", "gate.wg.weight"}};
   }
+  spec.tensors.push_back({"gate_map.weight", "gate.gate_map.weight"});
   for (Index e = spec.experts; e < spec.experts + kConstants; ++e) {
     const std::string ours = "experts." + std::to_string(e), theirs = "experts.experts." + std::to_string(e);
     spec.tensors.push_back({ours + ".constant", theirs + ".constant"});
     spec.tensors.push_back({ours + ".constant_gate.weight", theirs + ".wg.weight"});
   }
   spec.expert_layouts = {projections("experts.experts.{expert}.")};
-  spec.left_out = {"gate.gate_map."};  // the caller's
   return spec;
 }
 

@@ -150,19 +150,29 @@ inline void pass_over(const io::Config& config, std::initializer_list<const char
   for (const char* const key : keys) static_cast<void>(config.has(key));
 }
 
-/// Throws config_error: the layer is there and has no experts.
+/// The layer is there and has no experts.
+struct dense_layer_error : config_error {
+  using config_error::config_error;
+};
+/// The model has fewer layers.
+struct no_layer_error : config_error {
+  using config_error::config_error;
+};
+
 [[noreturn]] inline void fail_dense(const io::Config& config, Index layer) {
-  fail<config_error>(config.file().c_str(), ": expected a layer with experts, got layer ", layer,
-                     ", which is dense");
+  fail<dense_layer_error>(config.file().c_str(), ": expected a layer with experts, got layer ", layer,
+                          ", which is dense");
 }
 
-/// A layer in [0, the config's `count_key`): layers beyond (multi-token prediction) are not the model's.
-inline void require_layer(const io::Config& config, Index layer, std::string_view count_key) {
-  const Index count = config.required_in(count_key, 1, kMostLayers);
-  if (layer < 0 || layer >= count) {
-    fail<config_error>("layer: expected a value in [0, ", count - 1, "] (", config.where(count_key).c_str(),
+/// A layer in [0, count), where `key` says how many there are.
+inline void require_layer_below(const io::Config& config, Index layer, Index count, std::string_view key) {
+  if (layer >= 0 && layer < count) return;
+  fail<no_layer_error>("layer: expected a value in [0, ", count - 1, "] (", config.where(key).c_str(),
                        "), got ", layer);
-  }
+}
+/// Layers beyond the config's `count_key` (multi-token prediction) are not the model's.
+inline void require_layer(const io::Config& config, Index layer, std::string_view count_key) {
+  require_layer_below(config, layer, config.required_in(count_key, 1, kMostLayers), count_key);
 }
 
 /// The first of several names of one key that the config has; of none the first.

@@ -36,6 +36,7 @@ requires((Weighting<W> && Selection<Select>) ||
          ((Weighting<W> || SetWeighting<W>)&&SetSelection<Select>)) class TokenChoice {
   static constexpr bool kSet = SetSelection<Select>;
   static constexpr bool kPlans = PlanningSelection<Select, typename S::Real>;
+  static constexpr bool kPlansInInference = requires { requires Select::kPlansInInference; };
   static constexpr bool kSetWeights = SetWeighting<W>;
   static_assert(
       !kPlans || !kSetWeights,
@@ -333,7 +334,7 @@ requires((Weighting<W> && Selection<Select>) ||
                                                   impl::is_noisy(scorer_) && training, training && has_loss(),
                                                   carry_width());
     if constexpr (kPlans) {
-      if (training && plans()) {
+      if ((training || kPlansInInference) && plans()) {
         a.plan = a.matrix(arena, tokens, outputs());
         a.kept = arena.take<double>(selection_.kept(tokens, outputs()));
       }

@@ -1,4 +1,5 @@
-// A scorer chosen at run time, its rows normed or not, its logits mapped or not.
+// A scorer chosen at run time, its rows normed or not, with or without a gating residual, its logits mapped
+// or not.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +10,7 @@
 #include "moe/core/type_list.hpp"
 #include "moe/router/runtime/any_logit_map.hpp"
 #include "moe/router/scorer/concept.hpp"
+#include "moe/router/scorer/gating_residual.hpp"
 #include "moe/router/scorer/list.hpp"
 #include "moe/router/scorer/mapped.hpp"
 #include "moe/router/scorer/normed.hpp"
@@ -66,8 +68,9 @@ using VariantOfOptions = std::variant<OptionsOf<Parts>...>;
 /// The options of any scorer of the library.
 using AnyScorerOptions = FromList<impl::VariantOfOptions, Scorers<float>>;
 
-/// Built of parts: AnyScorer<float>({LinearScorer<float>(...), InputNorm{.enabled = false}}, AnyLogitMap()).
+/// Built of parts: AnyScorer<float>(GatingResidual(NormedScorer(OneScorer<float>(LinearScorer<float>(...)),
+/// InputNorm{.enabled = false}), false), AnyLogitMap()).
 template <class Real>
-using AnyScorer = MappedScorer<NormedScorer<OneScorer<Real>>, AnyLogitMap>;
+using AnyScorer = MappedScorer<GatingResidual<NormedScorer<OneScorer<Real>>>, AnyLogitMap>;
 
 MOE_NAMESPACE_END

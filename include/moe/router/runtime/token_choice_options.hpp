@@ -29,6 +29,7 @@ struct TokenChoiceOptions {
 
   AnyScorerOptions scorer = LinearScorerOptions{};  // extents of 0 mean `width` and `outputs`
   InputNorm norm{.enabled = false};
+  bool gating_residual = false;  // router/scorer/gating_residual.hpp
   AnyLogitMap map{};
   AnyScore score = Softmax{};
   AnySelection selection =
@@ -67,7 +68,8 @@ AnyScorer<Real> make_scorer(const TokenChoiceOptions& o) {
         return scorer_of<Real>(Scorers<Real>{}, options);
       },
       o.scorer);
-  return AnyScorer<Real>(NormedScorer<OneScorer<Real>>(std::move(scorer), o.norm), o.map);
+  return AnyScorer<Real>(
+      GatingResidual(NormedScorer<OneScorer<Real>>(std::move(scorer), o.norm), o.gating_residual), o.map);
 }
 
 /// With the router's K, where the selection has one.

@@ -58,11 +58,12 @@ concept SetSelection = std::copy_constructible<S> &&
   s.select_set(call, chosen, count, arena, executor);
 };
 
-/// A selection over a set whose own numbers may be weights. If `plans()`, a training call gives it
-/// `set.plan`, which it fills for the rows that take part and the weighting reads in place of the scores, and
-/// room for `kept(T, N)` numbers. `plan_backward(set, dplan, dscore, dlogit, arena, executor)`, with logits,
-/// scores, active, plan and kept as they were, adds the gradient of the plan to that of scores or logits;
-/// dplan may be overwritten. `measure_backward` takes from the arena what plan_backward takes.
+/// A selection over a set whose own numbers may be weights. If `plans()`, a training call (with `static
+/// constexpr bool kPlansInInference = true` any call) gives it `set.plan`, which it fills for the rows that
+/// take part and the weighting reads in place of the scores, and room for `kept(T, N)` numbers.
+/// `plan_backward(set, dplan, dscore, dlogit, arena, executor)`, with logits, scores, active, plan and kept
+/// as they were, adds the gradient of the plan to that of scores or logits; dplan may be overwritten.
+/// `measure_backward` takes from the arena what plan_backward takes.
 template <class S, class Real>
 concept PlanningSelection = SetSelection<S> &&
     requires(const S& s, const SetCall<Real>& set, const MatrixView<Real>& d, Index n, Arena& arena,

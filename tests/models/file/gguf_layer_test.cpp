@@ -1,0 +1,168 @@
+// Layers of GGUF files that the `gguf` package wrote (tests/golden/make_gguf_models.py), against the folders
+// that their tensors are from; and what is refused of a file.
+#include "moe/models/file/gguf_layer.hpp"
+
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "io/gguf/gguf_bytes.hpp"
+#include "models/fixture.hpp"
+#include "moe/models/file/load_model.hpp"
+#include "support/catch.hpp"
+#include "support/errors.hpp"
+#include "support/same_bits.hpp"
+
+namespace {
+
+using moe::Index;
+using test::GgufBytes;
+using test::little;
+using test::Ran;
+
+std::filesystem::path file_of(const std::string& folder) {
+  return test::golden_root() / "gguf" / (folder + ".gguf");
+}
+
+std::vector<float> run(const moe::models::AnyLayer& layer) {
+  std::vector<float> x;
+  for (Index i = 0; i < 5 * layer.width(); ++i) x.push_back(static_cast<float>((i * 37) % 23 - 11) / 7);
+  return Ran(layer, moe::ConstMatrixView<float>(x.data(), 5, layer.width())).y;
+}
+
+std::string floats(Index n, int seed) {
+  std::string out;
+  for (Index i = 0; i < n; ++i) {
+    const float value = static_cast<float>((i * 29 + seed) % 17 - 8) / 16;
+    std::uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    out += little(bits, 4);
+  }
+  return out;
+}
+
+constexpr Index kD = 4, kF = 3, kE = 3;
+
+/// Two layers of qwen3moe, the second with experts. `change` may add to it.
+GgufBytes qwen(const std::function<void(GgufBytes&)>& change = {}, std::uint64_t experts = kE,
+               const std::string& arch = "qwen3moe") {
+  GgufBytes b;
+  b.value("general.architecture", 8, GgufBytes::text(arch));
+  b.value(arch + ".block_count", 4, little(2, 4));
+  b.value(arch + ".embedding_length", 4, little(kD, 4));
+  b.value(arch + ".expert_count", 4, little(experts, 4));
+  b.value(arch + ".expert_used_count", 4, little(2, 4));
+  b.tensor("blk.0.ffn_up.weight", {kD, kF}, 0, b.data(floats(kD * kF, 1)));
+  b.tensor("blk.1.ffn_norm.weight", {kD}, 0, b.data(floats(kD, 1)));
+  b.tensor("blk.1.ffn_gate_inp.weight", {kD, kE}, 0, b.data(floats(kE * kD, 2)));
+  b.tensor("blk.1.ffn_gate_exps.weight", {kD, kF, kE}, 0, b.data(floats(kE * kD * kF, 3)));
+  b.tensor("blk.1.ffn_up_exps.weight", {kD, kF, kE}, 0, b.data(floats(kE * kD * kF, 4)));
+  b.tensor("blk.1.ffn_down_exps.weight", {kF, kD, kE}, 0, b.data(floats(kE * kD * kF, 5)));
+  if (change) change(b);
+  return b;
+}
+
+/// The message of the error of loading the second layer.
+template <class Error>
+std::string refused(const GgufBytes& bytes, Index layer = 1) {
+  const std::vector<std::byte> exact = test::exact_bytes(bytes.all());
+  return test::message_of<Error>([&] {
+    const auto file = moe::io::GgufFile::from_bytes(exact, "f");
+    moe::models::load_layer(file, layer);
+  });
+}
+
+}  // namespace
+
+TEST_CASE("a layer of a GGUF file has the bits of the folder that its tensors are from", "[models][gguf]") {
+  int files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(test::golden_root() / "gguf")) {
+    const std::string name = entry.path().stem().string();
+    CAPTURE(name);
+    const std::filesystem::path folder = test::golden_root() / name;
+    const Index layer = test::layer_of(moe::io::Checkpoint(folder));
+    const auto from_folder = moe::models::load_layer(folder, layer);
+    const auto from_file = moe::models::load_layer(entry.path(), layer);
+    CHECK(from_file.spec().model.substr(0, 7) == from_folder.spec().model.substr(0, 7));
+    CHECK(from_file.experts() == from_folder.experts());
+    CHECK(test::same_bits(run(from_file), run(from_folder)));
+    ++files;
+  }
+  CHECK(files == 21);
+}
+
+TEST_CASE("a GGUF file's layers are listed and loaded, dense ones named", "[models][gguf]") {
+  const std::vector<std::byte> bytes = test::exact_bytes(qwen().all());
+  const auto file = moe::io::GgufFile::from_bytes(bytes, "f");
+  const moe::models::ModelTable table = moe::models::describe(file);
+  REQUIRE(table.layers.size() == 2);
+  CHECK(table.model == "qwen3_moe");
+  CHECK(table.layers[0].dense);
+  CHECK(table.layers[1].storage == "F32");
+  CHECK(table.layers[1].experts == kE);
+  CHECK(table.layers[1].bytes == 4 * (kE * kD + 3 * kE * kD * kF));
+  const moe::models::LoadedModel model = moe::models::load_model(file);
+  CHECK(model.is_dense(0));
+  CHECK(test::same_bits(run(model.at(1)), run(moe::models::load_layer(file, 1))));
+  CHECK(moe::models::describe(file_of("deepseek_v3")).layers.size() >= 1);
+}
+
+TEST_CASE("what a GGUF file says and no preset computes is refused by key", "[models][gguf]") {
+  using moe::config_error;
+  const auto with = [](const std::string& key, std::uint32_t type, const std::string& bytes) {
+    return qwen([=](GgufBytes& b) { b.value("qwen3moe." + key, type, bytes); });
+  };
+  CHECK(refused<config_error>(with("expert_weights_norm", 7, little(0, 1))) ==
+        "moe: f: \"qwen3moe.expert_weights_norm\": expected true for this architecture, got false");
+  CHECK(refused<config_error>(with("expert_gating_func", 4, little(2, 4))) ==
+        "moe: f: \"qwen3moe.expert_gating_func\": expected 1 (softmax) for this architecture, got 2");
+  CHECK(refused<config_error>(with("expert_weights_scale", 6, little(0x40000000, 4)))
+            .find("\"qwen3moe.expert_weights_scale\": expected 1 for this architecture, got 2") !=
+        std::string::npos);
+  CHECK(refused<config_error>(with("expert_feed_forward_length", 4, little(9, 4))) ==
+        "moe: f: \"qwen3moe.expert_feed_forward_length\": expected 3 for this architecture, got 9");
+  CHECK(refused<config_error>(with("expert_group_count", 4, little(3, 4)))
+            .find("\"qwen3moe.expert_group_count\": expected 1") != std::string::npos);
+  CHECK(
+      refused<config_error>(qwen({}, kE, "gpt2")).find("\"general.architecture\": expected one of llama, ") !=
+      std::string::npos);
+  CHECK(refused<moe::models::no_layer_error>(qwen(), 2) ==
+        "moe: layer: expected a value in [0, 1] (\"qwen3moe.block_count\"), got 2");
+  CHECK(refused<moe::models::dense_layer_error>(qwen(), 0) ==
+        "moe: f: expected a layer with experts, got layer 0, which is dense");
+}
+
+TEST_CASE("tensors of a GGUF file that go with neither metadata nor preset are refused", "[models][gguf]") {
+  using moe::format_error;
+  CHECK(refused<format_error>(qwen({}, 5)) ==
+        "moe: f: expected 5 experts in blk.1., as the metadata say, got 3");
+  const auto with = [](const std::string& name, std::initializer_list<std::uint64_t> extents, Index numbers) {
+    return qwen([&](GgufBytes& b) { b.tensor("blk.1." + name, extents, 0, b.data(floats(numbers, 6))); });
+  };
+  CHECK(refused<format_error>(with("ffn_up_shexp.weight", {kD, kF}, kD * kF)) ==
+        "moe: f: tensor \"blk.1.ffn_up_shexp.weight\": expected no such tensor, because the preset qwen3_moe "
+        "does "
+        "not read it");
+  CHECK(refused<format_error>(with("exp_probs_b.bias", {kE}, kE))
+            .find("\"blk.1.exp_probs_b.bias\": expected no such tensor") != std::string::npos);
+  CHECK(refused<format_error>(with("ffn_up.weight", {kD, kF}, kD * kF))
+            .find("\"blk.1.ffn_up.weight\": expected no such tensor") != std::string::npos);
+  CHECK(refused<moe::config_error>(with("ffn_gate_exps.bias", {kF, kE}, kF * kE))
+            .find("expected a bank with biases for this checkpoint's gate") != std::string::npos);
+
+  const auto spoiled = [] {
+    GgufBytes b;
+    b.value("general.architecture", 8, GgufBytes::text("qwen3moe"));
+    b.value("qwen3moe.block_count", 4, little(1, 4)).value("qwen3moe.embedding_length", 4, little(kD, 4));
+    b.value("qwen3moe.expert_count", 4, little(1, 4)).value("qwen3moe.expert_used_count", 4, little(1, 4));
+    b.tensor("blk.0.ffn_gate_inp.weight", {kD, 1}, 0, b.data(floats(kD - 1, 2) + little(0x7FC00000, 4)));
+    b.tensor("blk.0.ffn_gate_exps.weight", {kD, kF, 1}, 0, b.data(floats(kD * kF, 3)));
+    b.tensor("blk.0.ffn_up_exps.weight", {kD, kF, 1}, 0, b.data(floats(kD * kF, 4)));
+    b.tensor("blk.0.ffn_down_exps.weight", {kF, kD, 1}, 0, b.data(floats(kD * kF, 5)));
+    return b;
+  };
+  CHECK(refused<moe::numeric_error>(spoiled(), 0) ==
+        "moe: f: tensor \"blk.0.ffn_gate_inp.weight\": expected finite numbers, got nan at 3");
+}
