@@ -22,7 +22,7 @@ using test::PastBlock;
 template <class L>
 void check_causal(const char* name, L layer, std::uint64_t seed) {
   CAPTURE(name);
-  test::draw_parameters(layer, seed, 1.5);
+  test::draw_all_parameters(layer, seed, 1.5);
   for (const bool training : {false, true}) {
     test::DepthCall now(12, 3, {0, 4, 12}), later(12, 3, {0, 4, 12});
     for (std::size_t i = 24; i < 36; ++i) later.x[i] = 1 - 2 * later.x[i];  // rows 8 to 11

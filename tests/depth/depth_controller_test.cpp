@@ -68,7 +68,7 @@ TEST_CASE("windows: the mean over them of the router's logits of their means, in
   test::DepthCall call(7, 3, {0, 7});
   auto layer = moe::dr_llm({.width = 3, .hidden = 2, .windows = 3, .gamma = 3, .class_weight = {2, 0.5, 1}},
                            PastBlock(3));
-  test::draw_parameters(layer, 2);
+  test::draw_all_parameters(layer, 2);
   std::array<Rows, 4> w;
   layer.visit_parameters([&](const moe::Parameter<double>& p) {
     const std::array<const char*, 4> names{"router.gate.0.weight", "router.gate.0.bias",

@@ -107,7 +107,7 @@ TEST_CASE("each form is what its formula says, and rows that no block is chosen 
   SECTION("steps") {
     moe::DepthLayer<TopK, PastBlock, PastBlock> layer({top_k(2, 1), top_k(2, 2)}, {}, PastBlock(3),
                                                       PastBlock(3, 0.5));
-    test::draw_parameters(layer);
+    test::draw_all_parameters(layer);
     const auto tape = call.train(layer);
     Rows h = call.x;
     for (Index s = 0; s < 2; ++s) {
@@ -120,7 +120,7 @@ TEST_CASE("each form is what its formula says, and rows that no block is chosen 
   SECTION("nested") {
     moe::DepthLayer<Columns, PastBlock> layer({columns(0.8), columns(0.5), columns(0.5)}, {DepthForm::nested},
                                               PastBlock(3));
-    test::draw_parameters(layer);
+    test::draw_all_parameters(layer);
     const auto tape = call.train(layer);
     Rows h = call.x;
     for (Index s = 0; s < 3; ++s) {
@@ -137,7 +137,7 @@ TEST_CASE("each form is what its formula says, and rows that no block is chosen 
   }
   SECTION("times") {
     moe::DepthLayer<TopK, PastBlock> layer({top_k(3, 1)}, {DepthForm::times, 0}, PastBlock(3));
-    test::draw_parameters(layer, 4);
+    test::draw_all_parameters(layer, 4);
     const auto tape = call.train(layer);
     Rows h = call.x;
     Index skipped = 0, twice = 0;
@@ -196,7 +196,7 @@ TEST_CASE("an isolated row is NaN, takes part in no later step, and the others d
   moe::DepthLayer<Columns, PastBlock> layer(
       {columns(1, moe::NonFinite::isolate_row), columns(1, moe::NonFinite::isolate_row)}, {DepthForm::nested},
       PastBlock(3));
-  test::draw_parameters(layer);
+  test::draw_all_parameters(layer);
   test::DepthCall call(4, 3, {0, 4});
   call.x[4] = std::numeric_limits<double>::infinity();
   const auto tape = call.train(layer);
@@ -215,7 +215,7 @@ TEST_CASE("an isolated row is NaN, takes part in no later step, and the others d
 TEST_CASE("a call that a later step refuses leaves y, losses, draws and tape as they were", "[depth]") {
   test::DepthCall call(4, 3, {0, 4});
   moe::DepthLayer<Columns, PastBlock> layer({columns(1), columns(1)}, {DepthForm::nested}, PastBlock(3));
-  test::draw_parameters(layer);
+  test::draw_all_parameters(layer);
   auto heal = [](const moe::Parameter<double>& p) { p.value(0, 0) = 0.25; };
   layer.router(1).visit_parameters(nullptr, heal);
   auto tape = call.train(layer);

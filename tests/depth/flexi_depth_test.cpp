@@ -17,7 +17,7 @@ using Layer = moe::FlexiDepth<PastBlock>;
 
 Layer made(std::uint64_t seed = 3) {
   Layer layer = moe::flexi_depth({.width = 3, .bottleneck = 2, .adapter_hidden = 4}, PastBlock(3));
-  test::draw_parameters(layer, seed, 1.5);
+  test::draw_all_parameters(layer, seed, 1.5);
   return layer;
 }
 

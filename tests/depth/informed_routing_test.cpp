@@ -17,7 +17,7 @@ using Forecast = moe::Forecaster<double>;
 
 Layer made(double noise = 0) {
   Layer layer = moe::informed_routing({.width = 3, .hidden = 2, .rank = 2, .noise = noise}, PastBlock(3));
-  test::draw_parameters(layer, 6, 1.5);
+  test::draw_all_parameters(layer, 6, 1.5);
   return layer;
 }
 
@@ -126,7 +126,7 @@ TEST_CASE("a forecaster is fitted by its squared error before routing; a perfect
   CHECK(error < 1e-20);
   // Whoever executes, y = x + f(x).
   auto layer = moe::informed_routing({.width = 3, .hidden = 2, .rank = 1, .noise = 0}, block);
-  test::draw_parameters(layer, 8, 2);
+  test::draw_all_parameters(layer, 8, 2);
   layer.block<1>() = forecaster;
   call.forward(layer);
   for (Index t = 0; t < 12; ++t) {

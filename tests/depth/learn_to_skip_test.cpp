@@ -25,7 +25,7 @@ TEST_CASE("Learning to Skip keeps the laws of layers", "[depth]") {
 TEST_CASE("rows execute or keep their bits; the loss holds the mean, in a plain loop", "[depth][smoke]") {
   test::DepthCall call(9, 3, {0, 4, 9});
   auto layer = moe::learn_to_skip({.width = 3, .target = 0.3, .coefficient = 0.7, .noise = 0}, PastBlock(3));
-  test::draw_parameters(layer, 5, 2);
+  test::draw_all_parameters(layer, 5, 2);
   Rows w;
   layer.visit_parameters([&](const moe::Parameter<double>& p) {
     for (Index i = 0; std::string(p.name) == "router.gate.weight" && i < 6; ++i)

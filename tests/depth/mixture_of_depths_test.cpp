@@ -25,7 +25,7 @@ static_assert(moe::MixtureOfDepthsRouter<double>::coupling(false) == moe::Coupli
 Layer made(double share, Foresight foresight = Foresight::predictor, std::uint64_t seed = 7) {
   Layer layer = moe::mixture_of_depths(
       {.width = 3, .share = share, .foresight = foresight, .coefficient = 0.7}, PastBlock(3));
-  if (seed != 0) test::draw_parameters(layer, seed, 0.6);
+  if (seed != 0) test::draw_all_parameters(layer, seed, 0.6);
   return layer;
 }
 

@@ -59,7 +59,7 @@ TEST_CASE("a scripted path, attention, MLP, stay, is the modules composed by han
 TEST_CASE("costs are those that the router expects, and staying keeps a row's bits", "[depth]") {
   test::DepthCall call(4, 3, {0, 4});
   auto layer = moe::dna({.width = 3, .cost = {2, 0.5}, .cost_coefficient = 0.7}, PastBlock(3));
-  test::draw_parameters(layer, 5, 3);
+  test::draw_all_parameters(layer, 5, 3);
   Rows w;
   layer.visit_parameters([&](const moe::Parameter<double>& p) {
     for (Index i = 0; std::string(p.name) == "router.gate.weight" && i < 6; ++i)

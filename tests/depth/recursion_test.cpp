@@ -19,7 +19,7 @@ using Layer = moe::MixtureOfRecursions<PastBlock>;
 Layer made(std::vector<double> shares, bool predictor = true) {
   Layer layer = moe::mixture_of_recursions(
       {.width = 3, .shares = std::move(shares), .scale = 0.8, .predictor = predictor}, PastBlock(3));
-  test::draw_parameters(layer, 6);
+  test::draw_all_parameters(layer, 6);
   return layer;
 }
 
@@ -119,7 +119,7 @@ TEST_CASE("a number of recursions for each row: f once less its depth, and the s
           "[depth]") {
   test::DepthCall call(8, 3, {0, 8});
   auto layer = moe::token_recursions({.width = 3, .depths = 3, .balance = 0.2}, PastBlock(3, 0.3, false));
-  test::draw_parameters(layer, 3);
+  test::draw_all_parameters(layer, 3);
   const auto tape = call.train(layer);
   std::vector<Index> of_depth(3, 0);
   for (Index t = 0; t < 8; ++t) {

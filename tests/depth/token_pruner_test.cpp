@@ -55,7 +55,7 @@ TEST_CASE("as many rows stay as the schedule says, those that score highest; the
     test::DepthCall call(11, 3, {0, 4, 11});
     columns.show(call.in);
     auto layer = moe::token_pruner({.width = 3, .hidden = 2, .keep = keep, .coefficient = 0.6}, PastBlock(3));
-    test::draw_parameters(layer, 3);
+    test::draw_all_parameters(layer, 3);
     const auto tape = call.train(layer);
     auto gradients = call.backward(layer, tape);
     std::array<Rows, 4> w;

@@ -73,7 +73,7 @@ struct DepthCall {
 
 /// Standard normal parameters over the root of their inputs.
 template <class L>
-void draw_parameters(L& layer, std::uint64_t seed = 11, double size = 1) {
+void draw_all_parameters(L& layer, std::uint64_t seed = 11, double size = 1) {
   std::mt19937_64 random(seed);
   std::normal_distribution<double> normal;
   layer.visit_parameters([&](const moe::Parameter<double>& p) {

@@ -1,7 +1,6 @@
 // Names of parameters of parts that stand in a whole of several.
 #pragma once
 
-#include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
 #include "moe/storage/parameter.hpp"
 
