@@ -41,7 +41,7 @@ struct Options {
   std::string idx_images, idx_labels;  // files; empty: drawn digits
   std::filesystem::path save_idx;      // a folder; empty: nowhere
   Index steps = 1200;
-  Index images = 5000;  // to draw
+  Index images = 20000;  // to draw
   std::uint64_t seed = 1;
   Index threads = std::max(1u, std::thread::hardware_concurrency());
   std::filesystem::path out = MOE_EXAMPLE_OUT;
