@@ -234,7 +234,9 @@ TEST_CASE("parts of HoME's soft experts have names, the second level's apart", "
   std::string names;
   layer.visit_names(
       [&](const char* role, const char* name) { names += std::string(role) + ":" + name + " "; });
-  CHECK(names == "router:mean_slots experts:glu second router:mean_slots second experts:glu ");
+  CHECK(names ==
+        "router:mean_slots experts:glu weights:double second router:mean_slots second experts:glu "
+        "weights:double ");
   std::vector<std::string> parameters;
   layer.visit_parameters([&](const auto& p) { parameters.emplace_back(p.name); });
   std::sort(parameters.begin(), parameters.end());
