@@ -90,6 +90,7 @@ Index slots_of(Index patches) {
 auto soft(std::uint64_t seed, Index patches) {
   auto router = moe::soft_moe<float>({.width = kWidth, .experts = kExperts, .slots = slots_of(patches)});
   router.scorer().initialise(seed);
+  router.scorer().set_scale(8);  // of cosines; with 1 every slot would begin as the mean of all patches
   return moe::SoftLayer(std::move(router), make_experts(kExperts, seed));
 }
 
