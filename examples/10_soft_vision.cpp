@@ -41,7 +41,7 @@ struct Options {
   std::string idx_images, idx_labels;  // files; empty: drawn digits
   std::filesystem::path save_idx;      // a folder; empty: nowhere
   Index steps = 1200;
-  Index images = 5000;  // to draw
+  Index images = 20000;  // to draw
   std::uint64_t seed = 1;
   Index threads = std::max(1u, std::thread::hardware_concurrency());
   std::filesystem::path out = MOE_EXAMPLE_OUT;
@@ -90,6 +90,7 @@ Index slots_of(Index patches) {
 auto soft(std::uint64_t seed, Index patches) {
   auto router = moe::soft_moe<float>({.width = kWidth, .experts = kExperts, .slots = slots_of(patches)});
   router.scorer().initialise(seed);
+  router.scorer().set_scale(8);  // of cosines; with 1 every slot would begin as the mean of all patches
   return moe::SoftLayer(std::move(router), make_experts(kExperts, seed));
 }
 

@@ -28,10 +28,10 @@ inline std::vector<double> normal_rows(moe::Index rows, moe::Index width, unsign
   return x;
 }
 
-/// forward_train and backward of standard normal rows.
+/// forward_train and backward of standard normal rows, of which row `idle` takes no part.
 template <class Layer>
 LayerNumbers run_layer(const Layer& layer, moe::Index tokens, const std::vector<moe::Index>& ends,
-                       unsigned seed = 1) {
+                       unsigned seed = 1, moe::Index idle = -1) {
   const moe::Index d = layer.width();
   const std::vector<double> x = normal_rows(tokens, d, seed), dy = normal_rows(tokens, d, seed + 1);
   LayerNumbers r;
@@ -39,6 +39,9 @@ LayerNumbers run_layer(const Layer& layer, moe::Index tokens, const std::vector<
   r.dx.resize(x.size());
   moe::LayerInput<double> in(moe::ConstMatrixView<double>(x.data(), tokens, d));
   in.segments = moe::Segments({ends.data(), ends.size()});
+  std::vector<bool> valid(static_cast<std::size_t>(tokens), true);
+  if (idle >= 0) valid[static_cast<std::size_t>(idle)] = false;
+  in.valid = valid;
   moe::DrawCounter draws(5);
   in.draws = &draws;
   moe::LayerOutput<double> out(moe::MatrixView<double>(r.y.data(), tokens, d));

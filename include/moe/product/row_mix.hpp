@@ -76,23 +76,24 @@ struct PackedRows {
   template <Executor X>
   void pack(const RowMix<T>& mix, X& executor) const {
     const Index panels = plain_panels<T>(mix.width);
-    each_run_of_rows<32>(mix.in_offsets, mix.groups, executor,
-                         [&](Index g, Index first, Index last) noexcept {
-                           const Index begin = mix.in_offsets[g], count = mix.in_offsets[g + 1] - begin;
-                           for (Index j = 0; j < panels; ++j) {
-                             T* to = data + (begin * panels + j * count + first) * kPanel<T>;
-                             const Index column = j * kPanel<T>, left = mix.width - column;
-                             for (Index r = begin + first; r < begin + last; ++r, to += kPanel<T>) {
-                               const T* const from = mix.in[r];
-                               if (from != nullptr && left >= kPanel<T>) {
-                                 std::memcpy(to, from + column, sizeof(T) * kPanel<T>);
-                               } else {
-                                 copy_padded(from == nullptr ? from : from + column,
-                                             from == nullptr ? 0 : left, to, kPanel<T>);
-                               }
-                             }
-                           }
-                         });
+    const auto pack_run = [&](Index g, Index first, Index last) noexcept {
+      const Index begin = mix.in_offsets[g], count = mix.in_offsets[g + 1] - begin;
+      for (Index j = 0; j < panels; ++j) {
+        T* to = data + (begin * panels + j * count + first) * kPanel<T>;
+        const Index column = j * kPanel<T>, left = mix.width - column;
+        for (Index r = begin + first; r < begin + last; ++r, to += kPanel<T>) {
+          const T* const from = mix.in[r];
+          if (from == nullptr) {
+            moe::fill_row(T{0}, to, kPanel<T>);
+          } else if (left >= kPanel<T>) {
+            std::memcpy(to, from + column, sizeof(T) * kPanel<T>);
+          } else {
+            copy_padded(from + column, left, to, kPanel<T>);
+          }
+        }
+      }
+    };
+    each_run_of_rows<32>(mix.in_offsets, mix.groups, executor, pack_run);
   }
 };
 

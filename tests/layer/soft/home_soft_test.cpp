@@ -229,6 +229,22 @@ TEST_CASE("rows that take no part are in no group, mean or slot", "[layer]") {
   }
 }
 
+TEST_CASE("parts of HoME's soft experts have names, the second level's apart", "[layer]") {
+  Layer layer = make();
+  std::string names;
+  layer.visit_names(
+      [&](const char* role, const char* name) { names += std::string(role) + ":" + name + " "; });
+  CHECK(names ==
+        "router:mean_slots experts:glu weights:double second router:mean_slots second experts:glu "
+        "weights:double ");
+  std::vector<std::string> parameters;
+  layer.visit_parameters([&](const auto& p) { parameters.emplace_back(p.name); });
+  std::sort(parameters.begin(), parameters.end());
+  CHECK(std::adjacent_find(parameters.begin(), parameters.end()) == parameters.end());
+  CHECK(std::count(parameters.begin(), parameters.end(), "second.slots.weight") == 1);
+  layer.visit_packed([](const char*, const std::byte*, Index) { FAIL("dense experts are not packed"); });
+}
+
 TEST_CASE("HoME's soft experts refuse banks and parameters that do not fit", "[layer]") {
   CHECK(test::message_of<moe::config_error>([] {
           moe::home_soft({.width = kWidth, .group = 2, .experts = 2, .second_experts = 2},

@@ -32,11 +32,14 @@ void check_equal(const R& router, C capacity = {}) {
   const Index experts = router.experts();
   const moe::MoeLayer<R, Bank, C> sparse(router, make_bank(experts), capacity);
   const moe::SoftLayer dense(moe::HardMix<R, C>(router, capacity), make_bank(experts));
-  const auto a = test::run_layer(sparse, 9, {0, 4, 9}), b = test::run_layer(dense, 9, {0, 4, 9});
-  test::check_close(a.y, b.y);
-  test::check_close(a.dx, b.dx);
-  test::check_close(a.gradients, b.gradients);
-  CHECK(a.losses == b.losses);
+  for (const Index idle : {-1, 2}) {
+    const auto a = test::run_layer(sparse, 9, {0, 4, 9}, 1, idle);
+    const auto b = test::run_layer(dense, 9, {0, 4, 9}, 1, idle);
+    test::check_close(a.y, b.y);
+    test::check_close(a.dx, b.dx);
+    test::check_close(a.gradients, b.gradients);
+    CHECK(a.losses == b.losses);
+  }
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 #include <utility>
 
 #include "moe/core/buffer.hpp"
@@ -329,6 +330,19 @@ class HomeSoftLayer : public impl::RefusedCalls<HomeSoftLayer<B1, B2>> {
         gradients, [&](auto& part, auto* own, auto& g) { impl::visit_storage_of(part, own, g); }, f);
   }
   template <class Visitor>
+  void visit_packed(Visitor&& f) {
+    impl::PrefixedVisitor<std::remove_reference_t<Visitor>> second(f, "second", -1);
+    impl::visit_packed_of(first_.experts(), f);
+    impl::visit_packed_of(second_.experts(), second);
+  }
+  template <class Visitor>
+  void visit_names(Visitor&& f) const {
+    impl::visit_names_of("router", first_.router(), f);
+    impl::visit_names_of("experts", first_.experts(), f);
+    impl::visit_names_of("second router", second_.router(), f);
+    impl::visit_names_of("second experts", second_.experts(), f);
+  }
+  template <class Visitor>
   void visit_state(Visitor&&) {}
   template <class Visitor>
   void visit_parameters(Visitor&& f) const {
@@ -337,6 +351,10 @@ class HomeSoftLayer : public impl::RefusedCalls<HomeSoftLayer<B1, B2>> {
   template <class Visitor>
   void visit_storage(Gradients& gradients, Visitor&& f) const {
     const_cast<HomeSoftLayer&>(*this).visit_storage(gradients, impl::ReadingVisitor(f));
+  }
+  template <class Visitor>
+  void visit_packed(Visitor&& f) const {
+    const_cast<HomeSoftLayer&>(*this).visit_packed(impl::ReadingVisitor(f));
   }
   template <class Visitor>
   void visit_state(Visitor&&) const {}

@@ -44,6 +44,7 @@ class MeanSlots {
  public:
   using Real = RealType;
   using Options = MeanSlotsOptions;
+  static constexpr const char* kName = "mean_slots";
   struct Gradients {
     Buffer<Real> norm;  // [D] or empty
     typename Projection<Real>::Gradients slots;
