@@ -141,6 +141,10 @@ TEST_CASE("what a merging layer refuses, it refuses before anything is written",
   CHECK(test::message_of<moe::config_error>([] {
           Layer(moe::SegmentMixer<Linear>(Linear({.width = 4, .outputs = 2})), Bank({3, 4, 5}));
         }) == "moe: layer: expected as many experts in the bank as the mixer weighs, 2, got 3");
+  CHECK(test::message_of<moe::config_error>([] {
+          Layer(moe::SegmentMixer<Linear>(Linear({.width = 4, .outputs = 2})),
+                Bank({.experts = 2, .width = 4, .hidden = 5, .output = 3}));
+        }) == "moe: layer: expected experts whose results are as wide as their rows, 4, got 3");
   auto layer = make(4, 5, 3);
   const Values x = test::random_rows(6, 4, 10), dy = test::random_rows(6, 4, 11);
   struct Looks : moe::Observer<double> {

@@ -24,6 +24,7 @@ class MultiHead : public B {
     if (this->width() % heads != 0) {
       fail<config_error>("heads: expected a divisor of the width ", this->width(), ", got ", heads);
     }
+    require_range("output of experts of several heads", this->output_width(), this->width(), this->width());
     if (heads > 1 && this->has_bias()) {
       fail<config_error>("experts of several heads: expected them without biases, got some with");
     }

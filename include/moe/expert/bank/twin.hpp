@@ -301,6 +301,7 @@ class TwinExperts : private B {
  private:
   static Index checked(const B& shared, Index experts, Index rank) {
     require_range("experts of the shared bank", shared.experts(), 1, 1);
+    require_range("output of the shared bank", shared.output_width(), shared.width(), shared.width());
     require_range("experts", experts, 1, INT32_MAX);
     require_range("rank of the task vectors", rank, 1, (std::min)(shared.width(), shared.hidden()));
     return experts;

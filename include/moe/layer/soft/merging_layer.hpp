@@ -449,6 +449,11 @@ class MergingLayer : public impl::RefusedCalls<MergingLayer<M, B>> {
     if (heads != own) {
       fail<Error>("layer: expected as many heads in the bank as the mixer has, ", heads, ", got ", own);
     }
+    const Index columns = impl::output_width_of(experts_);
+    if (columns != width()) {
+      fail<Error>("layer: expected experts whose results are as wide as their rows, ", width(), ", got ",
+                  columns);
+    }
   }
 
   void check_backward(const Tape& tape, const LayerGradients& gradients) const {
