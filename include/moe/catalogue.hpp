@@ -13,6 +13,7 @@
 // Lists of parts, and their run-time forms
 #include "moe/expert/bank/any.hpp"
 #include "moe/expert/bank/carve.hpp"
+#include "moe/expert/bank/compressed.hpp"
 #include "moe/expert/bank/film.hpp"
 #include "moe/expert/bank/gru.hpp"
 #include "moe/expert/bank/latent.hpp"
@@ -42,6 +43,7 @@
 #include "moe/router/hash_bigrams.hpp"
 #include "moe/router/hash_clusters.hpp"
 #include "moe/router/kind/random.hpp"
+#include "moe/router/kind/split_ranks.hpp"
 #include "moe/router/layer_schedule.hpp"
 #include "moe/router/named/adaptive_top_two.hpp"
 #include "moe/router/named/attention_router.hpp"
@@ -83,7 +85,9 @@
 #include "moe/router/named/v_moe.hpp"
 
 // Layers that are one technique
+#include "moe/layer/named/compressed_experts.hpp"
 #include "moe/layer/named/flextron.hpp"
+#include "moe/layer/named/hecto.hpp"
 #include "moe/layer/named/mofme.hpp"
 #include "moe/layer/named/mole_latent.hpp"
 
