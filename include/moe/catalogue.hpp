@@ -19,6 +19,7 @@
 #include "moe/expert/bank/latent.hpp"
 #include "moe/expert/bank/list.hpp"
 #include "moe/expert/bank/nested.hpp"
+#include "moe/expert/bank/normed.hpp"
 #include "moe/expert/spawn.hpp"
 #include "moe/layer/frame/any.hpp"
 #include "moe/layer/frame/feed_forward.hpp"
@@ -60,6 +61,7 @@
 #include "moe/router/named/flextron.hpp"
 #include "moe/router/named/frozen_top_k.hpp"
 #include "moe/router/named/grin.hpp"
+#include "moe/router/named/hierarchy.hpp"
 #include "moe/router/named/hyper_router.hpp"
 #include "moe/router/named/importance.hpp"
 #include "moe/router/named/local_router.hpp"
@@ -88,6 +90,7 @@
 #include "moe/layer/named/compressed_experts.hpp"
 #include "moe/layer/named/flextron.hpp"
 #include "moe/layer/named/hecto.hpp"
+#include "moe/layer/named/home_kuaishou.hpp"
 #include "moe/layer/named/mofme.hpp"
 #include "moe/layer/named/mole_latent.hpp"
 

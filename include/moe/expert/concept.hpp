@@ -107,6 +107,17 @@ Index output_width_of(const B& bank) noexcept {
   }
 }
 
+/// How much of the batch a bank looks at: `coupling`, or in calls that do not train its `inference_coupling`
+/// if it has one.
+template <class B>
+constexpr Coupling bank_coupling(bool training) noexcept {
+  if constexpr (requires { B::inference_coupling; }) {
+    return training ? B::coupling : B::inference_coupling;
+  } else {
+    return B::coupling;
+  }
+}
+
 template <class B>
 inline constexpr bool kFreezesPairs = false;
 template <class B>
