@@ -14,12 +14,14 @@
 // Lists of parts, and their run-time forms
 #include "moe/expert/bank/any.hpp"
 #include "moe/expert/bank/carve.hpp"
+#include "moe/expert/bank/compressed.hpp"
 #include "moe/expert/bank/film.hpp"
 #include "moe/expert/bank/gru.hpp"
 #include "moe/expert/bank/latent.hpp"
 #include "moe/expert/bank/list.hpp"
 #include "moe/expert/bank/memory.hpp"
 #include "moe/expert/bank/nested.hpp"
+#include "moe/expert/bank/normed.hpp"
 #include "moe/expert/spawn.hpp"
 #include "moe/layer/frame/any.hpp"
 #include "moe/layer/frame/feed_forward.hpp"
@@ -67,6 +69,7 @@
 #include "moe/router/hash_bigrams.hpp"
 #include "moe/router/hash_clusters.hpp"
 #include "moe/router/kind/random.hpp"
+#include "moe/router/kind/split_ranks.hpp"
 #include "moe/router/layer_schedule.hpp"
 #include "moe/router/named/adaptive_top_two.hpp"
 #include "moe/router/named/attention_router.hpp"
@@ -83,6 +86,7 @@
 #include "moe/router/named/flextron.hpp"
 #include "moe/router/named/frozen_top_k.hpp"
 #include "moe/router/named/grin.hpp"
+#include "moe/router/named/hierarchy.hpp"
 #include "moe/router/named/hyper_router.hpp"
 #include "moe/router/named/importance.hpp"
 #include "moe/router/named/local_router.hpp"
@@ -128,7 +132,10 @@
 #include "moe/depth/t2mir.hpp"
 
 // Layers that are one technique
+#include "moe/layer/named/compressed_experts.hpp"
 #include "moe/layer/named/flextron.hpp"
+#include "moe/layer/named/hecto.hpp"
+#include "moe/layer/named/home_kuaishou.hpp"
 #include "moe/layer/named/mofme.hpp"
 #include "moe/layer/named/mole_latent.hpp"
 

@@ -149,7 +149,7 @@ std::vector<typename Bank::Real> run_forward(const Bank& bank, const BankBatch<t
   SlotRows<Real> z(batch.slots(), batch.width);
   const moe::RowBatch<Real> in{row.data(), batch.token.data(), batch.offsets.data(), batch.experts()};
   if (tape != nullptr) {
-    bank.forward_train(in, z.sink(), *tape, arena.get(), executor);
+    moe::impl::forward_train_of(bank, in, z.sink(), *tape, arena.get(), executor);
   } else {
     bank.forward(in, z.sink(), arena.get(), executor);
   }

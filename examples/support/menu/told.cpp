@@ -6,6 +6,7 @@
 #include "moe/router/hash_table.hpp"
 #include "moe/router/kind/hash.hpp"
 #include "moe/router/kind/random.hpp"
+#include "moe/router/named/hierarchy.hpp"
 #include "moe/router/named/importance.hpp"
 #include "moe/router/named/local_router.hpp"
 #include "moe/router/named/prototype_router.hpp"
@@ -65,6 +66,18 @@ std::vector<MenuRouter> told_routers() {
                                               .experts = s.experts - s.experts / 4,
                                               .unconditional = s.experts / 4,
                                               .k = s.k});
+       },
+       {.reads = "task: 1 for white space"}},
+      {"hierarchy",
+       "2408.05430",
+       "HoME: half of the experts, by task and its category",
+       [](S s) {
+         static constexpr Index kCategory[] = {0, 1};
+         return moe::hierarchy_router<float>({.width = s.width,
+                                              .hierarchy = {.category = kCategory,
+                                                            .shared = 0,
+                                                            .per_category = s.experts / 4,
+                                                            .per_task = s.experts / 4}});
        },
        {.reads = "task: 1 for white space"}},
       {"importance",

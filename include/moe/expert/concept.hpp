@@ -155,6 +155,16 @@ requires requires {
   B::kRemembers;
 }
 inline constexpr bool kRemembers<B> = B::kRemembers;
+/// How much of the batch a bank looks at: `coupling`, or in calls that do not train its `inference_coupling`
+/// if it has one.
+template <class B>
+constexpr Coupling bank_coupling(bool training) noexcept {
+  if constexpr (requires { B::inference_coupling; }) {
+    return training ? B::coupling : B::inference_coupling;
+  } else {
+    return B::coupling;
+  }
+}
 
 template <class B>
 inline constexpr bool kFreezesPairs = false;

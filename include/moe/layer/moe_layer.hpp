@@ -290,6 +290,7 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
   template <class Visitor>
   void visit_state(Visitor&& f) {
     impl::visit_state_of(router(), f);
+    impl::visit_state_of(experts(), f);
   }
 
   /// The same of a const layer, with pointers to const: f(Parameter<const Real>), f(name, const Real* values,
@@ -309,6 +310,7 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
   template <class Visitor>
   void visit_state(Visitor&& f) const {
     impl::visit_state_of(router(), f);
+    impl::visit_state_of(experts(), f);
   }
 
   void zero_gradients(Gradients& gradients) const requires kTrainable {

@@ -43,15 +43,17 @@ class Composite {
   };
 
  private:
-  static constexpr Coupling weakest_coupling() noexcept {
-    Coupling all = First::coupling;
-    ((all = weakest(all, Rest::coupling)), ...);
+  static constexpr Coupling weakest_coupling(bool training) noexcept {
+    Coupling all = impl::bank_coupling<First>(training);
+    ((all = weakest(all, impl::bank_coupling<Rest>(training))), ...);
     return all;
   }
 
  public:
   static constexpr Coupling coupling = weakest_coupling();
   static constexpr bool kRemembers = impl::kRemembers<First> || (impl::kRemembers<Rest> || ...);
+  static constexpr Coupling coupling = weakest_coupling(true);
+  static constexpr Coupling inference_coupling = weakest_coupling(false);
   static constexpr bool kFreezesPairs = impl::kFreezesPairs<First> && (impl::kFreezesPairs<Rest> && ...);
 
   /// Throws config_error unless all banks have one width.
@@ -162,6 +164,14 @@ class Composite {
       };
       impl::visit_storage_of(std::get<i>(bank_), part(gradients, i), show);
     });
+  }
+  template <class Visitor>
+  void visit_state(Visitor& f) {
+    std::apply([&](auto&... bank) { (impl::visit_state_of(bank, f), ...); }, bank_);
+  }
+  template <class Visitor>
+  void visit_state(Visitor& f) const {
+    std::apply([&](const auto&... bank) { (impl::visit_state_of(bank, f), ...); }, bank_);
   }
   template <class Visitor>
   void visit_packed(Visitor&& f) {

@@ -163,7 +163,7 @@ class RoutedSum {
 
   /// How much of the batch a row's sum depends on: the weakest of the parts.
   static constexpr Coupling coupling(bool training) noexcept {
-    return weakest(weakest(RouterType::coupling(training), C::coupling), Bank::coupling);
+    return weakest(weakest(RouterType::coupling(training), C::coupling), impl::bank_coupling<Bank>(training));
   }
   Index max_pairs(const CallShape& shape) const { return impl::max_pairs_of(router_, router_shape(shape)); }
 
