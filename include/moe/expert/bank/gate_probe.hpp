@@ -99,8 +99,8 @@ class GateProbe {
     });
     if (gradients != nullptr) {
       grouped_outer<native_arch>(scratch.asked.row, width(), scratch.dpre_row, positions,
-                                 scratch.asked.offsets, experts(), gradients->first(), scratch.asked.tasks,
-                                 scratch.panels, executor);
+                                 scratch.asked.offsets, experts(), gradients->weights().first,
+                                 scratch.asked.tasks, scratch.panels, executor);
     }
     if (!dx) return;
     grouped_gemm_transposed<native_arch>(
