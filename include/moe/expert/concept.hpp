@@ -155,6 +155,7 @@ requires requires {
   B::kRemembers;
 }
 inline constexpr bool kRemembers<B> = B::kRemembers;
+
 /// How much of the batch a bank looks at: `coupling`, or in calls that do not train its `inference_coupling`
 /// if it has one.
 template <class B>

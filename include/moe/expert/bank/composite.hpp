@@ -50,10 +50,9 @@ class Composite {
   }
 
  public:
-  static constexpr Coupling coupling = weakest_coupling();
-  static constexpr bool kRemembers = impl::kRemembers<First> || (impl::kRemembers<Rest> || ...);
   static constexpr Coupling coupling = weakest_coupling(true);
   static constexpr Coupling inference_coupling = weakest_coupling(false);
+  static constexpr bool kRemembers = impl::kRemembers<First> || (impl::kRemembers<Rest> || ...);
   static constexpr bool kFreezesPairs = impl::kFreezesPairs<First> && (impl::kFreezesPairs<Rest> && ...);
 
   /// Throws config_error unless all banks have one width.
