@@ -8,7 +8,7 @@
 #include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/kernel/finite.hpp"
-#include "moe/kernel/rms_norm.hpp"
+#include "moe/kernel/layer_norm.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/router/scorer/concept.hpp"
 #include "moe/router/scorer/inner.hpp"
@@ -53,11 +53,11 @@ class LayerNormScorer : public impl::InnerScorer<LayerNormScorer<Inner>, Inner> 
   }
 
   void measure(Arena& arena, Index tokens, Index concurrency) const {
-    take_rows(arena, tokens), take_rows(arena, tokens);
+    take_rows(arena, tokens);
     inner().measure(arena, tokens, concurrency);
   }
   void measure_backward(Arena& arena, Index tokens, Index concurrency) const {
-    take_rows(arena, tokens), arena.take<Real>(width()), arena.take<Real>(width());
+    take_rows(arena, tokens), arena.take<Real>(2 * width());
     inner().measure_backward(arena, tokens, concurrency);
   }
 
@@ -65,16 +65,10 @@ class LayerNormScorer : public impl::InnerScorer<LayerNormScorer<Inner>, Inner> 
   void logits(const RouterInput<Real>& in, const Logits<Real>& out, Tape* tape, Arena& arena,
               X& executor) const {
     const Index tokens = in.tokens(), n = width();
-    Real* const centred = take_rows(arena, tokens);
     Real* const normed =
         tape == nullptr ? take_rows(arena, tokens) : tape->normed.resize(checked_product("tape", tokens, n));
     executor.parallel_for(tokens, [&](Index t, Index) noexcept {
-      Real *const row = centred + t * n, *const to = normed + t * n;
-      centre(in.x.row(t), row);
-      const Real inverse = inverse_rms(row, static_cast<Real>(eps_), n);
-      scale_row(inverse, row, row, n);
-      copy_row(shift_.data(), to, n);
-      fma_row(scale_.data(), row, to, n);
+      layer_norm_row(in.x.row(t), scale_.data(), shift_.data(), static_cast<Real>(eps_), normed + t * n, n);
     });
     inner().logits(inner_input(in, normed), out, tape == nullptr ? nullptr : &tape->inner, arena, executor);
   }
@@ -86,22 +80,17 @@ class LayerNormScorer : public impl::InnerScorer<LayerNormScorer<Inner>, Inner> 
     const Index tokens = in.tokens(), n = width();
     const Real* const normed = impl::taped("layer norm", tape.normed, tokens * n);
     const MatrixView<Real> dnormed(take_rows(arena, tokens), tokens, n);
-    Real *const centred = arena.take<Real>(n), *const dcentred = arena.take<Real>(n);
+    Real* const scratch = arena.take<Real>(2 * n);
     fill_row(Real{0}, dnormed.data, tokens * n);
     inner().backward(inner_input(in, normed), tape.inner, dlogits, dnormed,
                      gradients == nullptr ? nullptr : &gradients->inner, arena, executor);
     const Index count = dlogits.rows == nullptr ? tokens : dlogits.row_count;
     for (Index a = 0; a < count; ++a) {  // ascending: the sum's bits depend on the rows alone
       const Index t = dlogits.rows == nullptr ? a : Index{dlogits.rows[a]};
-      if (gradients != nullptr) add_row(dnormed.row(t), gradients->shift.data(), n);
-      centre(in.x.row(t), centred);
-      fill_row(Real{0}, dcentred, n);
-      rms_norm_backward_row(centred, scale_.data(), Real{1}, static_cast<Real>(eps_), dnormed.row(t),
-                            gradients == nullptr ? nullptr : gradients->scale.data(), dx ? dcentred : nullptr,
-                            n);
-      if (!dx) continue;
-      centre(dcentred, centred);
-      add_row(centred, dx.row(t), n);
+      layer_norm_backward_row(in.x.row(t), scale_.data(), static_cast<Real>(eps_), dnormed.row(t),
+                              gradients == nullptr ? nullptr : gradients->scale.data(),
+                              gradients == nullptr ? nullptr : gradients->shift.data(),
+                              dx ? dx.row(t) : nullptr, scratch, n);
     }
   }
 
@@ -129,11 +118,6 @@ class LayerNormScorer : public impl::InnerScorer<LayerNormScorer<Inner>, Inner> 
  private:
   Real* take_rows(Arena& arena, Index tokens) const {
     return arena.take<Real>(checked_product("normed rows", tokens, width()));
-  }
-  /// to = x - mean(x).
-  void centre(const Real* x, Real* to) const noexcept {
-    fill_row(-sum_row(x, width()) / static_cast<Real>(width()), to, width());
-    add_row(x, to, width());
   }
   static ParameterView<Real> view(Buffer<Real>& values) noexcept { return {values.data(), values.size(), 1}; }
   RouterInput<Real> inner_input(const RouterInput<Real>& in, const Real* rows) const noexcept {
