@@ -26,6 +26,7 @@
 #include "moe/layer/frame/any.hpp"
 #include "moe/layer/frame/feed_forward.hpp"
 #include "moe/layer/frame/list.hpp"
+#include "moe/layer/frame/quantised.hpp"
 #include "moe/layer/shared/any.hpp"
 #include "moe/plan/capacity/any.hpp"
 #include "moe/plan/capacity/list.hpp"
@@ -68,6 +69,7 @@
 #include "moe/router/count_buffer.hpp"
 #include "moe/router/hash_bigrams.hpp"
 #include "moe/router/hash_clusters.hpp"
+#include "moe/router/kind/codebook.hpp"
 #include "moe/router/kind/random.hpp"
 #include "moe/router/kind/split_ranks.hpp"
 #include "moe/router/layer_schedule.hpp"
@@ -121,6 +123,7 @@
 #include "moe/depth/chain_of_experts.hpp"
 #include "moe/depth/duo_llm.hpp"
 #include "moe/depth/finedeep.hpp"
+#include "moe/depth/gated_paths.hpp"
 #include "moe/depth/graph_moe.hpp"
 #include "moe/depth/momentum.hpp"
 #include "moe/depth/normed_layer.hpp"
@@ -130,6 +133,7 @@
 #include "moe/depth/shared_parts.hpp"
 #include "moe/depth/stochastic_pair.hpp"
 #include "moe/depth/t2mir.hpp"
+#include "moe/depth/vq_moe.hpp"
 
 // Layers that are one technique
 #include "moe/layer/named/compressed_experts.hpp"
