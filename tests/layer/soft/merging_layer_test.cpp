@@ -7,7 +7,6 @@
 #include "moe/executor/pool.hpp"
 #include "moe/expert/bank/glu.hpp"
 #include "moe/layer/isolated_layer.hpp"
-#include "moe/layer/soft/smear.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 #include "support/layer_laws.hpp"

@@ -5,7 +5,6 @@
 
 #include "layer/soft/plain_merging.hpp"
 #include "moe/core/random.hpp"
-#include "moe/expert/bank/glu.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 #include "support/layer_laws.hpp"

@@ -13,7 +13,6 @@
 #include "moe/core/random.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/router/call_options.hpp"
-#include "moe/router/soft/mixer.hpp"
 #include "moe/storage/parameter.hpp"
 
 MOE_NAMESPACE_BEGIN
