@@ -7,6 +7,8 @@
 #include "moe/executor/pool.hpp"
 #include "moe/expert/bank/glu.hpp"
 #include "moe/layer/isolated_layer.hpp"
+#include "moe/router/scorer/linear.hpp"
+#include "moe/router/soft/segment_mixer.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 #include "support/layer_laws.hpp"

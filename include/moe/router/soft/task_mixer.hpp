@@ -9,6 +9,7 @@
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
+#include "moe/core/executor.hpp"
 #include "moe/core/moved.hpp"
 #include "moe/core/random.hpp"
 #include "moe/kernel/finite.hpp"
