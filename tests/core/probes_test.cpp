@@ -3,7 +3,6 @@
 #include <vector>
 
 #include "support/catch.hpp"
-#include "support/errors.hpp"
 
 using moe::Index;
 using Probes = moe::Probes<double>;

@@ -11,7 +11,6 @@
 #include "moe/expert/bank/glu.hpp"
 #include "moe/kernel/activation.hpp"
 #include "moe/layer/moe_layer.hpp"
-#include "moe/plan/losses.hpp"
 #include "moe/router/named/moe_plus_plus.hpp"
 #include "moe/router/named/rmoe.hpp"
 #include "support/catch.hpp"

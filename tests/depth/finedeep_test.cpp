@@ -12,7 +12,6 @@
 #include "moe/layer/moe_layer.hpp"
 #include "moe/router/kind/every.hpp"
 #include "support/catch.hpp"
-#include "support/errors.hpp"
 #include "support/layer_laws.hpp"
 
 namespace {

@@ -10,7 +10,6 @@
 #include "moe/router/named/expert_choice.hpp"
 #include "moe/router/named/top_k.hpp"
 #include "support/catch.hpp"
-#include "support/errors.hpp"
 #include "support/layer_laws.hpp"
 #include "support/same_bits.hpp"
 

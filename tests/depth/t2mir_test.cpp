@@ -8,7 +8,6 @@
 #include "support/catch.hpp"
 #include "support/depth_calls.hpp"
 #include "support/layer_laws.hpp"
-#include "support/same_bits.hpp"
 
 namespace {
 

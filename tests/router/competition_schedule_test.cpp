@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "support/catch.hpp"
-#include "support/errors.hpp"
 
 namespace {
 

@@ -201,4 +201,20 @@ TEST_CASE("no named router takes options that it cannot obey", "[router]") {
                 [](const auto& o) { moe::RandomRouter<double>{o}; });
   check_refuses("moe_plus_plus", moe::MoePlusPlusOptions{.width = 5, .ffn = 4},
                 [](const auto& o) { moe::moe_plus_plus_router<double>(o); });
+  check_refuses("flextron", moe::FlextronRouterOptions{.width = 5, .experts = 8, .hidden = 3},
+                [](const auto& o) { moe::flextron_router<double>(o); });
+  check_refuses("plan_choice", moe::PlanChoiceOptions{.width = 5, .experts = 8}, [](const auto& o) {
+    moe::sinkhorn_expert_choice<double>(o);
+    moe::sparse_expert_choice<double>(o);
+  });
+  check_refuses("rmoe", moe::RmoeOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::rmoe_router<double>(moe::GruCell<double>(5, 5), o); });
+  check_refuses("task_expert", moe::TaskExpertOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::task_expert_router<double>(o); });
+  check_refuses("uncertain", moe::UncertainRouterOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::uncertain_router<double>(o); });
+  check_refuses("codebook", moe::CodebookRouterOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::CodebookRouter<double>{o}; });
+  check_refuses("unipool", moe::UniPoolOptions{.width = 5, .experts = 8},
+                [](const auto& o) { moe::unipool_router<double>(o); });
 }

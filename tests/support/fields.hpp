@@ -22,11 +22,11 @@ constexpr std::size_t member_count() {
   }
 }
 
-/// f(member) for every member, in order; up to 11.
+/// f(member) for every member, in order; up to 12.
 template <class T, class F>
 void each_member(T& of, F&& f) {
   constexpr std::size_t n = member_count<T>();
-  static_assert(n <= 11, "a line more is needed here");
+  static_assert(n <= 12, "a line more is needed here");
   const auto all = [&](auto&... member) { (f(member), ...); };
   // clang-format off
   if constexpr (n == 1) { auto& [a] = of; all(a); }
@@ -40,6 +40,7 @@ void each_member(T& of, F&& f) {
   if constexpr (n == 9) { auto& [a, b, c, d, e, g, h, i, j] = of; all(a, b, c, d, e, g, h, i, j); }
   if constexpr (n == 10) { auto& [a, b, c, d, e, g, h, i, j, k] = of; all(a, b, c, d, e, g, h, i, j, k); }
   if constexpr (n == 11) { auto& [a, b, c, d, e, g, h, i, j, k, l] = of; all(a, b, c, d, e, g, h, i, j, k, l); }
+  if constexpr (n == 12) { auto& [a, b, c, d, e, g, h, i, j, k, l, m] = of; all(a, b, c, d, e, g, h, i, j, k, l, m); }
   // clang-format on
 }
 

@@ -11,7 +11,6 @@
 #include "moe/executor/pool.hpp"
 #include "support/catch.hpp"
 #include "support/counted_malloc.hpp"
-#include "support/errors.hpp"
 #include "support/same_bits.hpp"
 
 namespace test {

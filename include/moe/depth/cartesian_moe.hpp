@@ -5,7 +5,6 @@
 #include <tuple>
 #include <utility>
 
-#include "moe/core/types.hpp"
 #include "moe/depth/chain.hpp"
 #include "moe/layer/moe_layer.hpp"
 #include "moe/router/named/top_k.hpp"

@@ -22,7 +22,6 @@
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/output.hpp"
-#include "moe/layer/call/scoped.hpp"
 
 MOE_NAMESPACE_BEGIN
 

@@ -14,7 +14,6 @@
 #include "moe/core/workspace.hpp"
 #include "moe/depth/layer_list.hpp"
 #include "moe/kernel/finite.hpp"
-#include "moe/kernel/row.hpp"
 #include "moe/layer/call/checks.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/plan/statistics.hpp"

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "moe/core/check.hpp"
-#include "moe/core/types.hpp"
 #include "moe/depth/parallel.hpp"
 #include "moe/layer/moe_layer.hpp"
 #include "moe/router/balance/task_contrast.hpp"

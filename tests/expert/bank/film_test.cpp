@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "expert/bank_fixture.hpp"
-#include "moe/expert/bank/one_layer.hpp"
 #include "support/bounded.hpp"
 
 using moe::Index;

@@ -6,7 +6,6 @@
 
 #include "moe/kernel/activation.hpp"
 #include "support/catch.hpp"
-#include "support/errors.hpp"
 
 namespace {
 

@@ -10,8 +10,6 @@
 
 #include "moe/executor/pool.hpp"
 #include "support/catch.hpp"
-#include "support/close.hpp"
-#include "support/errors.hpp"
 #include "support/layer_laws.hpp"
 #include "support/same_bits.hpp"
 

@@ -12,7 +12,6 @@
 #include "moe/kernel/activation.hpp"
 #include "moe/layer/moe_layer.hpp"
 #include "support/catch.hpp"
-#include "support/errors.hpp"
 #include "support/layer_laws.hpp"
 #include "support/same_bits.hpp"
 

@@ -14,7 +14,6 @@
 #include "moe/layer/moe_layer.hpp"
 #include "moe/router/named/top_k.hpp"
 #include "support/catch.hpp"
-#include "support/errors.hpp"
 #include "support/same_bits.hpp"
 
 namespace {

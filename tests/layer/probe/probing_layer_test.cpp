@@ -14,7 +14,6 @@
 #include "moe/layer/probe/compete_smoe.hpp"
 #include "moe/plan/capacity/fixed.hpp"
 #include "support/catch.hpp"
-#include "support/errors.hpp"
 #include "support/same_bits.hpp"
 
 namespace {

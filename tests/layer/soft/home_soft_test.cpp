@@ -9,7 +9,6 @@
 
 #include "moe/expert/bank/glu.hpp"
 #include "moe/kernel/activation.hpp"
-#include "moe/layer/isolated_layer.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 #include "support/layer_laws.hpp"

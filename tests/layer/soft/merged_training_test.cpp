@@ -71,7 +71,7 @@ TEST_CASE("twins are saved with their task vectors, and their optimiser steps th
   in.segments = moe::Segments::uniform(3);
   check_saved(layer, moe::twin_merging(moe::TwinExperts<Bank>(shared, 3, 2)), in);
 
-  auto before = test::parameters_of(layer);
+  auto before = test::layer_parameters(layer);
   auto gradients = layer.make_gradients();
   moe::AdamW<double> optimiser({.decay = 0.5});
   auto tape = layer.make_tape();
@@ -80,7 +80,7 @@ TEST_CASE("twins are saved with their task vectors, and their optimiser steps th
   layer.backward(tape, decltype(layer)::LayerGradients(test::view(dy, 5), {}, gradients), workspace);
   optimiser.step(moe::TrainedLayer(layer, gradients), 0.1);
   Index stepped = 0;
-  for (auto& [name, values] : test::parameters_of(layer)) {
+  for (auto& [name, values] : test::layer_parameters(layer)) {
     const bool mixer = name.find("gate.") == 0;
     CHECK(test::same_bits(values, before[name]) != mixer);
     stepped += mixer;

@@ -65,7 +65,7 @@ TEST_CASE("MHR: laws of layers", "[layer]") {
 TEST_CASE("every head mixes its share of the columns by its own gates, by plain loops", "[layer]") {
   for (const Index heads : {1, 2, 6}) {
     const auto layer = make(heads);
-    auto all = test::parameters_of(layer);
+    auto all = test::layer_parameters(layer);
     const Values x = test::random_rows(9, kWidth, 1), y = test::run_layer(layer, input(x));
     Values want;
     for (Index t = 0; t < 9; ++t) {
@@ -116,7 +116,7 @@ TEST_CASE("gates of one module give that module; with heads, module by head", "[
   auto layer = make(2);
   // Head 0 takes module 3, head 1 module 1: nothing is left of the others in double.
   set_gates(layer, [](Index, Index h, Index e) { return e == (h == 0 ? 3 : 1) ? 0.0 : -800.0; });
-  auto all = test::parameters_of(layer);
+  auto all = test::layer_parameters(layer);
   const Values x = test::random_rows(9, kWidth, 3), y = test::run_layer(layer, input(x));
   Values want;
   for (Index t = 0; t < 9; ++t) {
@@ -192,7 +192,7 @@ TEST_CASE("MHR-mu is the mean of the modules", "[layer]") {
   const Values x = test::random_rows(9, kWidth, 7);
   const auto mean = moe::mhr_mu(layer);
   CHECK(mean.experts() == 1);
-  auto modules = test::parameters_of(layer);
+  auto modules = test::layer_parameters(layer);
   Values fc1(kRank * kWidth), fc2(kRank * kWidth);
   mean.unpack(0, test::view(fc1, kWidth), test::view(fc2, kRank));
   Values want1(fc1.size(), 0), want2(fc2.size(), 0);

@@ -21,7 +21,7 @@ using Values = std::vector<double>;
 
 /// Parameters of a layer by name, row-major.
 template <class L>
-std::map<std::string, Values> parameters_of(const L& layer) {
+std::map<std::string, Values> layer_parameters(const L& layer) {
   std::map<std::string, Values> all;
   layer.visit_parameters([&](const auto& p) {
     Values& to = all[p.name];

@@ -5,7 +5,6 @@
 
 #include "layer/soft/plain_merging.hpp"
 #include "moe/core/random.hpp"
-#include "moe/expert/bank/glu.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 #include "support/layer_laws.hpp"
@@ -77,7 +76,7 @@ TEST_CASE("SMEAR: laws of layers", "[layer]") {
 
 TEST_CASE("SMEAR is the expert of the mixture, by plain loops; padding is out of the mean", "[layer]") {
   const auto layer = make();
-  auto all = test::parameters_of(layer);
+  auto all = test::layer_parameters(layer);
   const Values x = test::random_rows(9, kWidth, 1);
   for (const bool padding : {false, true}) {
     const Values y = test::run_layer(layer, input(x, padding));
@@ -146,7 +145,7 @@ TEST_CASE("equal experts: the mixture does not matter", "[layer]") {
 TEST_CASE("where experts differ linearly, merging parameters is mixing results; else it is not", "[layer]") {
   for (const bool linear : {true, false}) {
     auto layer = make();
-    auto all = test::parameters_of(layer);
+    auto all = test::layer_parameters(layer);
     // The same first layer for all: then a result is linear in what differs.
     layer.visit_parameters([&](const auto& p) {
       const std::string name = p.name;

@@ -12,7 +12,6 @@
 #include "moe/router/selection/top_k.hpp"
 #include "moe/router/weighting/gather.hpp"
 #include "support/catch.hpp"
-#include "support/errors.hpp"
 
 namespace {
 

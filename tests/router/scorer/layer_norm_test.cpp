@@ -10,7 +10,6 @@
 #include "moe/router/scorer/linear.hpp"
 #include "moe/router/selection/top_k.hpp"
 #include "moe/router/weighting/gather.hpp"
-#include "support/errors.hpp"
 #include "support/router_laws.hpp"
 
 namespace {

@@ -2,7 +2,6 @@
 
 #include <vector>
 
-#include "moe/executor/pool.hpp"
 #include "moe/expert/bank/glu.hpp"
 #include "moe/kernel/activation.hpp"
 #include "moe/layer/moe_layer.hpp"

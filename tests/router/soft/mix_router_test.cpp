@@ -8,7 +8,6 @@
 #include "moe/kernel/activation.hpp"
 #include "moe/layer/soft/soft_layer.hpp"
 #include "moe/router/scorer/linear.hpp"
-#include "moe/router/scorer/noisy.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 #include "support/layer_laws.hpp"

@@ -15,7 +15,6 @@
 #include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/expert/concept.hpp"
-#include "moe/expert/two_layer/bank.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/product/grouped.hpp"

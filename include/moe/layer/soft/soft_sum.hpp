@@ -12,7 +12,6 @@
 #include "moe/core/executor.hpp"
 #include "moe/core/input.hpp"
 #include "moe/core/moved.hpp"
-#include "moe/core/part_hooks.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/expert/concept.hpp"
 #include "moe/kernel/finite.hpp"

@@ -8,7 +8,6 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/moved.hpp"
-#include "moe/kernel/finite.hpp"
 #include "moe/router/balance/concept.hpp"
 
 MOE_NAMESPACE_BEGIN

@@ -8,7 +8,6 @@
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/core/moved.hpp"
-#include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"

@@ -6,7 +6,6 @@
 #include <type_traits>
 #include <utility>
 
-#include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"

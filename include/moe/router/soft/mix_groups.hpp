@@ -7,7 +7,6 @@
 #include "moe/core/check.hpp"
 #include "moe/core/input.hpp"
 #include "moe/core/types.hpp"
-#include "moe/plan/mix_table.hpp"
 
 MOE_NAMESPACE_BEGIN
 

@@ -14,7 +14,6 @@
 #include "moe/router/logit_checks.hpp"
 #include "moe/router/scorer/concept.hpp"
 #include "moe/router/scorer/segment_pool.hpp"
-#include "moe/router/soft/mixer.hpp"
 
 MOE_NAMESPACE_BEGIN
 

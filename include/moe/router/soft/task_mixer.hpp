@@ -9,11 +9,11 @@
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
+#include "moe/core/executor.hpp"
 #include "moe/core/moved.hpp"
 #include "moe/core/random.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/router/call_options.hpp"
-#include "moe/router/soft/mixer.hpp"
 #include "moe/storage/parameter.hpp"
 
 MOE_NAMESPACE_BEGIN
