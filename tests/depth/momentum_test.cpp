@@ -14,6 +14,7 @@
 #include "moe/router/named/top_k.hpp"
 #include "support/catch.hpp"
 #include "support/depth_calls.hpp"
+#include "support/errors.hpp"
 #include "support/layer_laws.hpp"
 #include "support/same_bits.hpp"
 #include "support/taken.hpp"
@@ -289,6 +290,29 @@ TEST_CASE("rows that take no part, and isolated ones, hand on 0 and get no gradi
     }
   }
   for (const double g : test::flat_gradients(one, gradients)) CHECK(std::isfinite(g));
+}
+
+TEST_CASE("moments that are none are refused with their token, but for rows that take no part", "[depth]") {
+  auto adam = moe::adam_smoe(layer(), {});
+  test::draw_parameters(adam, 2);
+  Values y(kX.size()), moments(2 * kX.size(), 0.5);
+  moe::LayerOutput<double> out(rows(y));
+  moe::Workspace workspace;
+  const auto forward = [&](const bool* valid) {
+    moe::LayerInput<double> in(rows(kX));
+    in.carry = moe::ConstMatrixView<double>(moments.data(), kTokens, 2 * kWidth);
+    if (valid != nullptr) in.valid = std::span<const bool>(valid, static_cast<std::size_t>(kTokens));
+    adam.forward(in, out, workspace);
+  };
+  forward(nullptr);
+  const bool valid[kTokens] = {true};
+  const auto v = static_cast<std::size_t>(2 * kWidth + kWidth);  // of the second row
+  for (const double bad : {-0.25, std::nan("")}) {
+    moments[v] = bad;
+    CHECK(test::message_of<moe::numeric_error>([&] { forward(nullptr); }).find("for token 1") !=
+          std::string::npos);
+    forward(valid);
+  }
 }
 
 TEST_CASE("momentum refuses options out of range and what it cannot do", "[depth]") {

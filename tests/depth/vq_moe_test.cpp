@@ -12,7 +12,6 @@
 
 #include "moe/expert/bank/mlp.hpp"
 #include "moe/kernel/activation.hpp"
-#include "moe/layer/moe_layer.hpp"
 #include "moe/router/named/top_k.hpp"
 #include "support/catch.hpp"
 #include "support/depth_calls.hpp"

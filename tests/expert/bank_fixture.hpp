@@ -372,17 +372,6 @@ void check_bank_gradients(Bank& bank, BankBatch<double> batch, std::size_t every
   CHECK(wrong_dweight == 0);
 }
 
-/// The text of the exception that f throws; empty if none.
-template <class Error, class F>
-std::string message_of(const F& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return {};
-}
-
 inline bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }

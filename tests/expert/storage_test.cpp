@@ -439,7 +439,7 @@ TEST_CASE("numbers that a block storage cannot round are refused by name", "[exp
     CHECK(test::contains(message(bank), "row 1, column 2"));
   }
   m.second[7] = 1e8f;  // beyond 127 * 65504
-  CHECK(message(bank).empty());
+  CHECK_NOTHROW(load(bank, 0, m));
   CHECK(test::contains(message(half), "fc2"));
   Matrices after = unpack(half, 0);
   CHECK(std::all_of(after.second.begin(), after.second.end(), [](float w) { return w == 0; }));

@@ -302,6 +302,12 @@ class Laws {
     CHECK_THROWS_AS(layer_->forward(call->in, narrow, workspace, serial()), moe::shape_error);
     moe::LayerOutput<double> over(moe::MatrixView<double>(call->x.data(), call_.tokens, width_));
     CHECK_THROWS_AS(layer_->forward(call->in, over, workspace, serial()), moe::shape_error);
+    if (layer_->carry_width() == 0) {
+      Values carry(x_.size(), 5);
+      moe::LayerOutput<double> asked(moe::MatrixView<double>(call->y.data(), call_.tokens, width_));
+      asked.carry = moe::MatrixView<double>(carry.data(), call_.tokens, width_);
+      CHECK_THROWS_AS(layer_->forward(call->in, asked, workspace, serial()), moe::config_error);
+    }
     CHECK(same_bits(dx, untouched));
     CHECK(same_bits(call->x, x_));
     back(tape.get(), {dy, out}, nullptr);  // all frozen

@@ -9,15 +9,19 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "moe/core/input.hpp"
+#include "moe/core/part_traits.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/layer/concept.hpp"
+#include "moe/layer/describe.hpp"
 #include "moe/storage/parameter.hpp"
 #include "support/any_executor.hpp"
+#include "support/catch.hpp"
 
 namespace test {
 
@@ -35,6 +39,7 @@ class ErasedLayer {
   virtual ~ErasedLayer() = default;
   virtual moe::Coupling coupling(bool training) const = 0;
   virtual Index width() const = 0;
+  virtual Index carry_width() const = 0;
   virtual Index workspace_bytes(const moe::CallShape& shape, moe::Mode mode, Index concurrency) const = 0;
   virtual void forward(const moe::LayerInput<double>& in, moe::LayerOutput<double>& out, moe::Workspace& ws,
                        AnyExecutor executor) const = 0;
@@ -75,6 +80,7 @@ class LayerEraser final : public ErasedLayer {
 
   moe::Coupling coupling(bool training) const override { return layer_.coupling(training); }
   Index width() const override { return layer_.width(); }
+  Index carry_width() const override { return moe::impl::carry_width_of(layer_); }
   Index workspace_bytes(const moe::CallShape& shape, moe::Mode mode, Index concurrency) const override {
     return layer_.workspace_bytes(shape, mode, concurrency);
   }
@@ -110,9 +116,25 @@ class LayerEraser final : public ErasedLayer {
   L layer_;
 };
 
+/// What was moved from shows no parameter that is not there, and a layer that names its parts prints.
+template <class L>
+void check_shown(L layer) {
+  std::ostringstream text;
+  if constexpr (moe::NamesParts<L>) text << layer;
+  CHECK((!moe::NamesParts<L> || text.str().find("layer of width ") == 0));
+  const L there = std::move(layer);
+  static_cast<void>(there);
+  Index shown = 0;
+  layer.visit_parameters([&](const moe::Parameter<double>& p) {
+    shown += p.value.data == nullptr && p.value.size() > 0 ? 1 : 0;
+  });
+  CHECK(shown == 0);
+}
+
 /// `make()` gives the layer by value.
 template <std::invocable Make>
 void check_layer(const std::string& name, const Make& make, const LayerCall& call = {}) {
+  check_shown(make());
   check_erased_layer(
       name, [&] { return std::make_unique<LayerEraser<std::invoke_result_t<Make>>>(make()); }, {}, call);
 }
@@ -120,6 +142,7 @@ void check_layer(const std::string& name, const Make& make, const LayerCall& cal
 template <std::invocable Make, std::invocable Other>
 void check_layer(const std::string& name, const Make& make, const Other& other, const LayerCall& call = {}) {
   static_assert(std::same_as<std::invoke_result_t<Make>, std::invoke_result_t<Other>>);
+  check_shown(make());
   check_erased_layer(
       name, [&] { return std::make_unique<LayerEraser<std::invoke_result_t<Make>>>(make()); },
       [&] { return std::make_unique<LayerEraser<std::invoke_result_t<Make>>>(other()); }, call);

@@ -441,6 +441,7 @@ class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>> {
     impl::require_segments(coupling(training), training, input.segments, input.x.rows);
     require_shape("y", out.y, input.x.rows, width());
     require_disjoint("x", input.x, "y", out.y);
+    impl::require_carry("output carry", out.carry, input.x.rows, 0);
     if (out.stats != nullptr) out.stats->require_experts(Index{routers_[0].experts()});
     each_block(blocks_, {}, [&](const auto& block, auto*, auto) { impl::check_call_of(block, in); });
     const Index tokens = input.x.rows, count = steps();

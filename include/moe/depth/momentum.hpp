@@ -367,6 +367,18 @@ class Momentum : public impl::RefusedCalls<Momentum<L, Rule>> {
 
   void require_there() const { impl::require_there("momentum", static_cast<bool>(identity_)); }
 
+  /// Of rows that take part: p is finite, v finite and not below 0.
+  void check_moments(const LayerInput<Real>& in) const {
+    for (Index t = 0; in.carry && t < in.x.rows; ++t) {
+      for (Index i = 0; i < in.carry.cols && impl::takes_part(in, t); ++i) {
+        const Real value = in.carry(t, i);
+        if (is_finite(value) && (i < width() || value >= 0)) continue;
+        fail<numeric_error>("carry: expected finite moments, the second at least 0, got ", value,
+                            " for token ", t);
+      }
+    }
+  }
+
   /// `tape` is null in forward().
   template <class TapeType, Executor X>
   void run(const LayerInput<Real>& in, LayerOutput<Real>& out, TapeType* tape, Workspace& workspace,
@@ -376,6 +388,7 @@ class Momentum : public impl::RefusedCalls<Momentum<L, Rule>> {
     const bool training = in.mode == Mode::training || (in.mode == Mode::by_call && kTaped);
     const Index tokens = in.x.rows, n = width();
     impl::check_layers_call(in, out, n, n, carry_width(), coupling(training), training);
+    check_moments(in);
     const CallShape shape{tokens, in.segments.count(tokens), in.options};
     const Mode mode = kTaped ? Mode::training : Mode::inference;
     Arena measuring;

@@ -30,9 +30,10 @@ MOE_NAMESPACE_BEGIN
 enum class Join : std::uint8_t { add, concatenate };
 
 /// Branches of one type, as many as there are in the vector, or of several types, one of each. Every branch's
-/// layer gets the call as it is. Rows that take no part are 0; a row that any branch isolates is NaN
-/// throughout and has no gradient of y. Losses, counts and observer: as Chain's. dx is the sum over the
-/// branches, ascending; gradients of a part that several refer to are one object, added to in this order.
+/// layer gets the call as it is (router_x is refused). Rows that take no part are 0; a row that any branch
+/// isolates is NaN throughout and has no gradient of y. Losses, counts and observer: as Chain's. dx is the
+/// sum over the branches, ascending; gradients of a part that several refer to are one object, added to in
+/// this order.
 template <class L, class... More>
 class Parallel : public LayerGroup<L, More...>, public impl::RefusedCalls<Parallel<L, More...>> {
   using Group = LayerGroup<L, More...>;

@@ -4,7 +4,6 @@
 #include <tuple>
 #include <utility>
 
-#include "moe/core/types.hpp"
 #include "moe/depth/gated_paths.hpp"
 #include "moe/depth/parallel.hpp"
 #include "moe/layer/frame/quantised.hpp"

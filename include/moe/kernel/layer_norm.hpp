@@ -7,7 +7,6 @@
 
 #include <type_traits>
 
-#include "moe/kernel/math.hpp"
 #include "moe/kernel/rms_norm.hpp"
 #include "moe/kernel/row.hpp"
 

@@ -26,7 +26,8 @@ std::string describe(const Layer& layer) {
   return text;
 }
 
-/// The extents and how far a row's result looks in inference, then a line for each role:
+/// The extents (of layers of layers the width alone) and how far a row's result looks in inference, then a
+/// line for each role:
 ///
 ///     layer of width 64, 8 experts, row_independent
 ///       scorer linear
@@ -35,15 +36,13 @@ std::string describe(const Layer& layer) {
 template <NamesParts Layer>
 std::ostream& operator<<(std::ostream& out, const Layer& layer) {
   constexpr const char* kCoupling[] = {"row_independent", "per_segment", "per_batch"};
-  Index experts = 0;
+  std::string text = "layer of width " + std::to_string(Index{layer.width()}) + ", ";
   if constexpr (requires { Index{layer.experts()}; }) {
-    experts = layer.experts();
-  } else {
-    experts = layer.experts().experts();
+    text += std::to_string(Index{layer.experts()}) + " experts, ";
+  } else if constexpr (requires { Index{layer.experts().experts()}; }) {
+    text += std::to_string(Index{layer.experts().experts()}) + " experts, ";
   }
-  std::string text = "layer of width " + std::to_string(Index{layer.width()}) + ", " +
-                     std::to_string(experts) + " experts, " +
-                     kCoupling[static_cast<int>(layer.coupling(false))];
+  text += kCoupling[static_cast<int>(layer.coupling(false))];
   std::string last;
   layer.visit_names([&](const char* role, const char* name) {
     text += last == role ? std::string(", ") : std::string("\n  ").append(role).append(" ");

@@ -3,6 +3,7 @@
 #include "expert/bank_fixture.hpp"
 #include "moe/expert/bank/glu.hpp"
 #include "moe/expert/bank/zero_computation.hpp"
+#include "support/errors.hpp"
 
 using moe::Index;
 

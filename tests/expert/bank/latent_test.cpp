@@ -10,6 +10,7 @@
 #include "moe/expert/bank/quantise.hpp"
 #include "moe/layer/moe_layer.hpp"
 #include "moe/router/named/top_k.hpp"
+#include "support/errors.hpp"
 
 using moe::Index;
 

@@ -3,6 +3,7 @@
 #include "expert/bank_fixture.hpp"
 #include "expert/naive_two_layer.hpp"
 #include "moe/expert/bank/composite.hpp"
+#include "support/errors.hpp"
 
 using moe::Index;
 

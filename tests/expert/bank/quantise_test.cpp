@@ -2,6 +2,7 @@
 
 #include "expert/bank_fixture.hpp"
 #include "moe/kernel/activation.hpp"
+#include "support/errors.hpp"
 
 using moe::Index;
 

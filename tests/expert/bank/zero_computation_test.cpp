@@ -2,6 +2,7 @@
 
 #include "expert/bank_fixture.hpp"
 #include "support/bounded.hpp"
+#include "support/errors.hpp"
 
 using moe::Index;
 

@@ -11,6 +11,7 @@
 #include "moe/expert/bank/mlp.hpp"
 #include "moe/layer/moe_layer.hpp"
 #include "moe/router/named/top_k.hpp"
+#include "support/errors.hpp"
 
 namespace {
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "expert/bank_fixture.hpp"
+#include "support/errors.hpp"
 
 using moe::Index;
 using moe::TwoLayerOptions;

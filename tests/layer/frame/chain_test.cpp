@@ -13,6 +13,7 @@
 #include "moe/layer/frame/scaled.hpp"
 #include "moe/layer/moe_layer.hpp"
 #include "moe/router/kind/every.hpp"
+#include "support/errors.hpp"
 
 namespace {
 

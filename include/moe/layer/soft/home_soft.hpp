@@ -31,6 +31,7 @@
 #include "moe/layer/soft/soft_calls.hpp"
 #include "moe/layer/soft/soft_sum.hpp"
 #include "moe/plan/statistics.hpp"
+#include "moe/router/concept.hpp"
 #include "moe/router/soft/mean_slots.hpp"
 #include "moe/storage/parameter.hpp"
 #include "moe/storage/prefixed.hpp"
@@ -524,6 +525,7 @@ class HomeSoftLayer : public impl::RefusedCalls<HomeSoftLayer<B1, B2>> {
     impl::require_segments(coupling(training), training, input.segments, tokens);
     require_shape("y", out.y, tokens, width());
     require_disjoint("x", input.x, "y", out.y);
+    impl::require_carry("output carry", out.carry, input.x.rows, 0);
     require_disjoint("router_x", input.router_x, "y", out.y);
     if (out.observer != nullptr) {
       fail<config_error>("observer: expected none for a soft layer, which has no pairs to see, got one");

@@ -22,6 +22,7 @@
 #include "moe/layer/call/stored_input.hpp"
 #include "moe/layer/concept.hpp"
 #include "moe/plan/statistics.hpp"
+#include "moe/router/concept.hpp"
 #include "moe/router/soft/mixer.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -356,6 +357,7 @@ class MergingLayer : public impl::RefusedCalls<MergingLayer<M, B>> {
     impl::require_segments(coupling(training), training, input.segments, input.x.rows);
     require_shape("y", out.y, input.x.rows, width());
     require_disjoint("x", input.x, "y", out.y);
+    impl::require_carry("output carry", out.carry, input.x.rows, 0);
     require_disjoint("router_x", input.router_x, "y", out.y);
     if (out.stats != nullptr) out.stats->require_experts(Index{mixer_.experts()});
     if (out.observer != nullptr) {

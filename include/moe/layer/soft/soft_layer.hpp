@@ -26,6 +26,7 @@
 #include "moe/layer/soft/soft_calls.hpp"
 #include "moe/layer/soft/soft_sum.hpp"
 #include "moe/plan/statistics.hpp"
+#include "moe/router/concept.hpp"
 #include "moe/router/soft/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -295,6 +296,7 @@ class SoftLayer : public impl::RefusedCalls<SoftLayer<R, B, S, F>> {
     impl::require_segments(coupling(training), training, input.segments, tokens);
     require_shape("y", out.y, tokens, width());
     require_disjoint("x", input.x, "y", out.y);
+    impl::require_carry("output carry", out.carry, input.x.rows, 0);
     require_disjoint("router_x", input.router_x, "y", out.y);
     if (out.observer != nullptr) {
       fail<config_error>("observer: expected none for a soft layer, which has no pairs to see, got one");

@@ -156,6 +156,22 @@ inline std::string gguf_block(Index layer) {
   return "blk." + std::to_string(layer) + ".";
 }
 
+/// Whether a block has no experts. Throws format_error for one that is not there at all.
+inline bool gguf_is_dense(const io::GgufFile& file, const std::string& block) {
+  bool here = false, dense = true;
+  for (const io::GgufTensor& t : file.tensors()) {
+    const std::string_view name = t.name;
+    if (!name.starts_with(block)) continue;
+    here = true;
+    dense = dense && name.find("_exps.") == std::string_view::npos && !name.ends_with("ffn_gate_inp.weight");
+  }
+  if (!here) {
+    fail<format_error>(file.name().c_str(), ": expected tensors ", io::in_quotes(block + "*").c_str(),
+                       ", as the number of blocks says, got none");
+  }
+  return dense;
+}
+
 /// Columns that a matrix of the shared experts adds to the hidden width, 0 without any.
 inline Index gguf_shared_hidden(const io::GgufFile& file, Index layer) {
   const io::GgufTensor* const up = file.find(gguf_block(layer) + "ffn_up_shexp.weight");
@@ -177,12 +193,18 @@ inline io::Config gguf_config(const io::GgufFile& file, Index layer) {
                          io::in_quotes(values.key("block_count")).c_str(), "), got ", layer);
   }
   const std::string block = impl::gguf_block(layer);
-  if (file.find(block + "ffn_gate_inp.weight") == nullptr) {
+  if (impl::gguf_is_dense(file, block)) {
     fail<dense_layer_error>(file.name().c_str(), ": expected a layer with experts, got layer ", layer,
                             ", which is dense");
   }
+  file.at(block + "ffn_gate_inp.weight");
   const io::GgufExperts experts(file, layer);
   const Index hidden = experts.hidden(), shared = impl::gguf_shared_hidden(file, layer);
+  const Index dense = values.integer("leading_dense_block_count", 0);
+  if (layer < dense) {
+    values.refuse("leading_dense_block_count", "at most the number of the first block with experts",
+                  std::to_string(dense));
+  }
   const bool biased = file.find(block + "exp_probs_b.bias") != nullptr;
 
   // Obeyed or refused: what decides the maths.
@@ -202,8 +224,8 @@ inline io::Config gguf_config(const io::GgufFile& file, Index layer) {
   if (scale == 0) scale = 1;  // written for "none"
   const bool scales = family.norm == impl::GgufNorm::told || arch == "lfm2moe";
   if (scale != 1 && !scales) values.refuse("expert_weights_scale", "1", std::to_string(scale));
-  const Index groups = values.integer("expert_group_count", 1),
-              kept = values.integer("expert_group_used_count", 1);
+  const Index groups = values.integer("expert_group_count", 1);
+  const Index kept = groups > 1 ? values.required("expert_group_used_count") : 1;
   const bool grouped = sigmoid && (arch == "deepseek2" || arch == "glm4moe" || arch == "bailingmoe2");
   if (groups > 1 && kept != groups && !grouped) {
     values.refuse("expert_group_count", "1", std::to_string(groups));
@@ -211,6 +233,20 @@ inline io::Config gguf_config(const io::GgufFile& file, Index layer) {
   if (values.has("expert_feed_forward_length") && values.required("expert_feed_forward_length") != hidden) {
     values.refuse("expert_feed_forward_length", std::to_string(hidden).c_str(),
                   std::to_string(values.required("expert_feed_forward_length")));
+  }
+  if (values.required("expert_count") != experts.experts()) {
+    values.refuse("expert_count", std::to_string(experts.experts()).c_str(),
+                  std::to_string(values.required("expert_count")));
+  }
+  const Index shared_count = values.integer("expert_shared_count", 0);
+  const Index shared_length = values.integer("expert_shared_feed_forward_length", 0);
+  const Index each = shared_length > 0 ? shared_length : hidden;
+  if (shared_count > 0 && shared != each && (shared == 0 || shared != shared_count * each)) {
+    values.refuse("expert_shared_count", "as many as the file has tensors for", std::to_string(shared_count));
+  }
+  if (shared_count == 0 && shared_length > 0 && shared != shared_length) {
+    values.refuse("expert_shared_feed_forward_length", std::to_string(shared).c_str(),
+                  std::to_string(shared_length));
   }
   if (shared > 0 && shared % hidden != 0 && arch != "qwen2moe" && arch != "qwen3next" &&
       arch != "granitemoe" && arch != "hunyuan-moe") {
@@ -232,7 +268,6 @@ inline io::Config gguf_config(const io::GgufFile& file, Index layer) {
     return io::Config::from_text(config.text(), file.name());
   }
   config.add("num_hidden_layers", layers).add("hidden_size", width).add("hidden_act", "silu");
-  const Index dense = values.integer("leading_dense_block_count", 0);
   if (arch.starts_with("qwen")) config.add("decoder_sparse_step", Index{1}).add("norm_topk_prob", norm);
   if (arch == "qwen2moe" || arch == "qwen3next") config.add("shared_expert_intermediate_size", shared);
   if (arch == "llama4") config.raw("moe_layers", "[" + std::to_string(layer) + "]");
@@ -288,9 +323,14 @@ class GgufTensors final : public LayerSource {
   /// Throws format_error naming tensors.
   void require_whole_block(const LayerSpec& spec) const {
     require_expert_shapes(spec);
+    require_expert_biases(spec);
     for (const Named& n : kNames) {
       const io::GgufTensor* const t = file_->find(block_ + n.theirs);
-      if (t == nullptr || is_read(n.ours, spec)) continue;
+      if (is_read(n.ours, spec)) {
+        impl::require_extents(file_->at(block_ + n.theirs), impl::extents_of(spec, n.ours));
+        continue;
+      }
+      if (t == nullptr) continue;
       fail<format_error>(t->where().c_str(), ": expected no such tensor, because the preset ",
                          spec.model.c_str(), " does not read it");
     }
@@ -401,9 +441,14 @@ class GgufTensors final : public LayerSource {
     };
     same("columns of width", spec.expert_width(), experts_.width());
     same("hidden columns", spec.hidden, experts_.hidden());
-    if (spec.experts != experts_.experts()) {
-      fail<format_error>(file_->name().c_str(), ": expected ", spec.experts, " experts in ", block_.c_str(),
-                         ", as the metadata say, got ", experts_.experts());
+  }
+  void require_expert_biases(const LayerSpec& spec) const {
+    for (Index p = 0; p < io::kParts; ++p) {
+      const auto part = static_cast<io::ExpertMatrix>(p);
+      if (experts_.weight(part) == nullptr || experts_.has_bias(part) == spec.expert_bias) continue;
+      fail<format_error>(experts_.weight(part)->where().c_str(), ": expected ",
+                         spec.expert_bias ? "a bias beside it" : "no bias beside it", " for the preset ",
+                         spec.model.c_str(), ", got ", spec.expert_bias ? "none" : "one");
     }
   }
   static void require_shape_of(const io::GgufTensor& t, const io::Shape& wanted) {

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <memory>
+#include <string_view>
+#include <variant>
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
@@ -33,6 +35,64 @@ class LayerSource {
   /// A matrix [out, in] of the one shared expert.
   virtual void read_shared(io::ExpertMatrix part, const MatrixView<float>& to) const = 0;
 };
+
+namespace impl {
+
+/// Of a parameter or state of the layer that is no expert's; of a vector one is 1.
+struct Extents {
+  Index rows, cols;
+};
+
+/// As `spec` asks for it, before anything of that size is made. Throws config_error for a name that no layer
+/// has.
+inline Extents extents_of(const LayerSpec& spec, std::string_view ours) {
+  const Index outputs = spec.outputs(), width = spec.width;
+  const auto* const cosine = std::get_if<CosineScorerOptions>(&spec.router.scorer);
+  const auto* const two = std::get_if<TwoLayerScorerOptions>(&spec.router.scorer);
+  if (ours == "gate.weight") return {outputs, width};
+  if (ours == "gate.bias" || ours == "e_score_correction_bias" || ours == "per_expert_scale") {
+    return {1, outputs};
+  }
+  if (two != nullptr && ours == "gate.0.weight") return {two->hidden, width};
+  if (two != nullptr && ours == "gate.2.weight") return {outputs, two->hidden};
+  if (cosine != nullptr && ours == "cosine_projector.weight") return {cosine->projected, width};
+  if (cosine != nullptr && ours == "cosine_projector.bias") return {1, cosine->projected};
+  if (cosine != nullptr && ours == "sim_matrix") return {cosine->projected, outputs};
+  if (ours == "gate_map.weight") return {outputs, outputs};
+  if (ours == "temperature") return {1, 1};
+  if (ours == "latent_in.weight") return {spec.latent, width};
+  if (ours == "latent_out.weight") return {width, spec.latent};
+  if (ours == "latent_norm.weight") return {1, spec.latent};
+  if (ours == "norm.scale" || ours == "output.bias" || ours == "shared_expert_gate.weight") return {1, width};
+  if (ours.starts_with("experts.") && ours.ends_with(".constant")) return {1, spec.expert_width()};
+  if (ours.starts_with("experts.") && ours.ends_with(".constant_gate.weight")) {
+    return {2, spec.expert_width()};
+  }
+  fail<config_error>("preset: expected the name of a parameter or a state, got ",
+                     io::in_quotes(ours).c_str());
+}
+
+/// Throws format_error unless the tensor is of that shape; a vector may have further extents of 1.
+template <class Tensor>
+void require_extents(const Tensor& tensor, const Extents& wanted) {
+  const io::Shape& shape = tensor.shape;
+  if (wanted.rows == 1 || wanted.cols == 1) {
+    const Index n = wanted.rows * wanted.cols;
+    Index others = 0, longest = 1;
+    for (Index i = 0; i < shape.rank; ++i) {
+      others += shape[i] != 1;
+      longest = shape[i] == 1 ? longest : shape[i];
+    }
+    if (others <= 1 && longest == n) return;
+    fail<format_error>(tensor.where().c_str(), ": expected ", n, " numbers, got shape ",
+                       shape.text().c_str());
+  }
+  if (shape == io::Shape(wanted.rows, wanted.cols)) return;
+  fail<format_error>(tensor.where().c_str(), ": expected shape ",
+                     io::Shape(wanted.rows, wanted.cols).text().c_str(), ", got ", shape.text().c_str());
+}
+
+}  // namespace impl
 
 namespace impl {
 

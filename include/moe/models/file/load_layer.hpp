@@ -213,7 +213,7 @@ inline AnyLayer load_layer(const io::GgufFile& file, Index layer, const LoadOpti
 
 /// Whether a path is that of a GGUF file, and not of a model's folder.
 inline bool is_gguf(const std::filesystem::path& path) {
-  return path.extension() == ".gguf";
+  return path.extension() == ".gguf" || path.extension() == ".GGUF";
 }
 
 /// The same of a model's folder, config.json and model.safetensors or its shards, or of a file "<name>.gguf",

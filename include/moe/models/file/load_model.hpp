@@ -192,7 +192,9 @@ ModelTable table_of(const std::vector<std::optional<LayerSpec>>& specs, const Te
 
 }  // namespace impl
 
-/// What is there of a model, from config and headers alone. Throws what load_layer throws of them.
+/// What is there of a model, from config and headers alone. Throws what load_layer throws of keys, and of
+/// tensors that are missing or of another shape; not what only building the router shows (more choices than
+/// experts).
 inline ModelTable describe(const io::Config& config, const io::Checkpoint& checkpoint) {
   return impl::table_of(describe_layers(config),
                         [&](const LayerSpec& spec) { return LayerTensors(checkpoint, config, spec); });
@@ -213,7 +215,8 @@ inline std::ostream& operator<<(std::ostream& out, const ModelTable& table) {
            a.width == b.width && a.hidden == b.hidden && a.shared == b.shared && a.storage == b.storage &&
            a.bytes == b.bytes;
   };
-  out << table.model << ", " << table.layers.size() << " layers\n"
+  out << (table.model.empty() ? "no layer with experts" : table.model) << ", " << table.layers.size()
+      << " layers\n"
       << "layers         E    K      D      F  shared  MB a layer  storage  router\n";
   for (std::size_t first = 0, last = 0; first < table.layers.size(); first = last + 1) {
     const LayerRow& row = table.layers[first];

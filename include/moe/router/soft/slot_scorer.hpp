@@ -134,6 +134,7 @@ class SlotScorer {
   template <class Visitor>
   void visit_parameters(Gradients* gradients, Visitor& f) {
     phi_.visit_parameters("phi", gradients == nullptr ? nullptr : &gradients->phi, f);
+    if (scale_.size() == 0) return;  // moved from
     f(Parameter<Real>{
         "scale",
         {scale_.data(), 1, 1},
