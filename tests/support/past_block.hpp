@@ -109,7 +109,7 @@ class PastBlock {
   }
   template <class Visitor>
   void visit_parameters(Gradients* gradients, Visitor& f) {
-    show("a", a_, gradients == nullptr ? nullptr : gradients->a.data(), f);
+    if (!a_.empty()) show("a", a_, gradients == nullptr ? nullptr : gradients->a.data(), f);
     if (!b_.empty()) show("b", b_, gradients == nullptr ? nullptr : gradients->b.data(), f);
   }
   template <class Visitor>
