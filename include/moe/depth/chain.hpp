@@ -99,7 +99,7 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
   Index workspace_bytes(const CallShape& shape, Mode mode = Mode::inference, Index concurrency = 1) const {
     this->require_there();
     Arena arena;
-    Memory(*this, arena, shape, mode, concurrency, nullptr, nullptr);
+    static_cast<void>(Memory(*this, arena, shape, mode, concurrency, nullptr, nullptr));
     return arena.bytes();
   }
   Index workspace_bytes(Index tokens, Mode mode = Mode::inference, Index concurrency = 1) const {
@@ -139,7 +139,8 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
     const Index tokens = tape.shape_.tokens;
     this->check_backward(gradients, tokens, width(), width(), carry_width(), tape.had_carry_);
     Arena measuring;
-    Memory(*this, measuring, tape.shape_, Mode::training, executor.concurrency(), nullptr, nullptr);
+    static_cast<void>(
+        Memory(*this, measuring, tape.shape_, Mode::training, executor.concurrency(), nullptr, nullptr));
     Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
     Memory memory(*this, arena, tape.shape_, Mode::training, executor.concurrency(), nullptr, nullptr);
     const Carriers carriers(this->layers());
@@ -221,7 +222,7 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
     const CallShape shape{tokens, in.segments.count(tokens), in.options};
     const Mode mode = kTaped ? Mode::training : Mode::inference;
     Arena measuring;
-    Memory(*this, measuring, shape, mode, executor.concurrency(), nullptr, nullptr);
+    static_cast<void>(Memory(*this, measuring, shape, mode, executor.concurrency(), nullptr, nullptr));
     Arena arena = workspace.arena(measuring.bytes(), mode, executor.concurrency());
     Memory memory(*this, arena, shape, mode, executor.concurrency(), in.draws, out.stats);
     AuxiliaryLosses losses;

@@ -213,8 +213,8 @@ class LayerGroup {
                        layers_);
       return made;
     } else {
-      return [&]<std::size_t... i>(std::index_sequence<i...>) {
-        return Gradients{{gradients_of(static_cast<Index>(i), std::get<i>(layers_))...}};
+      return [&]<std::size_t... kI>(std::index_sequence<kI...>) {
+        return Gradients{{gradients_of(static_cast<Index>(kI), std::get<kI>(layers_))...}};
       }
       (std::make_index_sequence<sizeof...(Ls)>{});
     }

@@ -33,9 +33,9 @@ constexpr Index list_size(const List& list) noexcept {
   }
 }
 
-template <std::size_t i, class F, class... Lists>
+template <std::size_t kI, class F, class... Lists>
 void at_layer(F& f, Lists&... lists) {
-  f(static_cast<Index>(i), std::get<i>(lists)...);
+  f(static_cast<Index>(kI), std::get<kI>(lists)...);
 }
 
 /// f(i, element i of each list) for lists of one length, ascending.
@@ -44,8 +44,8 @@ void each_layer(F&& f, First& first, More&... more) {
   if constexpr (requires { first.size(); }) {
     for (std::size_t i = 0; i < first.size(); ++i) f(static_cast<Index>(i), first[i], more[i]...);
   } else {
-    [&]<std::size_t... i>(std::index_sequence<i...>) {
-      (at_layer<i>(f, first, more...), ...);
+    [&]<std::size_t... kI>(std::index_sequence<kI...>) {
+      (at_layer<kI>(f, first, more...), ...);
     }
     (std::make_index_sequence<std::tuple_size_v<std::remove_const_t<First>>>{});
   }
@@ -58,8 +58,8 @@ void each_layer_back(F&& f, First& first, More&... more) {
     for (std::size_t i = first.size(); i-- > 0;) f(static_cast<Index>(i), first[i], more[i]...);
   } else {
     constexpr std::size_t kLast = std::tuple_size_v<std::remove_const_t<First>> - 1;
-    [&]<std::size_t... i>(std::index_sequence<i...>) {
-      (at_layer<kLast - i>(f, first, more...), ...);
+    [&]<std::size_t... kI>(std::index_sequence<kI...>) {
+      (at_layer<kLast - kI>(f, first, more...), ...);
     }
     (std::make_index_sequence<kLast + 1>{});
   }

@@ -238,7 +238,7 @@ class Momentum : public impl::RefusedCalls<Momentum<L, Rule>> {
   Index workspace_bytes(const CallShape& shape, Mode mode = Mode::inference, Index concurrency = 1) const {
     require_there();
     Arena arena;
-    Memory(*this, arena, shape, mode, concurrency);
+    static_cast<void>(Memory(*this, arena, shape, mode, concurrency));
     return arena.bytes();
   }
   Index workspace_bytes(Index tokens, Mode mode = Mode::inference, Index concurrency = 1) const {
@@ -273,7 +273,7 @@ class Momentum : public impl::RefusedCalls<Momentum<L, Rule>> {
     impl::check_backward_rows(gradients, tokens, n, n);
     impl::check_carry_backward(gradients, tokens, carry_width(), tape.had_carry_);
     Arena measuring;
-    Memory(*this, measuring, tape.shape_, Mode::training, executor.concurrency());
+    static_cast<void>(Memory(*this, measuring, tape.shape_, Mode::training, executor.concurrency()));
     Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
     const Memory memory(*this, arena, tape.shape_, Mode::training, executor.concurrency());
     executor.parallel_for(tokens, [&](Index t, Index) noexcept {
@@ -392,7 +392,7 @@ class Momentum : public impl::RefusedCalls<Momentum<L, Rule>> {
     const CallShape shape{tokens, in.segments.count(tokens), in.options};
     const Mode mode = kTaped ? Mode::training : Mode::inference;
     Arena measuring;
-    Memory(*this, measuring, shape, mode, executor.concurrency());
+    static_cast<void>(Memory(*this, measuring, shape, mode, executor.concurrency()));
     Arena arena = workspace.arena(measuring.bytes(), mode, executor.concurrency());
     const Memory memory(*this, arena, shape, mode, executor.concurrency());
     LayerInput<Real> own = impl::borrow_input(in, in.x);

@@ -96,7 +96,7 @@ class NormedLayer : public impl::RefusedCalls<NormedLayer<L>> {
   Index workspace_bytes(const CallShape& shape, Mode mode = Mode::inference, Index concurrency = 1) const {
     require_there();
     Arena arena;
-    Memory(*this, arena, shape, mode, concurrency);
+    static_cast<void>(Memory(*this, arena, shape, mode, concurrency));
     return arena.bytes();
   }
   Index workspace_bytes(Index tokens, Mode mode = Mode::inference, Index concurrency = 1) const {
@@ -131,7 +131,7 @@ class NormedLayer : public impl::RefusedCalls<NormedLayer<L>> {
     const Index tokens = tape.shape_.tokens, d = width();
     check_backward(gradients, tokens);
     Arena measuring;
-    Memory(*this, measuring, tape.shape_, Mode::training, executor.concurrency());
+    static_cast<void>(Memory(*this, measuring, tape.shape_, Mode::training, executor.concurrency()));
     Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
     const Memory memory(*this, arena, tape.shape_, Mode::training, executor.concurrency());
     typename L::LayerGradients inner;
@@ -236,7 +236,7 @@ class NormedLayer : public impl::RefusedCalls<NormedLayer<L>> {
     const CallShape shape{tokens, in.segments.count(tokens), in.options};
     const Mode mode = kTaped ? Mode::training : Mode::inference;
     Arena measuring;
-    Memory(*this, measuring, shape, mode, executor.concurrency());
+    static_cast<void>(Memory(*this, measuring, shape, mode, executor.concurrency()));
     Arena arena = workspace.arena(measuring.bytes(), mode, executor.concurrency());
     const Memory memory(*this, arena, shape, mode, executor.concurrency());
     executor.parallel_for(tokens, [&](Index t, Index) noexcept {

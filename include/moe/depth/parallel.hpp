@@ -97,7 +97,7 @@ class Parallel : public LayerGroup<L, More...>, public impl::RefusedCalls<Parall
   Index workspace_bytes(const CallShape& shape, Mode mode = Mode::inference, Index concurrency = 1) const {
     this->require_there();
     Arena arena;
-    Forward(*this, arena, shape, mode, concurrency, nullptr, nullptr);
+    static_cast<void>(Forward(*this, arena, shape, mode, concurrency, nullptr, nullptr));
     arena.rewind(0);
     if (mode == Mode::training) Backward(*this, arena, shape, concurrency);
     return arena.bytes();
@@ -139,7 +139,7 @@ class Parallel : public LayerGroup<L, More...>, public impl::RefusedCalls<Parall
     const Index tokens = tape.shape_.tokens;
     this->check_backward(gradients, tokens, width(), out_width());
     Arena measuring;
-    Backward(*this, measuring, tape.shape_, executor.concurrency());
+    static_cast<void>(Backward(*this, measuring, tape.shape_, executor.concurrency()));
     Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
     const Backward memory(*this, arena, tape.shape_, executor.concurrency());
     // What one branch isolated has no gradient in the others either.
@@ -221,7 +221,7 @@ class Parallel : public LayerGroup<L, More...>, public impl::RefusedCalls<Parall
     const CallShape shape{tokens, in.segments.count(tokens), in.options};
     const Mode mode = kTaped ? Mode::training : Mode::inference;
     Arena measuring;
-    Forward(*this, measuring, shape, mode, executor.concurrency(), nullptr, nullptr);
+    static_cast<void>(Forward(*this, measuring, shape, mode, executor.concurrency(), nullptr, nullptr));
     Arena arena = workspace.arena(measuring.bytes(), mode, executor.concurrency());
     Forward memory(*this, arena, shape, mode, executor.concurrency(), in.draws, out.stats);
     AuxiliaryLosses losses;

@@ -127,7 +127,7 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>> {
   Index workspace_bytes(const CallShape& shape, Mode mode = Mode::inference, Index concurrency = 1) const {
     require_there();
     Arena arena;
-    Forward(*this, arena, shape, mode, concurrency, nullptr, nullptr);
+    static_cast<void>(Forward(*this, arena, shape, mode, concurrency, nullptr, nullptr));
     arena.rewind(0);
     if (mode == Mode::training) Backward(*this, arena, shape, concurrency);
     return arena.bytes();
@@ -171,7 +171,7 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>> {
     auto nobody = [](auto&&...) noexcept {};
     const_cast<StochasticPair&>(*this).visit_storage(gradients, nobody);
     Arena measuring;
-    Backward(*this, measuring, tape.shape_, executor.concurrency());
+    static_cast<void>(Backward(*this, measuring, tape.shape_, executor.concurrency()));
     Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
     const Backward memory(*this, arena, tape.shape_, executor.concurrency());
     const ConstMatrixView<Real> first = rows(tape.first_u_, tokens), second = rows(tape.second_u_, tokens);
@@ -465,7 +465,7 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>> {
     const CallShape shape{tokens, in.segments.count(tokens), in.options};
     const Mode mode = kTaped ? Mode::training : Mode::inference;
     Arena measuring;
-    Forward(*this, measuring, shape, mode, executor.concurrency(), nullptr, nullptr);
+    static_cast<void>(Forward(*this, measuring, shape, mode, executor.concurrency(), nullptr, nullptr));
     Arena arena = workspace.arena(measuring.bytes(), mode, executor.concurrency());
     Forward memory(*this, arena, shape, mode, executor.concurrency(), in.draws, out.stats);
     const DrawKey key = in.draws == nullptr ? DrawKey{} : in.draws->key();

@@ -53,6 +53,7 @@ inline constexpr Index kLeastCost = 8192;
 /// the panel's end lies the next one, or nothing of interest: a prefetch may name any address.
 inline constexpr Index kFetchAhead = 2048;
 inline const void* ahead_of(const void* panel) noexcept {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): past the array's end a pointer may not be formed by adding.
   return reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(panel) + kFetchAhead);
 }
 

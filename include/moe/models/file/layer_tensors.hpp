@@ -92,7 +92,7 @@ struct Quantisation {
     if (members == nullptr || members->names.empty()) {
       fail<config_error>(section.where("config_groups").c_str(), ": expected a group, got none");
     }
-    const io::Config first = groups.section(members->names.front()).section("weights");
+    io::Config first = groups.section(members->names.front()).section("weights");
     for (const std::string& name : members->names) {
       const io::Config other = groups.section(name).section("weights");
       for (const char* const key : {"num_bits", "strategy", "symmetric", "type", "group_size"}) {
