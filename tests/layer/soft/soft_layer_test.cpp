@@ -5,10 +5,12 @@
 #include <limits>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "moe/expert/bank/composite.hpp"
 #include "moe/expert/bank/glu.hpp"
+#include "moe/expert/bank/normed.hpp"
 #include "moe/expert/bank/zero_computation.hpp"
 #include "moe/kernel/activation.hpp"
 #include "moe/layer/frame/latent.hpp"
@@ -145,6 +147,20 @@ TEST_CASE("a soft layer's frame, shared experts and experts that cost nothing ke
                           moe::Composite<Bank, Free>(Bank({.experts = 1, .width = kWidth, .hidden = 3}),
                                                      Free({.width = kWidth, .zero = 1, .copy = 1})));
   });
+}
+
+TEST_CASE("a soft layer shows the state of its experts, as every layer does", "[layer]") {
+  using Normed = moe::NormedExperts<Bank>;
+  moe::SoftLayer<moe::SoftMoeRouter<double>, Normed> layer(
+      moe::soft_moe<double>({.width = kWidth, .experts = 2}),
+      Normed(Bank({.experts = 2, .width = kWidth, .hidden = 3})));
+  Index of_layer = 0, of_experts = 0;
+  const auto add_to = [](Index& sum) { return [&sum](const char*, const double*, Index n) { sum += n; }; };
+  layer.visit_state(add_to(of_layer));
+  auto count = add_to(of_experts);
+  std::as_const(layer.experts()).visit_state(count);
+  CHECK(of_experts > 0);
+  CHECK(of_layer == of_experts);
 }
 
 TEST_CASE("one slot: all rows of a segment get one result; one row: its slots are the row", "[layer]") {

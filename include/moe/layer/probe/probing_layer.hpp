@@ -237,6 +237,7 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>> {
   template <class Visitor>
   void visit_state(Visitor&& f) {
     impl::visit_state_of(router(), f);
+    impl::visit_state_of(experts(), f);
   }
   template <class Visitor>
   void visit_parameters(Visitor&& f) const {
@@ -253,6 +254,7 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>> {
   template <class Visitor>
   void visit_state(Visitor&& f) const {
     impl::visit_state_of(router(), f);
+    impl::visit_state_of(experts(), f);
   }
 
   void zero_gradients(Gradients& gradients) const {

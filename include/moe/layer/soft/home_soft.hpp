@@ -344,7 +344,10 @@ class HomeSoftLayer : public impl::RefusedCalls<HomeSoftLayer<B1, B2>> {
     impl::visit_names_of("second experts", second_.experts(), f);
   }
   template <class Visitor>
-  void visit_state(Visitor&&) {}
+  void visit_state(Visitor&& f) {
+    impl::visit_state_of(experts(), f);
+    impl::visit_state_of(second_experts(), f);
+  }
   template <class Visitor>
   void visit_parameters(Visitor&& f) const {
     const_cast<HomeSoftLayer&>(*this).visit_parameters(impl::ReadingVisitor(f));
@@ -358,7 +361,10 @@ class HomeSoftLayer : public impl::RefusedCalls<HomeSoftLayer<B1, B2>> {
     const_cast<HomeSoftLayer&>(*this).visit_packed(impl::ReadingVisitor(f));
   }
   template <class Visitor>
-  void visit_state(Visitor&&) const {}
+  void visit_state(Visitor&& f) const {
+    impl::visit_state_of(first_.experts(), f);
+    impl::visit_state_of(second_.experts(), f);
+  }
 
   void zero_gradients(Gradients& gradients) const requires kTrainable {
     visit_storage(gradients, [](const char*, const Real*, Real* g, Index n) {

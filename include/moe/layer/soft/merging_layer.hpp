@@ -236,6 +236,7 @@ class MergingLayer : public impl::RefusedCalls<MergingLayer<M, B>> {
   template <class Visitor>
   void visit_state(Visitor&& f) {
     impl::visit_state_of(router(), f);
+    impl::visit_state_of(experts(), f);
   }
   template <class Visitor>
   void visit_parameters(Visitor&& f) const {
@@ -252,6 +253,7 @@ class MergingLayer : public impl::RefusedCalls<MergingLayer<M, B>> {
   template <class Visitor>
   void visit_state(Visitor&& f) const {
     impl::visit_state_of(router(), f);
+    impl::visit_state_of(experts(), f);
   }
   void zero_gradients(Gradients& gradients) const {
     visit_storage(gradients, [](const char*, const Real*, Real* g, Index n) {
