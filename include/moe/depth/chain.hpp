@@ -21,6 +21,7 @@
 #include "moe/depth/layer_list.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/arguments.hpp"
+#include "moe/layer/call/measured_calls.hpp"
 #include "moe/layer/call/output.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -37,9 +38,13 @@ enum class Residual : std::uint8_t { none, inner };
 /// a bank or router that several steps refer to are one object, that of the first of them, and are added to
 /// from the last step to the first.
 template <class L, class... More>
-class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, More...>> {
+class Chain : public LayerGroup<L, More...>,
+              public impl::RefusedCalls<Chain<L, More...>>,
+              public impl::MeasuredCalls<Chain<L, More...>> {
   using Group = LayerGroup<L, More...>;
   using Refused = impl::RefusedCalls<Chain>;
+  using Measured = impl::MeasuredCalls<Chain>;
+  friend Measured;
 
  public:
   using Real = typename Group::Real;
@@ -95,17 +100,6 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
     return width;
   }
 
-  /// Bytes of workspace that a call of this shape takes.
-  Index workspace_bytes(const CallShape& shape, Mode mode = Mode::inference, Index concurrency = 1) const {
-    this->require_there();
-    Arena arena;
-    static_cast<void>(Memory(*this, arena, shape, mode, concurrency, nullptr, nullptr));
-    return arena.bytes();
-  }
-  Index workspace_bytes(Index tokens, Mode mode = Mode::inference, Index concurrency = 1) const {
-    return workspace_bytes(CallShape{tokens, tokens}, mode, concurrency);
-  }
-
   using Refused::backward, Refused::forward, Refused::forward_train;
 
   /// Y from X. Nothing is written if a step refuses: what it throws is that layer's.
@@ -138,10 +132,7 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
     this->require_tapes(tape.layers_);
     const Index tokens = tape.shape_.tokens;
     this->check_backward(gradients, tokens, width(), width(), carry_width(), tape.had_carry_);
-    Arena measuring;
-    static_cast<void>(
-        Memory(*this, measuring, tape.shape_, Mode::training, executor.concurrency(), nullptr, nullptr));
-    Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
+    Arena arena = this->backward_arena(workspace, tape.shape_, executor.concurrency());
     Memory memory(*this, arena, tape.shape_, Mode::training, executor.concurrency(), nullptr, nullptr);
     const Carriers carriers(this->layers());
     ConstMatrixView<Real> dh = gradients.dy, dcarry = gradients.dcarry_out;
@@ -209,6 +200,14 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
     Workspace workspace() const { return impl::fixed_workspace(inner, bytes); }
   };
 
+  void measure_forward(Arena& arena, const CallShape& shape, Mode mode, Index concurrency) const {
+    this->require_there();
+    static_cast<void>(Memory(*this, arena, shape, mode, concurrency, nullptr, nullptr));
+  }
+  void measure_backward(Arena& arena, const CallShape& shape, Index concurrency) const {
+    measure_forward(arena, shape, Mode::training, concurrency);
+  }
+
   /// `tape` is null in forward().
   template <class TapeType, Executor X>
   void run(const LayerInput<Real>& in, LayerOutput<Real>& out, TapeType* tape, Workspace& workspace,
@@ -221,9 +220,7 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
     const Index tokens = in.x.rows, last = this->size() - 1;
     const CallShape shape{tokens, in.segments.count(tokens), in.options};
     const Mode mode = kTaped ? Mode::training : Mode::inference;
-    Arena measuring;
-    static_cast<void>(Memory(*this, measuring, shape, mode, executor.concurrency(), nullptr, nullptr));
-    Arena arena = workspace.arena(measuring.bytes(), mode, executor.concurrency());
+    Arena arena = this->forward_arena(workspace, shape, mode, executor.concurrency());
     Memory memory(*this, arena, shape, mode, executor.concurrency(), in.draws, out.stats);
     AuxiliaryLosses losses;
     const Carriers carriers(this->layers());

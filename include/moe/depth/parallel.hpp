@@ -22,6 +22,7 @@
 #include "moe/depth/layer_list.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/arguments.hpp"
+#include "moe/layer/call/measured_calls.hpp"
 #include "moe/layer/call/output.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -35,9 +36,13 @@ enum class Join : std::uint8_t { add, concatenate };
 /// sum over the branches, ascending; gradients of a part that several refer to are one object, added to in
 /// this order.
 template <class L, class... More>
-class Parallel : public LayerGroup<L, More...>, public impl::RefusedCalls<Parallel<L, More...>> {
+class Parallel : public LayerGroup<L, More...>,
+                 public impl::RefusedCalls<Parallel<L, More...>>,
+                 public impl::MeasuredCalls<Parallel<L, More...>> {
   using Group = LayerGroup<L, More...>;
   using Refused = impl::RefusedCalls<Parallel>;
+  using Measured = impl::MeasuredCalls<Parallel>;
+  friend Measured;
 
  public:
   using Real = typename Group::Real;
@@ -93,19 +98,6 @@ class Parallel : public LayerGroup<L, More...>, public impl::RefusedCalls<Parall
     return all;
   }
 
-  /// Bytes of workspace that a call of this shape takes.
-  Index workspace_bytes(const CallShape& shape, Mode mode = Mode::inference, Index concurrency = 1) const {
-    this->require_there();
-    Arena arena;
-    static_cast<void>(Forward(*this, arena, shape, mode, concurrency, nullptr, nullptr));
-    arena.rewind(0);
-    if (mode == Mode::training) Backward(*this, arena, shape, concurrency);
-    return arena.bytes();
-  }
-  Index workspace_bytes(Index tokens, Mode mode = Mode::inference, Index concurrency = 1) const {
-    return workspace_bytes(CallShape{tokens, tokens}, mode, concurrency);
-  }
-
   using Refused::backward, Refused::forward, Refused::forward_train;
 
   /// Y from X. Nothing is written if a branch refuses: what it throws is that layer's.
@@ -138,9 +130,7 @@ class Parallel : public LayerGroup<L, More...>, public impl::RefusedCalls<Parall
     this->require_tapes(tape.layers_);
     const Index tokens = tape.shape_.tokens;
     this->check_backward(gradients, tokens, width(), out_width());
-    Arena measuring;
-    static_cast<void>(Backward(*this, measuring, tape.shape_, executor.concurrency()));
-    Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
+    Arena arena = this->backward_arena(workspace, tape.shape_, executor.concurrency());
     const Backward memory(*this, arena, tape.shape_, executor.concurrency());
     // What one branch isolated has no gradient in the others either.
     executor.parallel_for(tokens, [&](Index t, Index) noexcept {
@@ -208,6 +198,14 @@ class Parallel : public LayerGroup<L, More...>, public impl::RefusedCalls<Parall
     return view;
   }
 
+  void measure_forward(Arena& arena, const CallShape& shape, Mode mode, Index concurrency) const {
+    this->require_there();
+    static_cast<void>(Forward(*this, arena, shape, mode, concurrency, nullptr, nullptr));
+  }
+  void measure_backward(Arena& arena, const CallShape& shape, Index concurrency) const {
+    static_cast<void>(Backward(*this, arena, shape, concurrency));
+  }
+
   /// `tape` is null in forward().
   template <class TapeType, Executor X>
   void run(const LayerInput<Real>& in, LayerOutput<Real>& out, TapeType* tape, Workspace& workspace,
@@ -220,9 +218,7 @@ class Parallel : public LayerGroup<L, More...>, public impl::RefusedCalls<Parall
     const Index tokens = in.x.rows;
     const CallShape shape{tokens, in.segments.count(tokens), in.options};
     const Mode mode = kTaped ? Mode::training : Mode::inference;
-    Arena measuring;
-    static_cast<void>(Forward(*this, measuring, shape, mode, executor.concurrency(), nullptr, nullptr));
-    Arena arena = workspace.arena(measuring.bytes(), mode, executor.concurrency());
+    Arena arena = this->forward_arena(workspace, shape, mode, executor.concurrency());
     Forward memory(*this, arena, shape, mode, executor.concurrency(), in.draws, out.stats);
     AuxiliaryLosses losses;
     Index column = 0;

@@ -24,8 +24,10 @@
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/arguments.hpp"
+#include "moe/layer/call/measured_calls.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/layer/concept.hpp"
+#include "moe/layer/shown_parts.hpp"
 #include "moe/product/projection.hpp"
 #include "moe/router/vector_length.hpp"
 #include "moe/storage/parameter.hpp"
@@ -49,8 +51,14 @@ struct StochasticPairOptions {
 /// observer see the first. Rows that take no part are 0 and in nothing, those that L isolates in either pass
 /// are NaN likewise.
 template <class L>
-class StochasticPair : public impl::RefusedCalls<StochasticPair<L>> {
+class StochasticPair : public impl::RefusedCalls<StochasticPair<L>>,
+                       public impl::MeasuredCalls<StochasticPair<L>>,
+                       public impl::ShownParts<StochasticPair<L>> {
   using Refused = impl::RefusedCalls<StochasticPair>;
+  using Measured = impl::MeasuredCalls<StochasticPair>;
+  using Shown = impl::ShownParts<StochasticPair>;
+  friend Measured;
+  friend Shown;
   static_assert(TokenLayer<L>, "moe: a stochastic pair is over a TokenLayer: moe/layer/concept.hpp");
 
  public:
@@ -123,19 +131,6 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>> {
     return training ? weakest(Coupling::per_segment, L::coupling(true)) : L::coupling(false);
   }
 
-  /// Bytes of workspace that a call of this shape takes.
-  Index workspace_bytes(const CallShape& shape, Mode mode = Mode::inference, Index concurrency = 1) const {
-    require_there();
-    Arena arena;
-    static_cast<void>(Forward(*this, arena, shape, mode, concurrency, nullptr, nullptr));
-    arena.rewind(0);
-    if (mode == Mode::training) Backward(*this, arena, shape, concurrency);
-    return arena.bytes();
-  }
-  Index workspace_bytes(Index tokens, Mode mode = Mode::inference, Index concurrency = 1) const {
-    return workspace_bytes(CallShape{tokens, tokens}, mode, concurrency);
-  }
-
   using Refused::backward, Refused::forward, Refused::forward_train;
 
   /// Y from X. Nothing is written if the layer refuses; what it throws is that layer's.
@@ -168,11 +163,8 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>> {
       fail<config_error>(
           "router_dx: expected none of a layer of layers, whose routers read what experts read");
     }
-    auto nobody = [](auto&&...) noexcept {};
-    const_cast<StochasticPair&>(*this).visit_storage(gradients, nobody);
-    Arena measuring;
-    static_cast<void>(Backward(*this, measuring, tape.shape_, executor.concurrency()));
-    Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
+    this->check_gradients(gradients);
+    Arena arena = this->backward_arena(workspace, tape.shape_, executor.concurrency());
     const Backward memory(*this, arena, tape.shape_, executor.concurrency());
     const ConstMatrixView<Real> first = rows(tape.first_u_, tokens), second = rows(tape.second_u_, tokens);
     executor.parallel_for(tokens, [&](Index t, Index) noexcept {
@@ -211,55 +203,14 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>> {
   Gradients make_gradients() const requires kTrainable {
     return {layer_.make_gradients(), gate_.make_gradients()};
   }
-  template <class Visitor>
-  void visit_parameters(Visitor&& f) {
-    layer_.visit_parameters(f);
-    gate_.visit_parameters(kGate, nullptr, f);
-  }
-  template <class Visitor>
-  void visit_parameters(Gradients& gradients, Visitor&& f) {
-    layer_.visit_parameters(gradients.layer, f);
-    gate_.visit_parameters(kGate, &gradients.gate, f);
-  }
-  template <class Visitor>
-  void visit_parameters(Visitor&& f) const {
-    const_cast<StochasticPair&>(*this).visit_parameters(impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_storage(Gradients& gradients, Visitor&& f) {
-    visit_storage(LayerGradients({}, {}, gradients), f);
-  }
-  /// Null for what is frozen.
-  template <class Visitor>
-  void visit_storage(const LayerGradients& gradients, Visitor&& f) {
-    impl::show_storage(layer_, gradients.layer, f);
-    gate_.visit_storage(kGate, gradients.gate, f);
-  }
-  template <class Visitor>
-  void visit_packed(Visitor&& f) {
-    impl::visit_packed_of(layer_, f);
-  }
-  template <class Visitor>
-  void visit_packed(Visitor&& f) const {
-    impl::visit_packed_of(layer_, f);
-  }
-  template <class Visitor>
-  void visit_state(Visitor&& f) {
-    impl::visit_state_of(layer_, f);
-  }
-  template <class Visitor>
-  void visit_state(Visitor&& f) const {
-    impl::visit_state_of(layer_, f);
-  }
-  void zero_gradients(Gradients& gradients) const requires kTrainable {
-    const_cast<StochasticPair&>(*this).visit_storage(gradients,
-                                                     [](const char*, const Real*, Real* g, Index n) {
-                                                       for (Index i = 0; i < n; ++i) g[i] = 0;
-                                                     });
-  }
 
  private:
-  static constexpr const char* kGate = "pair.gate";
+  template <class Visit>
+  void each_part(const LayerGradients& gradients, Visit&& visit) {
+    impl::NamedPart<Projection<Real>> gate{gate_, "pair.gate"};
+    visit(layer_, gradients.layer);
+    visit(gate, gradients.gate);
+  }
 
   /// What the contrast of a call takes.
   struct ContrastMemory {
@@ -433,6 +384,13 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>> {
     }
     return o;
   }
+  void measure_forward(Arena& arena, const CallShape& shape, Mode mode, Index concurrency) const {
+    require_there();
+    static_cast<void>(Forward(*this, arena, shape, mode, concurrency, nullptr, nullptr));
+  }
+  void measure_backward(Arena& arena, const CallShape& shape, Index concurrency) const {
+    static_cast<void>(Backward(*this, arena, shape, concurrency));
+  }
   void require_there() const { impl::require_there("stochastic pair", static_cast<bool>(identity_)); }
 
   ConstMatrixView<Real> rows(const Buffer<Real>& of, Index tokens) const {
@@ -464,9 +422,7 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>> {
     if (training && options_.noise > 0 && in.draws == nullptr) impl::refuse_no_draws("a stochastic pair");
     const CallShape shape{tokens, in.segments.count(tokens), in.options};
     const Mode mode = kTaped ? Mode::training : Mode::inference;
-    Arena measuring;
-    static_cast<void>(Forward(*this, measuring, shape, mode, executor.concurrency(), nullptr, nullptr));
-    Arena arena = workspace.arena(measuring.bytes(), mode, executor.concurrency());
+    Arena arena = this->forward_arena(workspace, shape, mode, executor.concurrency());
     Forward memory(*this, arena, shape, mode, executor.concurrency(), in.draws, out.stats);
     const DrawKey key = in.draws == nullptr ? DrawKey{} : in.draws->key();
 
