@@ -22,7 +22,6 @@
 #include "moe/core/part_traits.hpp"
 #include "moe/depth/depth_rows.hpp"
 #include "moe/depth/row_block.hpp"
-#include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/checks.hpp"

@@ -12,7 +12,6 @@
 #include "moe/core/executor.hpp"
 #include "moe/core/input.hpp"
 #include "moe/core/moved.hpp"
-#include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
@@ -27,7 +26,6 @@
 #include "moe/layer/concept.hpp"
 #include "moe/layer/shown_parts.hpp"
 #include "moe/product/projection.hpp"
-#include "moe/storage/parameter.hpp"
 
 MOE_NAMESPACE_BEGIN
 

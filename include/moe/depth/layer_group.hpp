@@ -17,11 +17,10 @@
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
 #include "moe/depth/layer_list.hpp"
-#include "moe/kernel/finite.hpp"
+#include "moe/layer/call/checks.hpp"
 #include "moe/layer/concept.hpp"
 #include "moe/layer/shown_parts.hpp"
 #include "moe/router/concept.hpp"
-#include "moe/storage/parameter.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -54,24 +53,6 @@ Index out_width_of(const L& layer) {
     return layer.out_width();
   } else {
     return Index{layer.width()};
-  }
-}
-
-/// Throws what a backward refuses of dy [tokens, out_width], dx [tokens, width] and the scale of the losses.
-template <class LayerGradients>
-void check_backward_rows(const LayerGradients& gradients, Index tokens, Index width, Index out_width) {
-  if (gradients.dy.rows != tokens) {
-    fail<state_error>("tape: expected the tape of a call with ", gradients.dy.rows,
-                      " rows (as dy has), got one of ", tokens);
-  }
-  if (!is_finite(gradients.auxiliary_scale)) {
-    fail<config_error>("auxiliary_scale: expected a finite factor of the losses, got ",
-                       gradients.auxiliary_scale);
-  }
-  require_shape("dy", gradients.dy, tokens, out_width);
-  if (gradients.dx) {
-    require_shape("dx", gradients.dx, tokens, width);
-    require_disjoint("dy", gradients.dy, "dx", gradients.dx);
   }
 }
 

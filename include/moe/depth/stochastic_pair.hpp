@@ -1,7 +1,6 @@
 // A layer that learns from its rows and from noisy copies of them. S2MoE, 2503.23007.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -21,6 +20,7 @@
 #include "moe/core/workspace.hpp"
 #include "moe/depth/layer_calls.hpp"
 #include "moe/depth/layer_group.hpp"
+#include "moe/depth/pair_contrast.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/arguments.hpp"
@@ -29,8 +29,6 @@
 #include "moe/layer/concept.hpp"
 #include "moe/layer/shown_parts.hpp"
 #include "moe/product/projection.hpp"
-#include "moe/router/vector_length.hpp"
-#include "moe/storage/parameter.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -181,7 +179,8 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>>,
       scale_row(1 - g, dy, dother, n);
     });
     if (tape.paired_) {
-      const Contrast contrast(memory.contrast, tape, first, second, options_.tau);
+      const impl::PairContrast<Real> contrast(memory.contrast, tape.active_.data(), tape.begin_.data(),
+                                              tape.end_.data(), first, second, options_.tau);
       contrast.form(executor);
       const double scale = gradients.auxiliary_scale * options_.coefficient;
       contrast.backward(scale, memory.du, memory.dother, executor);
@@ -212,20 +211,10 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>>,
     visit(gate, gradients.gate);
   }
 
-  /// What the contrast of a call takes.
-  struct ContrastMemory {
-    double* unit;    // [2 T, D] u / |u|, then u' / |u'|
-    double* length;  // [2 T]
-    double* all;     // [T] ln sum over s of exp(cos / tau)
-    ContrastMemory(Arena& arena, Index tokens, Index width)
-        : unit(arena.take<double>(checked_product("contrast", Index{2}, tokens, width))),
-          length(arena.take<double>(2 * tokens)),
-          all(arena.take<double>(tokens)) {}
-  };
   struct Forward {
     MatrixView<Real> first, second, noisy, factor;  // [T, D] u, u', x', a
     MatrixView<Real> gate;                          // [T, 1]
-    ContrastMemory contrast;
+    impl::ContrastMemory contrast;
     bool* active;    // [T]
     Index* begin;    // [T]
     Index* end;      // [T]
@@ -263,7 +252,7 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>>,
   struct Backward {
     MatrixView<Real> du, dother, dx;  // [T, D]
     MatrixView<Real> dgate;           // [T, 1]
-    ContrastMemory contrast;
+    impl::ContrastMemory contrast;
     Index bytes;
     std::byte* inner;
 
@@ -279,96 +268,6 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>>,
       const Index mark = arena.mark();
       of.gate_.measure_backward(arena, shape.tokens, concurrency);
       arena.rewind(mark);
-    }
-  };
-
-  /// cos(u_t, u'_s) of rows of one segment.
-  struct Contrast {
-    ContrastMemory memory;
-    const bool* active;
-    const Index *begin, *end;
-    ConstMatrixView<Real> first, second;
-    double tau;
-
-    Contrast(const ContrastMemory& memory_, const bool* active_, const Index* begin_, const Index* end_,
-             const ConstMatrixView<Real>& first_, const ConstMatrixView<Real>& second_, double tau_)
-        : memory(memory_),
-          active(active_),
-          begin(begin_),
-          end(end_),
-          first(first_),
-          second(second_),
-          tau(tau_) {}
-    Contrast(const ContrastMemory& memory_, const Tape& tape, const ConstMatrixView<Real>& first_,
-             const ConstMatrixView<Real>& second_, double tau_)
-        : Contrast(memory_, tape.active_.data(), tape.begin_.data(), tape.end_.data(), first_, second_,
-                   tau_) {}
-
-    Index tokens() const noexcept { return first.rows; }
-    const double* unit(Index i) const noexcept { return memory.unit + i * first.cols; }
-    double similarity(Index t, Index s) const noexcept {
-      return dot(unit(t), unit(tokens() + s), first.cols) / tau;
-    }
-    template <class X>
-    void form(X& executor) const {
-      executor.parallel_for(tokens(), [&](Index t, Index) noexcept {
-        if (!active[t]) return;
-        for (const Index i : {t, tokens() + t}) {
-          double* const to = memory.unit + i * first.cols;
-          const Real* const from = i == t ? first.row(t) : second.row(t);
-          for (Index j = 0; j < first.cols; ++j) to[j] = static_cast<double>(from[j]);
-          memory.length[i] = impl::length_of(to, first.cols);
-          for (Index j = 0; j < first.cols; ++j) to[j] /= memory.length[i];
-        }
-      });
-      executor.parallel_for(tokens(), [&](Index t, Index) noexcept {
-        if (!active[t]) return;
-        double top = -std::numeric_limits<double>::infinity(), sum = 0;
-        for (Index s = begin[t]; s < end[t]; ++s) {
-          if (active[s]) top = (std::max)(top, similarity(t, s));
-        }
-        for (Index s = begin[t]; s < end[t]; ++s) {
-          if (active[s]) sum += std::exp(similarity(t, s) - top);
-        }
-        memory.all[t] = top + std::log(sum);
-      });
-    }
-    Index count() const noexcept {
-      Index rows = 0;
-      for (Index t = 0; t < tokens(); ++t) rows += active[t] ? 1 : 0;
-      return rows;
-    }
-    double loss() const noexcept {
-      double sum = 0;
-      for (Index t = 0; t < tokens(); ++t) {
-        if (active[t]) sum += memory.all[t] - similarity(t, t);
-      }
-      const Index rows = count();
-      return rows == 0 ? 0.0 : sum / static_cast<double>(rows);
-    }
-    /// du and du' += scale * d loss: d / d cos_ts = (q_ts - [s = t]) / tau, d cos / d u = (u' - cos u) / |u|
-    /// of unit vectors. Every row sums up its own, ascending.
-    template <class X>
-    void backward(double scale, const MatrixView<Real>& du, const MatrixView<Real>& dother,
-                  X& executor) const {
-      const Index rows = count(), n = first.cols;
-      if (rows == 0 || scale == 0) return;
-      const double each = scale / tau / static_cast<double>(rows);
-      executor.parallel_for(2 * tokens(), [&](Index i, Index) noexcept {
-        const bool of_first = i < tokens();
-        const Index own = of_first ? i : i - tokens();
-        if (!active[own]) return;
-        Real* const d = of_first ? du.row(own) : dother.row(own);
-        for (Index k = begin[own]; k < end[own]; ++k) {
-          if (!active[k]) continue;
-          const Index t = of_first ? own : k, s = of_first ? k : own;
-          const double similar = similarity(t, s);
-          const double by =
-              each * (std::exp(similar - memory.all[t]) - (s == t ? 1.0 : 0.0)) / memory.length[i];
-          const double* const to = of_first ? unit(tokens() + s) : unit(t);
-          for (Index j = 0; j < n; ++j) d[j] += static_cast<Real>(by * (to[j] - similar * tau * unit(i)[j]));
-        }
-      });
     }
   };
 
@@ -464,8 +363,8 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>>,
       for (Index j = 0; j < n; ++j) y[j] = other[j] + gate * (u[j] - other[j]);
     });
     if (training) {
-      const Contrast contrast(memory.contrast, memory.active, memory.begin, memory.end, memory.first,
-                              memory.second, options_.tau);
+      const impl::PairContrast<Real> contrast(memory.contrast, memory.active, memory.begin, memory.end,
+                                              memory.first, memory.second, options_.tau);
       contrast.form(executor);
       if (options_.coefficient != 0) losses.add("pair_contrast", options_.coefficient * contrast.loss());
     }

@@ -13,7 +13,6 @@
 #include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/expert/concept.hpp"
-#include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/checks.hpp"
@@ -404,29 +403,8 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>>,
     require_parts();
     tape.writer_.require("tape", sum_.identity());
     const Index tokens = tape.tokens_;
-    if (gradients.dy.rows != tokens) {
-      fail<state_error>("tape: expected the tape of a call with ", gradients.dy.rows,
-                        " rows (as dy has), got one of ", tokens);
-    }
-    if (!is_finite(gradients.auxiliary_scale)) {
-      fail<config_error>("auxiliary_scale: expected a finite factor of the losses, got ",
-                         gradients.auxiliary_scale);
-    }
-    require_shape("dy", gradients.dy, tokens, width());
-    if (gradients.dx) {
-      require_shape("dx", gradients.dx, tokens, width());
-      require_disjoint("dy", gradients.dy, "dx", gradients.dx);
-    }
-    const Index router_width = tape.input_.router_input().x.cols;
-    if (gradients.router_dx) {
-      if (!tape.input_.separate_router()) {
-        fail<config_error>(
-            "router_dx: expected none, for the call had no router_x; its gradient is part of dx");
-      }
-      require_shape("router_dx", gradients.router_dx, tokens, router_width);
-      require_disjoint("dy", gradients.dy, "router_dx", gradients.router_dx);
-      require_disjoint("dx", gradients.dx, "router_dx", gradients.router_dx);
-    }
+    impl::check_row_gradients(gradients, tokens, width(), tape.input_.separate_router(),
+                              tape.input_.router_input().x.cols);
     require_disjoint("dlogit", gradients.dlogit, "dx", gradients.dx);
     require_disjoint("dlogit", gradients.dlogit, "router_dx", gradients.router_dx);
     require_disjoint("dcarry_out", gradients.dcarry_out, "dx", gradients.dx);
