@@ -176,7 +176,7 @@ TEST_CASE("gradients of another layer are refused before a part is shown", "[lay
   CHECK(test::message_of<moe::shape_error>([&] { layer.inner.visit_storage(other, count); }) == text);
   CHECK(test::message_of<moe::shape_error>([&] { layer.visit_storage(other, count); }) == text);
   CHECK_THROWS_AS(layer.visit_parameters(other, count), moe::shape_error);
-  CHECK_THROWS_AS(layer.zero_gradients(other), moe::shape_error);
+  CHECK_THROWS_AS(layer.inner.zero_gradients(other), moe::shape_error);
   CHECK_THROWS_AS(layer.visit_parts(Outer::LayerGradients(0, 0, other), count), moe::shape_error);
   CHECK(shown == 0);
 }
