@@ -14,6 +14,7 @@
 #include "moe/storage/list.hpp"
 #include "moe/storage/packed_blocks.hpp"
 #include "support/close.hpp"
+#include "support/errors.hpp"
 
 using moe::Index;
 using test::Bounded;
@@ -118,6 +119,9 @@ constexpr test::Format kFormat<moe::Int8Groups<Scale>> = test::Format::int8;
 template <class Scale>
 constexpr test::Format kFormat<moe::Int4Groups<Scale>> = test::Format::int4;
 
+template <>
+constexpr test::Format kFormat<moe::Int8Channels> = test::Format::int8_channels;
+
 template <class Bank>
 struct Kind;
 template <class S>
@@ -201,7 +205,8 @@ void forward_is_within_the_formats_step(Index width, Index hidden, bool bias,
 }  // namespace
 
 TEMPLATE_TEST_CASE("a bank of a block storage multiplies with what it unpacks, within the step of its rows",
-                   "[expert][smoke]", moe::BFloat16, moe::Int8Groups<>, moe::Int4Groups<moe::Float16>) {
+                   "[expert][smoke]", moe::BFloat16, moe::Int8Groups<>, moe::Int4Groups<moe::Float16>,
+                   moe::Int8Channels) {
   for (const Index width : {1, 17, 33, 64}) {
     for (const Index hidden : {3, 31, 33, 100}) {
       forward_is_within_the_formats_step<Gated<TestType>>(width, hidden, (width + hidden) % 2 == 0);
@@ -210,7 +215,8 @@ TEMPLATE_TEST_CASE("a bank of a block storage multiplies with what it unpacks, w
 }
 
 TEMPLATE_TEST_CASE("banks of odd and of large sizes, at any address, with 0, 1 and many rows of an expert",
-                   "[expert]", float, moe::BFloat16, moe::Int8Groups<>, moe::Int4Groups<>) {
+                   "[expert]", float, moe::BFloat16, moe::Int8Groups<>, moe::Int4Groups<>,
+                   moe::Int8Channels) {
   const std::pair<Index, Index> sizes[] = {{1, 1},     {1, 100},  {3, 17},    {17, 1},   {31, 33},  {100, 31},
                                            {33, 1000}, {1000, 3}, {1000, 17}, {2880, 1}, {31, 2880}};
   for (const auto& [width, hidden] : sizes) {
@@ -221,7 +227,8 @@ TEMPLATE_TEST_CASE("banks of odd and of large sizes, at any address, with 0, 1 a
 }
 
 TEMPLATE_TEST_CASE("rows and weights at the ends of the range", "[expert]", moe::BFloat16, moe::Int8Groups<>,
-                   moe::Int8Groups<moe::Float16>, moe::Int4Groups<>, moe::Int4Groups<moe::Float16>) {
+                   moe::Int8Groups<moe::Float16>, moe::Int4Groups<>, moe::Int4Groups<moe::Float16>,
+                   moe::Int8Channels) {
   // Rows of one size, or of two by turns within a group; weights that bring them back to where float can hold
   // results.
   constexpr Index kWidth = 40, kHidden = 40;
@@ -269,7 +276,7 @@ TEMPLATE_TEST_CASE("rows and weights at the ends of the range", "[expert]", moe:
 
 TEMPLATE_TEST_CASE("weights beyond what a storage can multiply with are refused", "[expert]", moe::BFloat16,
                    moe::Int8Groups<>, moe::Int8Groups<moe::Float16>, moe::Int4Groups<>,
-                   moe::Int4Groups<moe::Float16>) {
+                   moe::Int4Groups<moe::Float16>, moe::Int8Channels) {
   Plain<TestType> bank({1, 3, 2, false});
   Matrices m(3, 2);
   const auto largest = static_cast<float>(moe::kLargestWeight<TestType>);
@@ -310,6 +317,7 @@ TEMPLATE_LIST_TEST_CASE("unpacked weights load to themselves and take the room o
                         BlockStorages) {
   constexpr double kBits = std::is_same_v<TestType, moe::BFloat16>       ? 16
                            : std::is_same_v<TestType, moe::Int8Groups<>> ? 8 + 16.0 / 32
+                           : std::is_same_v<TestType, moe::Int8Channels> ? 8 + 32.0 / 64
                                                                          : 4 + 16.0 / 32;
   auto bank = random_bank<Gated<TestType>>(2, 64, 128, false, 3);
   CHECK(static_cast<double>(bank.bytes()) <= 1.03 * kBits / 8 * 2 * 3 * 64 * 128);
@@ -343,7 +351,7 @@ TEMPLATE_LIST_TEST_CASE("a block storage's bits depend on the row alone", "[expe
 }
 
 TEMPLATE_TEST_CASE("rows shared by tokens are prepared once, with the same bits", "[expert]", float,
-                   moe::BFloat16, moe::Int8Groups<>) {
+                   moe::BFloat16, moe::Int8Groups<>, moe::Int8Channels) {
   // 1024 floats: rows 4 KiB apart, which a dense storage copies from 16 tokens on.
   const Index width = std::is_same_v<TestType, float> ? 1024 : 40, tokens = 20;
   auto bank = random_bank<Plain<TestType>>(2, width, 33, false, 2);

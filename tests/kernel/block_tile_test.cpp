@@ -43,6 +43,29 @@ struct Panel {
   std::vector<StorageBlock<Storage>> blocks;
 };
 
+template <>
+struct Panel<Int8Channels> {
+  using Block = StorageBlock<Int8Channels>;
+  Panel(Index groups, std::uint64_t seed, float size = 1)
+      : blocks(static_cast<std::size_t>(moe::panel_blocks<Int8Channels>(groups * kBlockRows)) + 1) {
+    const Index rows = groups * kBlockRows;
+    std::vector<float> values = numbers<float>(rows * kColumns, seed);
+    for (float& value : values) value *= size;
+    const float* column[kColumns];
+    for (Index c = 0; c < kColumns; ++c) column[c] = values.data() + c * rows;
+    moe::encode_panel(column, rows, blocks.data());
+    for (Index k = 0; k < rows; ++k) {  // a quarter of the columns at the ends of the codes
+      blocks[static_cast<std::size_t>(1 + k / 4)].set_code(k % 4, 3, -Block::kOffset);
+      for (Index c = 4; c < 8; ++c) {
+        blocks[static_cast<std::size_t>(1 + k / 4)].set_code(
+            k % 4, c, (c + k) % 2 == 0 ? -Block::kOffset : Block::kLargest);
+      }
+    }
+  }
+  Block* data() { return blocks.data(); }
+  std::vector<Block> blocks;
+};
+
 /// m rows of `groups` groups, the last one not full; rows 2, 5, ... are of one sign and all as large as can
 /// be, which makes the largest sums.
 template <class Arch, class Storage>
@@ -98,6 +121,20 @@ bool admits(float got, const std::vector<Group>& row, const StorageBlock<Storage
   return within(got, value, gamma<float>(groups + 2) * magnitude);
 }
 
+template <class Cell>
+bool admits(float got, const std::vector<Cell>& row, const StorageBlock<Int8Channels>* panel, Index groups,
+            Index c) {
+  long double dot = 0;
+  for (Index k = 0; k < groups * kBlockRows; ++k) {
+    dot += static_cast<long double>(
+               number_of(row[static_cast<std::size_t>(1 + k / kBlockRows)], k % kBlockRows)) *
+           moe::channel_code(panel, k, c);
+  }
+  const long double value = dot * static_cast<long double>(panel->scale(c)) *
+                            static_cast<long double>(moe::impl::header_of(row[0]).scale);
+  return within(got, value, gamma<float>(3) * std::fabs(value));
+}
+
 template <class Arch, class Storage>
 void check_path() {
   constexpr Index kRows = kBlockTileRows<Arch, Storage>;
@@ -149,7 +186,9 @@ template <class Arch, class Storage>
 void check_spoilt_rows() {
   constexpr Index kRows = kBlockTileRows<Arch, Storage>;
   Panel<Storage> panel(2, 19);
-  if constexpr (!std::is_same_v<Storage, BFloat16>) panel.blocks[1].set_scale(3, {0});
+  if constexpr (!std::is_same_v<Storage, BFloat16>) {
+    panel.blocks[moe::kWholeRows<Storage> ? 0 : 1].set_scale(3, {0});
+  }
   Rows<Arch, Storage> rows(kRows, 2, 23);
   AlignedBlock<float> clean(kRows * kColumns), tile(kRows * kColumns);
   moe::block_tile<Arch>(rows.from(0), kRows, 2, panel.data(), clean.data());
@@ -241,8 +280,39 @@ void check_scales() {
 }  // namespace
 
 TEMPLATE_TEST_CASE("block_tile is the documented sum, its bits depend on row and column alone",
-                   "[kernel][smoke][arm]", BFloat16, Int8Groups<>, Int4Groups<Float16>) {
+                   "[kernel][smoke][arm]", BFloat16, Int8Groups<>, Int4Groups<Float16>, Int8Channels) {
   check_all_paths<TestType>();
+}
+
+TEST_CASE("sums of a whole column are exact up to the most inputs", "[kernel]") {
+  constexpr Index kRows = moe::kMostInputs<Int8Channels>;
+  std::vector<StorageBlock<Int8Channels>> panel(
+      static_cast<std::size_t>(moe::panel_blocks<Int8Channels>(kRows)));
+  for (Index c = 0; c < kColumns; ++c) {
+    panel[0].set_scale(c, 1);
+    for (Index k = 0; k < kRows; ++k) {
+      // All of the least code; all of it but for a one; the largest; both by turns.
+      const int code = c == 0       ? -128
+                       : c == 1     ? (k == kRows / 2 ? 1 : -128)
+                       : c == 2     ? 127
+                       : k % 2 == 0 ? 127
+                                    : -128;
+      panel[static_cast<std::size_t>(1 + k / 4)].set_code(k % 4, c, code);
+    }
+  }
+  const auto check = [&]<class Arch>(Arch) {
+    const auto row =
+        prepared<Arch, Int8Channels>(std::vector<float>(static_cast<std::size_t>(kRows), -127.0f));
+    const RowGroup<Arch, Int8Channels>* const rows[] = {row.data()};
+    AlignedBlock<float> tile(kColumns);
+    moe::block_tile<Arch>(rows, 1, kRows / kBlockRows, panel.data(), tile.data());
+    const double n = static_cast<double>(kRows);
+    const double want[] = {127 * 128 * n, 127 * 128 * (n - 1) - 127, -127 * 127 * n, 127 * n / 2};
+    for (Index c = 0; c < 4; ++c) CHECK(tile[c] == static_cast<float>(want[c]));
+  };
+  check(native_arch{});
+  check(reference_arch{});
+  if constexpr (kHasNarrow) check(narrow_arch{});
 }
 
 TEST_CASE("scales of both formats are read exactly, subnormal ones included", "[kernel]") {

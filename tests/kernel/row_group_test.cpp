@@ -132,6 +132,54 @@ void check_odd_groups() {
   for (Index k = 0; k < kBlockRows; ++k) CHECK(number_of(least[0], k) == -127);
 }
 
+/// A row with one scale: that of its largest number, and the codes of the plain loop.
+template <class Arch>
+void check_whole_rows() {
+  using Storage = Int8Channels;
+  for (const double size : {1.0, 3e38, 1e-30}) {
+    for (const Index count : kCounts) {
+      for (Index shift = 0; shift < 4; ++shift) {
+        GuardedRow<float> x = row_of(count, shift, size);
+        if (count > 64) x[64] = static_cast<float>(size) * 0.999f;
+        const Index last = moe::row_cells<Storage>(count);
+        auto cells = canaries<RowGroup<Arch, Storage>>(last * kBlockRows);
+        auto plain = canaries<RowGroup<reference_arch, Storage>>(last * kBlockRows);
+        prepare_row<Arch, Storage>(x.data(), count, cells.data());
+        prepare_row<reference_arch, Storage>(x.data(), count, plain.data());
+        long double largest = 0;
+        for (Index j = 0; j < count; ++j)
+          largest = std::max(largest, std::fabs(static_cast<long double>(x[j])));
+        const auto header = moe::impl::header_of(cells[0]);
+        bool right = last_intact(cells) && last_intact(plain) && count >= 0;
+        right = right && within(header.scale, largest / 127, largest / 127 * kRoundoff<float>);
+        long sum = 0;
+        for (Index j = 0; j < moe::round_up(count, kBlockRows); ++j) {
+          const auto at = static_cast<std::size_t>(1 + j / kBlockRows);
+          const float code = number_of(cells[at], j % kBlockRows);
+          const long double want = j < count ? static_cast<long double>(x[j]) * 127 / largest : 0;
+          right = right && within(code, want, 0.5L + 128 * kRoundoff<float>) && code == std::floor(code);
+          right = right && code == number_of(plain[at], j % kBlockRows);
+          sum += static_cast<long>(code);
+        }
+        right = right && header.start == -128 * sum && moe::impl::header_of(plain[0]).start == header.start;
+        INFO("size " << size << ", count " << count << ", shift " << shift);
+        CHECK(right);
+        CHECK(x.guards_intact());
+      }
+    }
+  }
+  std::vector<float> odd = numbers<float>(70, 5);
+  odd[66] = std::numeric_limits<float>::quiet_NaN();
+  CHECK(moe::is_nan(moe::impl::header_of(prepared<Arch, Storage>(odd)[0]).scale));
+  odd[66] = -std::numeric_limits<float>::infinity();
+  const auto spoilt = prepared<Arch, Storage>(odd);
+  CHECK(moe::is_nan(moe::impl::header_of(spoilt[0]).scale));
+  for (Index k = 0; k < kBlockRows; ++k) CHECK(number_of(spoilt[1], k) == 0);
+  const auto tiny = prepared<Arch, Storage>(std::vector<float>(70, 0x0.fffffp-118f));
+  CHECK(moe::impl::header_of(tiny[0]).scale == 0);
+  CHECK(number_of(tiny[1], 3) == 0);
+}
+
 }  // namespace
 
 TEMPLATE_TEST_CASE("rows in 8 bits are within half a step, on every path the same", "[kernel][smoke][arm]",
@@ -151,4 +199,11 @@ TEST_CASE("groups that are not finite, or all but zero", "[kernel][smoke]") {
   check_odd_groups<native_arch, Int8Groups<>>();
   check_odd_groups<reference_arch, Int8Groups<>>();
   if constexpr (kHasNarrow) check_odd_groups<narrow_arch, Int4Groups<>>();
+}
+
+TEST_CASE("rows with one scale are within half a step of it, on every path the same",
+          "[kernel][smoke][arm]") {
+  check_whole_rows<native_arch>();
+  check_whole_rows<reference_arch>();
+  if constexpr (kHasNarrow) check_whole_rows<narrow_arch>();
 }

@@ -179,6 +179,28 @@ struct CodeGroups {
   }
 };
 
+/// The same of 8-bit codes with one scale a row, or one for all: what Int8Channels can hold.
+struct CodeChannels {
+  Index out, in;
+  const std::byte* codes;  // two's complement, [.., in]
+  DType scale_dtype;
+  const std::byte* scales;
+  Index scale_rows;                         // rows under a scale
+  Index first_output = 0, output_step = 1;  // as of CodeGroups
+
+  int code(Index o, Index i) const noexcept {
+    return static_cast<std::int8_t>(codes[(first_output + o * output_step) * in + i]);
+  }
+  float scale(Index o) const noexcept {
+    float s;
+    decode_floats(scale_dtype, scales, (first_output + o * output_step) / scale_rows, 1, &s);
+    return s;
+  }
+};
+
+/// One of them.
+using StoredCodes = std::variant<CodeGroups, CodeChannels>;
+
 /// One of them.
 using StoredMatrix =
     std::variant<PlainMatrix, ScaledMatrix, Mxfp4Matrix, Int4Matrix, Nvfp4Matrix, WordMatrix>;

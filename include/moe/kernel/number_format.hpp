@@ -70,4 +70,8 @@ struct Int8Groups {};
 template <class Scale = BFloat16>
 struct Int4Groups {};
 
+/// 8-bit codes -128 .. 127 times one float for a whole column, against rows in 8 bits with one scale for the
+/// whole row: the weights of W8A8 checkpoints as they are.
+struct Int8Channels {};
+
 MOE_NAMESPACE_END

@@ -10,6 +10,7 @@ MOE_NAMESPACE_BEGIN
 using Storages = TypeList<float,         //
                           BFloat16,      //
                           Int8Groups<>,  //
-                          Int4Groups<>>;
+                          Int4Groups<>,  //
+                          Int8Channels>;
 
 MOE_NAMESPACE_END

@@ -23,6 +23,8 @@ inline constexpr double kLargestWeight<Int8Groups<BFloat16>> = 0x1p115;
 template <>
 inline constexpr double kLargestWeight<Int4Groups<BFloat16>> = 0x1p115;
 template <>
+inline constexpr double kLargestWeight<Int8Channels> = 0x1p100;  // 2^31 of them times 127
+template <>
 inline constexpr double kLargestWeight<Int8Groups<Float16>> = 127.0 * 65504;
 template <>
 inline constexpr double kLargestWeight<Int4Groups<Float16>> = 7.0 * 65504;
@@ -62,13 +64,22 @@ void pack_panel(const PackedView<Storage>& packed, Index j, Column column) noexc
   }
 }
 
+/// The same of a storage whose columns are encoded whole.
+template <class Column>
+void pack_panel(const PackedView<Int8Channels>& packed, Index j, Column column) noexcept {
+  const float* source[kPanel<float>];
+  for (Index c = 0; c < kPanel<float>; ++c) source[c] = column(j * kPanel<float> + c);
+  encode_panel(source, packed.rows, packed.panel(j));
+}
+
 /// All panels.
 template <BlockStorage Storage, class Column>
 void pack_blocks(const PackedView<Storage>& packed, Column column) noexcept {
   for (Index j = 0; j < packed.panels; ++j) pack_panel(packed, j, column);
 }
 
-/// Block storages of codes with a scale for every kBlockRows of a column: Int8Groups, Int4Groups.
+/// Block storages of codes with scales: Int8Groups and Int4Groups one for every kBlockRows of a column,
+/// Int8Channels one a column.
 template <class Storage>
 concept GroupStorage = BlockStorage<Storage> && requires(const StorageBlock<Storage>& block) {
   block.scale(Index{});
@@ -76,7 +87,8 @@ concept GroupStorage = BlockStorage<Storage> && requires(const StorageBlock<Stor
 template <GroupStorage Storage>
 using GroupScale = decltype(std::declval<const StorageBlock<Storage>&>().scale(Index{}));
 
-/// A matrix [out, in] of numbers code(o, i) * scale(o, i / kBlockRows) that a storage can hold as they are.
+/// A matrix [out, in] of numbers code(o, i) * scale(o, i / kBlockRows) that a storage can hold as they are;
+/// of Int8Channels the scale is asked for group 0.
 template <class G, class Storage>
 concept StorageGroups = GroupStorage<Storage> && requires(const G& groups, Index o, Index i) {
   { groups.code(o, i) }
@@ -111,6 +123,20 @@ void pack_groups(const PackedView<Storage>& packed, Row row) noexcept {
   }
 }
 
+template <class Row>
+void pack_groups(const PackedView<Int8Channels>& packed, Row row) noexcept {
+  for (Index position = 0; position < packed.panels * kPanel<float>; ++position) {
+    const auto from = row(position);
+    const Index c = position % kPanel<float>;
+    StorageBlock<Int8Channels>* const panel = packed.panel(position / kPanel<float>);
+    panel->set_scale(c, from.groups == nullptr ? 0.0f : from.groups->scale(from.o, 0));
+    for (Index k = 0; k < round_up(packed.rows, kBlockRows); ++k) {
+      panel[1 + k / 4].set_code(k % 4, c,
+                                from.groups != nullptr && k < packed.rows ? from.groups->code(from.o, k) : 0);
+    }
+  }
+}
+
 /// The inverse, of the rounded numbers exactly. column(position) -> float*: where the K numbers of that
 /// column go, or null.
 template <BlockStorage Storage, class Column>
@@ -118,9 +144,8 @@ void unpack_blocks(const PackedView<const Storage>& packed, Column column) noexc
   constexpr Index kColumns = kPanel<float>;
   alignas(64) float values[kBlockRows * kColumns];
   for (Index j = 0; j < packed.panels; ++j) {
-    const StorageBlock<Storage>* block = packed.panel(j);
-    for (Index k = 0; k < packed.rows; k += kBlockRows, ++block) {
-      decode_block(*block, values);
+    for (Index k = 0; k < packed.rows; k += kBlockRows) {
+      decode_rows(packed.panel(j), k / kBlockRows, values);
       const Index count = (std::min)(kBlockRows, packed.rows - k);
       for (Index c = 0; c < kColumns; ++c) {
         float* const to = column(j * kColumns + c);

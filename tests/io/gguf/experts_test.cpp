@@ -162,7 +162,7 @@ TEST_CASE("gguf experts: gate and up in one tensor, a scale for each expert", "[
       CHECK(bias[3] == -500 + static_cast<float>((2 * e + Index{up}) * kF + 3));
       const auto groups = source.groups(e, part);
       REQUIRE(groups.has_value());
-      CHECK(0.5f * static_cast<float>(groups->code(kF - 1, 7)) ==
+      CHECK(0.5f * static_cast<float>(std::get<moe::io::CodeGroups>(*groups).code(kF - 1, 7)) ==
             q8_value(e, kF - 1 + (up ? kF : 0), 7, 2 * kF, kD));
     }
     source.read(e, ExpertMatrix::down, moe::MatrixView<float>(to.data(), kD, kF));

@@ -83,6 +83,11 @@ void load_bank(Bank& bank, const LayerSource& source, const LayerSpec& spec, con
 template <class Bank>
 void load_shared_bank(Bank& bank, const LayerSource& source, const LayerSpec& spec) {
   const Index width = spec.width, hidden = spec.shared_hidden;
+  const auto codes_of = [&](io::ExpertMatrix part) {
+    const bool second = part == io::ExpertMatrix::down || part == io::ExpertMatrix::fc2;
+    return source.shared_groups(part, second ? width : hidden, second ? hidden : width);
+  };
+  if (io::impl::repack_expert(bank, 0, codes_of)) return;
   const auto read = [&](io::ExpertMatrix part, Index out, Index in, Buffer<float>& to) {
     to.resize(checked_product("shared expert", out, in));
     const MatrixView<float> view(to.data(), out, in);
