@@ -16,6 +16,8 @@ using moe::Int8Channels;
 using moe::Int8Groups;
 using moe::kBlockRows;
 using moe::native_arch;
+using moe::Q4K;
+using moe::Q6K;
 using moe::reference_arch;
 using moe::RowGroup;
 using moe::StorageBlock;
@@ -44,6 +46,12 @@ inline float number_of(const moe::impl::FloatCodeGroup& group, Index k) {
   return group.codes[k];
 }
 
+inline float number_of(const moe::impl::HalvedCodeGroup& group, Index k) {
+  return group.codes[k];
+}
+inline float number_of(const moe::impl::FloatHalvedCodeGroup& group, Index k) {
+  return group.codes[k];
+}
 inline float number_of(const moe::impl::ChannelCodes& cell, Index k) {
   return cell.codes[k];
 }

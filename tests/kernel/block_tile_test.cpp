@@ -14,7 +14,7 @@ using moe::kBlockTileRows;
 using moe::kPanel;
 
 constexpr Index kColumns = kPanel<float>;
-constexpr Index kGroups[] = {0, 1, 2, 3, 32};
+constexpr Index kGroups[] = {0, 1, 2, 3, 9, 32};
 
 /// Blocks of random numbers; every third with codes at the ends of their range, set by hand.
 template <class Storage>
@@ -41,6 +41,33 @@ struct Panel {
   }
   StorageBlock<Storage>* data() { return blocks.data(); }
   std::vector<StorageBlock<Storage>> blocks;
+};
+
+/// Random numbers; in every third group of some columns codes at the ends, by hand.
+template <moe::SuperStorage Storage>
+struct Panel<Storage> {
+  using Block = StorageBlock<Storage>;
+  Panel(Index groups, std::uint64_t seed, float size = 1)
+      : blocks(static_cast<std::size_t>(moe::panel_blocks<Storage>(groups * kBlockRows)) + 1) {
+    constexpr bool kFour = std::is_same_v<Storage, Q4K>;
+    for (std::size_t b = 0; b + 1 < blocks.size(); ++b) {
+      for (Index c = 0; c < kColumns; ++c) {
+        std::vector<float> x =
+            numbers<float>(moe::kSuperRows, seed + 977 * b + 31 * static_cast<std::uint64_t>(c));
+        for (float& value : x) value *= size;
+        moe::SuperColumn column;
+        moe::encode_column(x.data(), column, Storage{});
+        for (Index k = 0; k < moe::kSuperRows; ++k) {
+          if (k / kBlockRows % 3 != 1 || c >= 12) continue;
+          const bool low = c < 4 || (c >= 8 && (k + c) % 2 == 0);
+          column.codes[k] = static_cast<std::int8_t>(low ? (kFour ? 0 : -32) : (kFour ? 15 : 31));
+        }
+        blocks[b].set_column(c, column);
+      }
+    }
+  }
+  Block* data() { return blocks.data(); }
+  std::vector<Block> blocks;
 };
 
 template <>
@@ -121,6 +148,43 @@ bool admits(float got, const std::vector<Group>& row, const StorageBlock<Storage
   return within(got, value, gamma<float>(groups + 2) * magnitude);
 }
 
+template <class Group>
+bool admits(float got, const std::vector<Group>& row, const StorageBlock<Q4K>* panel, Index groups, Index c) {
+  long double value = 0, magnitude = 0;
+  for (Index g = 0; g < groups; ++g) {
+    const StorageBlock<Q4K>& block = panel[g / moe::kSuperGroups];
+    const Index s = g % moe::kSuperGroups;
+    const auto& group = row[static_cast<std::size_t>(g)];
+    int dot = 0, sum = 0;
+    for (Index k = 0; k < kBlockRows; ++k) {
+      dot += static_cast<int>(number_of(group, k)) * block.code(s * kBlockRows + k, c);
+      sum += static_cast<int>(number_of(group, k));
+    }
+    const auto scale = static_cast<long double>(group.scale);
+    const long double product = dot * static_cast<long double>(block.scale_of(s, c)) * scale;
+    const long double shift = sum * static_cast<long double>(block.offset_of(s, c)) * scale;
+    value += product - shift;
+    magnitude += std::fabs(product) + std::fabs(shift);
+  }
+  return within(got, value, gamma<float>(groups + 4) * magnitude);
+}
+template <class Group>
+bool admits(float got, const std::vector<Group>& row, const StorageBlock<Q6K>* panel, Index groups, Index c) {
+  long double value = 0, magnitude = 0;
+  for (Index h = 0; h < 2 * groups; ++h) {
+    const StorageBlock<Q6K>& block = panel[h / 16];
+    const auto& group = row[static_cast<std::size_t>(h / 2)];
+    int dot = 0;
+    for (Index k = 0; k < 16; ++k) {
+      dot += static_cast<int>(number_of(group, h % 2 * 16 + k)) * block.code(h % 16 * 16 + k, c);
+    }
+    const long double term = static_cast<long double>(dot) * static_cast<long double>(group.scale) *
+                             static_cast<long double>(block.scale_of(h % 16, c));
+    value += term;
+    magnitude += std::fabs(term);
+  }
+  return within(got, value, gamma<float>(2 * groups + 2) * magnitude);
+}
 template <class Cell>
 bool admits(float got, const std::vector<Cell>& row, const StorageBlock<Int8Channels>* panel, Index groups,
             Index c) {
@@ -186,7 +250,9 @@ template <class Arch, class Storage>
 void check_spoilt_rows() {
   constexpr Index kRows = kBlockTileRows<Arch, Storage>;
   Panel<Storage> panel(2, 19);
-  if constexpr (!std::is_same_v<Storage, BFloat16>) {
+  if constexpr (moe::SuperStorage<Storage>) {
+    panel.blocks[0].scale[3] = {0};
+  } else if constexpr (!std::is_same_v<Storage, BFloat16>) {
     panel.blocks[moe::kWholeRows<Storage> ? 0 : 1].set_scale(3, {0});
   }
   Rows<Arch, Storage> rows(kRows, 2, 23);
@@ -280,7 +346,8 @@ void check_scales() {
 }  // namespace
 
 TEMPLATE_TEST_CASE("block_tile is the documented sum, its bits depend on row and column alone",
-                   "[kernel][smoke][arm]", BFloat16, Int8Groups<>, Int4Groups<Float16>, Int8Channels) {
+                   "[kernel][smoke][arm]", BFloat16, Int8Groups<>, Int4Groups<Float16>, Int8Channels, Q4K,
+                   Q6K) {
   check_all_paths<TestType>();
 }
 

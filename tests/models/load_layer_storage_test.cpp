@@ -15,6 +15,10 @@ template AnyLayer load_any<Int4Groups<>>(const LayerSource*, const LayerSpec&, O
                                          const LoadProgress&);
 template AnyLayer load_any<Int8Channels>(const LayerSource*, const LayerSpec&, OptionsRouter<float>,
                                          const LoadProgress&);
+template AnyLayer load_any<Q4K>(const LayerSource*, const LayerSpec&, OptionsRouter<float>,
+                                const LoadProgress&);
+template AnyLayer load_any<Q6K>(const LayerSource*, const LayerSpec&, OptionsRouter<float>,
+                                const LoadProgress&);
 }  // namespace models::impl
 MOE_NAMESPACE_END
 

@@ -648,6 +648,8 @@ TEST_CASE("bad input: weights that a block storage cannot round", "[proof][smoke
     check_refused_weights<moe::Int4Groups<>>(bad, "4.15384e+34", shown);
   }
   check_refused_weights<moe::Int8Channels>(1.3e30f, "1.26765e+30", "1.3e+30");
+  check_refused_weights<moe::Q4K>(-4.2e6f, "4.12675e+06", "-4.2e+06");
+  check_refused_weights<moe::Q6K>(2.7e8f, "2.66208e+08", "2.7e+08");
   check_refused_weights<moe::Int8Groups<moe::Float16>>(1e7f, "8.31901e+06", "1e+07");
   check_refused_weights<moe::Int4Groups<moe::Float16>>(-1e6f, "458528", "-1e+06");
 }

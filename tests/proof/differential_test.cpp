@@ -15,7 +15,7 @@ namespace {
 
 using namespace test;
 
-constexpr int kFormats = 4;
+constexpr auto kFormats = test::kBlockFormats.size() + 1;
 
 /// Layers of one format of the experts' weights.
 struct Outcome {

@@ -24,12 +24,16 @@ struct Columns {
 
 TEMPLATE_TEST_CASE("every packed column comes back within half a step, and alone as among others",
                    "[weights]", moe::BFloat16, moe::Int8Groups<>, moe::Int8Groups<moe::Float16>,
-                   moe::Int4Groups<>, moe::Int4Groups<moe::Float16>, moe::Int8Channels) {
+                   moe::Int4Groups<>, moe::Int4Groups<moe::Float16>, moe::Int8Channels, moe::Q4K, moe::Q6K) {
   using Block = moe::StorageBlock<TestType>;
   // Half a step of a number of magnitude up to 1: bf16 keeps 8 bits; codes share one of 127 or at least 7
   // steps, whose scale is off by up to 2^-9 of itself.
   double half = 0x1p-9;
   if constexpr (requires { Block::kBits; }) half = 0.51 / (Block::kBits == 8 ? 127 : 7);
+  // A range of up to 2 in 15 steps, and half a code of either level; -32 .. 31, whose upper end is one step
+  // off.
+  if constexpr (std::is_same_v<TestType, moe::Q4K>) half = 1.01 * (1.0 / 15 + 2.0 / 126 + 1.0 / 126);
+  if constexpr (std::is_same_v<TestType, moe::Q6K>) half = 1.01 * (1.0 / 32 + 1.0 / 254);
   for (const Index rows : {1, 31, 32, 33, 100}) {
     for (const Index columns : {1, 32, 33}) {
       INFO(columns << " columns of " << rows);

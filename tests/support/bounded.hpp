@@ -59,9 +59,9 @@ inline Bounded sum(const Row& a) {
 
 /// What weights are stored in: `dense` as the numbers that are computed with, the others in blocks. In the
 /// order of moe::Storages.
-enum class Format { dense, bf16, int8, int4, int8_channels };
-inline constexpr std::initializer_list<Format> kBlockFormats = {Format::bf16, Format::int8, Format::int4,
-                                                                Format::int8_channels};
+enum class Format { dense, bf16, int8, int4, int8_channels, q4_k, q6_k };
+inline constexpr std::initializer_list<Format> kBlockFormats = {
+    Format::bf16, Format::int8, Format::int4, Format::int8_channels, Format::q4_k, Format::q6_k};
 
 /// Rows as kernels of a block format read them: by half a step more wrong than they were. bf16 has 8 bits of
 /// precision, steps of up to 2^-7 of a number. 8-bit codes of a group of 32, or of the row, have steps of

@@ -285,12 +285,83 @@ constexpr ExpertMatrix part_of_matrix(Index m) noexcept {
 template <class Bank>
 inline constexpr Index kMatrices = GatedBank<Bank> ? 3 : 2;
 
-/// Repacks expert e, whose matrices are codes_of(part), optional StoredCodes; false, with nothing written,
-/// where the bank's storage is another than the file's.
-template <class Bank, class CodesOf>
-bool repack_expert(Bank& bank, Index e, const CodesOf& codes_of) {
+/// A matrix of blocks, or of floats that are rounded to blocks.
+template <class Storage>
+struct BlockMatrix {
+  CodeBlocks blocks{};
+  ConstMatrixView<float> floats{};
+
+  void read(Index o, Index block, SuperColumn& to) const noexcept {
+    if (blocks.decode != nullptr) return blocks.read(o, block, to);
+    float x[kSuperRows] = {};
+    const Index first = block * kSuperRows, end = (std::min)(floats.cols, first + kSuperRows);
+    std::copy(floats.row(o) + first, floats.row(o) + end, x);
+    encode_column(x, to, Storage{});
+  }
+};
+
+template <class Storage>
+void require_finite_scales(const BlockMatrix<Storage>& matrix, const char* part) {
+  SuperColumn column{};
+  for (Index o = 0; o < matrix.blocks.out; ++o) {
+    for (Index b = 0; b < matrix.blocks.in / kSuperRows; ++b) {
+      matrix.read(o, b, column);
+      if (is_finite(column.scale.to_float()) && is_finite(column.offset.to_float())) continue;
+      fail<numeric_error>(part, ": expected finite scales, got another in row ", o, ", block ", b);
+    }
+  }
+}
+
+template <class Bank, class Matrix>
+void load_groups(Bank& bank, Index e, const Matrix* matrix) {
+  if constexpr (GatedBank<Bank>) {
+    bank.load_groups(e, matrix[0], matrix[1], matrix[2]);
+  } else {
+    bank.load_groups(e, matrix[0], matrix[1]);
+  }
+}
+
+/// Repacks expert e if one of its matrices is of blocks that the storage holds; GGUF files mix them, and the
+/// others go through float. As repack_expert().
+template <class Bank, class CodesOf, class Read>
+bool repack_blocks(Bank& bank, Index e, const CodesOf& codes_of, const Read& read) {
   using Storage = typename Bank::StorageType;
-  if constexpr (!GroupStorage<Storage>) {
+  constexpr int kBits = StorageBlock<Storage>::Group::kBits;
+  BlockMatrix<Storage> matrix[kMatrices<Bank>];
+  Buffer<float> floats[kMatrices<Bank>];
+  bool any = false;
+  for (Index m = 0; m < kMatrices<Bank>; ++m) {
+    const std::optional<StoredCodes> found = codes_of(part_of_matrix<Bank>(m));
+    const CodeBlocks* const blocks = found ? std::get_if<CodeBlocks>(&*found) : nullptr;
+    if (blocks == nullptr || blocks->bits != kBits) continue;
+    matrix[m].blocks = *blocks;
+    any = true;
+  }
+  for (Index m = 0; any && m < kMatrices<Bank>; ++m) {
+    const char* const name = part_name(part_of_matrix<Bank>(m));
+    if (matrix[m].blocks.decode != nullptr) {
+      require_finite_scales(matrix[m], name);
+      continue;
+    }
+    const bool second = m == kMatrices<Bank> - 1;
+    const Index out = second ? bank.width() : bank.hidden(), in = second ? bank.hidden() : bank.width();
+    const MatrixView<float> view(floats[m].resize(checked_product("expert", out, in)), out, in);
+    read(part_of_matrix<Bank>(m), view);
+    matrix[m].floats = view;
+    require_roundable<Storage>(name, matrix[m].floats);
+  }
+  if (any) load_groups(bank, e, matrix);
+  return any;
+}
+
+/// Repacks expert e, whose matrices are codes_of(part), optional StoredCodes, and read(part, floats); false,
+/// with nothing written, where the bank's storage is another than the file's.
+template <class Bank, class CodesOf, class Read>
+bool repack_expert(Bank& bank, Index e, const CodesOf& codes_of, const Read& read) {
+  using Storage = typename Bank::StorageType;
+  if constexpr (SuperStorage<Storage>) {
+    return repack_blocks(bank, e, codes_of, read);
+  } else if constexpr (!GroupStorage<Storage>) {
     return false;
   } else {
     using Repacked = RepackedMatrix<Storage>;
@@ -300,11 +371,7 @@ bool repack_expert(Bank& bank, Index e, const CodesOf& codes_of) {
       if (!found || !Repacked::take(*found, matrix[m])) return false;
       require_finite_scales(matrix[m], part_name(part_of_matrix<Bank>(m)));
     }
-    if constexpr (GatedBank<Bank>) {
-      bank.load_groups(e, matrix[0], matrix[1], matrix[2]);
-    } else {
-      bank.load_groups(e, matrix[0], matrix[1]);
-    }
+    load_groups(bank, e, matrix);
     return true;
   }
 }
@@ -350,10 +417,11 @@ class FloatExpert {
 
 /// Copies every expert of `source` into `bank` (Glu or Mlp of the same extents; throws config_error if not).
 /// Where the bank's storage is the file's (Int8Groups<Float16>: Q8_0; Int4Groups<Float16>: Q4_0;
-/// Int4Groups<scale's type>: int4 groups of 32; Int8Channels: int8 with one scale a row or one for all),
-/// codes and scales are copied as they are; else weights go through float and block storages round them
-/// (numeric_error where they cannot). Parts without a bias in the source get zeros where the bank has one.
-/// Memory: one expert in float besides the bank. progress(done, total), noexcept, after each expert.
+/// Int4Groups<scale's type>: int4 groups of 32; Int8Channels: int8 with one scale a row or one for all;
+/// Q4K, Q6K: the same, also where some of an expert's matrices are others), codes and scales are copied as
+/// they are; else weights go through float and block storages round them (numeric_error where they cannot).
+/// Parts without a bias in the source get zeros where the bank has one. Memory: one expert in float besides
+/// the bank. progress(done, total), noexcept, after each expert.
 template <class Bank, ExpertSource Source, class Progress>
 void load_experts(Bank& bank, const Source& source, Progress&& progress) {
   static_assert(noexcept(progress(Index{}, Index{})), "moe: the progress callback must be noexcept");
@@ -363,7 +431,8 @@ void load_experts(Bank& bank, const Source& source, Progress&& progress) {
   for (Index e = 0; e < source.experts(); ++e) {
     try {
       const auto codes_of = [&](ExpertMatrix part) { return source.groups(e, part); };
-      if (!impl::repack_expert(bank, e, codes_of)) expert.load(bank, source, e);
+      const auto read = [&](ExpertMatrix part, const MatrixView<float>& to) { source.read(e, part, to); };
+      if (!impl::repack_expert(bank, e, codes_of, read)) expert.load(bank, source, e);
     } catch (const numeric_error& error) {  // of a block storage, which knows the place but not the expert
       fail<numeric_error>("expert ", e, " of the checkpoint: ", error.what());
     }

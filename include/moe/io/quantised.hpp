@@ -9,6 +9,7 @@
 
 #include "moe/core/types.hpp"
 #include "moe/io/file/dtype.hpp"
+#include "moe/kernel/super_block.hpp"
 
 MOE_NAMESPACE_BEGIN
 namespace io {
@@ -198,8 +199,21 @@ struct CodeChannels {
   }
 };
 
+/// Rows of blocks of 256 numbers that Q4K, of 4 bits, or Q6K can hold.
+struct CodeBlocks {
+  Index out, in;
+  int bits;
+  const std::byte* blocks;
+  Index row_bytes, block_bytes;
+  void (*decode)(const std::byte* block, SuperColumn& to) noexcept;
+
+  void read(Index o, Index block, SuperColumn& to) const noexcept {
+    decode(blocks + o * row_bytes + block * block_bytes, to);
+  }
+};
+
 /// One of them.
-using StoredCodes = std::variant<CodeGroups, CodeChannels>;
+using StoredCodes = std::variant<CodeGroups, CodeChannels, CodeBlocks>;
 
 /// One of them.
 using StoredMatrix =

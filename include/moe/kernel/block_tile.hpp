@@ -23,7 +23,9 @@ inline constexpr Index kOnePassBlockRows = impl::rows_in_one_pass<
 /// float, k ascending, two k a step where the target has the instruction; numbers below 2^-126 may count as
 /// 0. Int8Groups, Int4Groups: per group the exact integer sum of code times code, then sum = fma(float(that)
 /// * weight's scale, row's scale, sum), groups ascending from +0. Int8Channels: the exact integer sum over
-/// all groups, float(that) * column's scale * row's scale; groups <= kMostInputs / kBlockRows. In this order
+/// all groups, float(that) * column's scale * row's scale; groups <= kMostInputs / kBlockRows. Q4K: as
+/// Int4Groups with fma(float(sum), scale, offset * -sum of the row's codes) for the product, Q6K: as
+/// Int8Groups by groups of 16; their scales of two levels multiplied, which is exact. In this order
 /// nothing on the way overflows or vanishes where the sum does not, whatever the row, for weights up to
 /// kLargestWeight (storage/packed_blocks.hpp). The bits of an element depend on its row and its column alone,
 /// never on m or on fetch: part `part` of `parts` of the panel at fetch.at, which has as many blocks

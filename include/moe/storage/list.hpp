@@ -11,6 +11,8 @@ using Storages = TypeList<float,         //
                           BFloat16,      //
                           Int8Groups<>,  //
                           Int4Groups<>,  //
-                          Int8Channels>;
+                          Int8Channels,  //
+                          Q4K,           //
+                          Q6K>;
 
 MOE_NAMESPACE_END

@@ -25,6 +25,10 @@ inline constexpr double kLargestWeight<Int4Groups<BFloat16>> = 0x1p115;
 template <>
 inline constexpr double kLargestWeight<Int8Channels> = 0x1p100;  // 2^31 of them times 127
 template <>
+inline constexpr double kLargestWeight<Q4K> = 63.0 * 65504;
+template <>
+inline constexpr double kLargestWeight<Q6K> = 32.0 * 127 * 65504;
+template <>
 inline constexpr double kLargestWeight<Int8Groups<Float16>> = 127.0 * 65504;
 template <>
 inline constexpr double kLargestWeight<Int4Groups<Float16>> = 7.0 * 65504;
@@ -64,9 +68,11 @@ void pack_panel(const PackedView<Storage>& packed, Index j, Column column) noexc
   }
 }
 
-/// The same of a storage whose columns are encoded whole.
-template <class Column>
-void pack_panel(const PackedView<Int8Channels>& packed, Index j, Column column) noexcept {
+/// The same of storages that have more than kBlockRows of a column under a scale.
+template <BlockStorage Storage, class Column>
+requires(SuperStorage<Storage> ||
+         std::same_as<Storage, Int8Channels>) void pack_panel(const PackedView<Storage>& packed, Index j,
+                                                              Column column) noexcept {
   const float* source[kPanel<float>];
   for (Index c = 0; c < kPanel<float>; ++c) source[c] = column(j * kPanel<float> + c);
   encode_panel(source, packed.rows, packed.panel(j));
@@ -87,15 +93,24 @@ concept GroupStorage = BlockStorage<Storage> && requires(const StorageBlock<Stor
 template <GroupStorage Storage>
 using GroupScale = decltype(std::declval<const StorageBlock<Storage>&>().scale(Index{}));
 
-/// A matrix [out, in] of numbers code(o, i) * scale(o, i / kBlockRows) that a storage can hold as they are;
-/// of Int8Channels the scale is asked for group 0.
-template <class G, class Storage>
-concept StorageGroups = GroupStorage<Storage> && requires(const G& groups, Index o, Index i) {
-  { groups.code(o, i) }
-  noexcept->std::same_as<int>;
-  { groups.scale(o, i) }
-  noexcept->std::same_as<GroupScale<Storage>>;
+/// A matrix [out, in] of numbers in super-blocks: read(o, block, column) fills in those of row o from input
+/// kSuperRows * block on.
+template <class G>
+concept SuperGroups = requires(const G& groups, Index i, SuperColumn& column) {
+  { groups.read(i, i, column) }
+  noexcept;
 };
+
+/// A matrix [out, in] that a storage can hold as it is: SuperGroups, or numbers code(o, i) * scale(o, i /
+/// kBlockRows); of Int8Channels the scale is asked for group 0.
+template <class G, class Storage>
+concept StorageGroups = (SuperStorage<Storage> && SuperGroups<G>) ||
+                        (GroupStorage<Storage> && requires(const G& groups, Index o, Index i) {
+                          { groups.code(o, i) }
+                          noexcept->std::same_as<int>;
+                          { groups.scale(o, i) }
+                          noexcept->std::same_as<GroupScale<Storage>>;
+                        });
 
 /// Row o of `groups`; none where that is null.
 template <class Groups>
@@ -133,6 +148,19 @@ void pack_groups(const PackedView<Int8Channels>& packed, Row row) noexcept {
     for (Index k = 0; k < round_up(packed.rows, kBlockRows); ++k) {
       panel[1 + k / 4].set_code(k % 4, c,
                                 from.groups != nullptr && k < packed.rows ? from.groups->code(from.o, k) : 0);
+    }
+  }
+}
+
+template <SuperStorage Storage, class Row>
+void pack_groups(const PackedView<Storage>& packed, Row row) noexcept {
+  SuperColumn column;
+  for (Index position = 0; position < packed.panels * kPanel<float>; ++position) {
+    const auto from = row(position);
+    for (Index k = 0; k < packed.rows; k += kSuperRows) {
+      column = {};
+      if (from.groups != nullptr) from.groups->read(from.o, k / kSuperRows, column);
+      packed.panel(position / kPanel<float>)[k / kSuperRows].set_column(position % kPanel<float>, column);
     }
   }
 }

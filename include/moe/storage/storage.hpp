@@ -7,6 +7,7 @@
 #include "moe/kernel/channel_block.hpp"
 #include "moe/kernel/panel.hpp"
 #include "moe/kernel/storage_block.hpp"
+#include "moe/kernel/super_block.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -14,7 +15,7 @@ MOE_NAMESPACE_BEGIN
 template <class Storage>
 concept DenseStorage = std::same_as<Storage, float> || std::same_as<Storage, double>;
 
-/// Stored in blocks (kernel/storage_block.hpp): BFloat16, Int8Groups, Int4Groups, Int8Channels.
+/// Stored in blocks (kernel/storage_block.hpp): BFloat16, Int8Groups, Int4Groups, Int8Channels, Q4K, Q6K.
 template <class Storage>
 concept BlockStorage = !DenseStorage<Storage> && requires {
   sizeof(StorageBlock<Storage>);
@@ -52,6 +53,10 @@ template <>
 inline constexpr const char* kStorageName<Int4Groups<Float16>> = "int4_groups_float16";
 template <>
 inline constexpr const char* kStorageName<Int8Channels> = "int8_channels";
+template <>
+inline constexpr const char* kStorageName<Q4K> = "q4_k";
+template <>
+inline constexpr const char* kStorageName<Q6K> = "q6_k";
 }  // namespace impl
 
 template <BlockStorage Storage>

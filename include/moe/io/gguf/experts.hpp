@@ -15,13 +15,19 @@
 MOE_NAMESPACE_BEGIN
 namespace io {
 
-/// Rows first .. first + out - 1 of [.., in] where their codes and scales can be repacked without loss: Q8_0
-/// and Q4_0.
+/// Rows first .. first + out - 1 of [.., in] where their codes and scales can be repacked without loss: Q8_0,
+/// Q4_0, Q4_K and Q6_K.
 inline std::optional<StoredCodes> ggml_codes(const GgufTensor& t, Index first, Index out, Index in) {
-  if (t.type != GgmlType::Q8_0 && t.type != GgmlType::Q4_0) return std::nullopt;
   const GgmlBlock block = ggml_block(t.type);
+  if (block.numbers == 0) return std::nullopt;
   const Index row = in / block.numbers * block.bytes;
   const std::byte* const rows = t.data + first * row;
+  if (t.type == GgmlType::Q4_K || t.type == GgmlType::Q6_K) {
+    const bool four = t.type == GgmlType::Q4_K;
+    return CodeBlocks{
+        out, in, four ? 4 : 6, rows, row, block.bytes, four ? impl::read_q4_k : impl::read_q6_k};
+  }
+  if (t.type != GgmlType::Q8_0 && t.type != GgmlType::Q4_0) return std::nullopt;
   return CodeGroups{.out = out,
                     .in = in,
                     .bits = t.type == GgmlType::Q8_0 ? 8 : 4,

@@ -234,10 +234,11 @@ MOE_ALWAYS_INLINE void two_quads(const Group* const* row, Index g, Index pair, c
 }
 
 template <class Arch, int kVectors, class Storage, std::size_t... R, std::size_t... V, std::size_t... I>
-MOE_NOINLINE void block_pass(ByteDot<Arch>, const CodeGroup* const* rows, Index groups,
-                             const StorageBlock<Storage>* panel, Index column, float* tile, FetchCursor fetch,
-                             std::index_sequence<R...>, std::index_sequence<V...> vectors,
-                             std::index_sequence<I...> all) noexcept {
+requires(!SuperStorage<Storage>) MOE_NOINLINE
+    void block_pass(ByteDot<Arch>, const CodeGroup* const* rows, Index groups,
+                    const StorageBlock<Storage>* panel, Index column, float* tile, FetchCursor fetch,
+                    std::index_sequence<R...>, std::index_sequence<V...> vectors,
+                    std::index_sequence<I...> all) noexcept {
   using B = Batch<float, Arch>;
   using L = Lanes<static_cast<Index>(B::size)>;
   using Words = typename L::Words;

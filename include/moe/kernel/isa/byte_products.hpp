@@ -236,10 +236,11 @@ MOE_ALWAYS_INLINE Words finish_group(const Words& sum, const CodeGroup& row, Int
 }
 
 template <class Arch, int kVectors, class Storage, std::size_t... R, std::size_t... V, std::size_t... I>
-MOE_NOINLINE void block_pass(ByteProducts<Arch>, const CodeGroup* const* rows, Index groups,
-                             const StorageBlock<Storage>* panel, Index column, float* tile, FetchCursor fetch,
-                             std::index_sequence<R...>, std::index_sequence<V...> vectors,
-                             std::index_sequence<I...> all) noexcept {
+requires(!SuperStorage<Storage>) MOE_NOINLINE
+    void block_pass(ByteProducts<Arch>, const CodeGroup* const* rows, Index groups,
+                    const StorageBlock<Storage>* panel, Index column, float* tile, FetchCursor fetch,
+                    std::index_sequence<R...>, std::index_sequence<V...> vectors,
+                    std::index_sequence<I...> all) noexcept {
   using B = Batch<float, Arch>;
   using L = Lanes<static_cast<Index>(B::size)>;
   using Words = typename L::Words;

@@ -11,6 +11,7 @@
 #include "moe/kernel/panel.hpp"
 #include "moe/kernel/ref/gemm_tile.hpp"
 #include "moe/kernel/storage_block.hpp"
+#include "moe/kernel/super_block.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -32,6 +33,13 @@ struct CodeGroup {
   std::int8_t codes[kBlockRows];
   float scale;
   std::int32_t start;
+};
+
+/// The same for weights with a scale for every 16: start of either half of the codes.
+struct HalvedCodeGroup {
+  std::int8_t codes[kBlockRows];
+  float scale;
+  std::int32_t start[2];
 };
 
 /// kBlockRows codes of a row with one scale. The first of a row's cells is its header instead.
@@ -85,6 +93,11 @@ struct BlockShape<reference_arch, BFloat16> {
   static constexpr Index kRows = 4;
 };
 template <>
+struct BlockShape<reference_arch, Q6K> {
+  using Row = HalvedCodeGroup;
+  static constexpr Index kRows = 4;
+};
+template <>
 struct BlockShape<reference_arch, Int8Channels> {
   using Row = ChannelCodes;
   static constexpr Index kRows = 4;
@@ -123,6 +136,17 @@ void prepare_group(const float* x, Index count, CodeGroup& group, Storage, refer
   const RowScale scale = scale_of(x, count);
   group.scale = scale.from_codes;
   group.start = -StorageBlock<Storage>::kOffset * round_to_codes(x, count, scale, group.codes);
+}
+
+inline void prepare_group(const float* x, Index count, HalvedCodeGroup& group, Q6K, reference_arch) noexcept {
+  const RowScale scale = scale_of(x, count);
+  group.scale = scale.from_codes;
+  round_to_codes(x, count, scale, group.codes);
+  for (Index half = 0; half < 2; ++half) {
+    group.start[half] = 0;
+    for (Index k = 0; k < 16; ++k)
+      group.start[half] -= StorageBlock<Q6K>::kOffset * group.codes[16 * half + k];
+  }
 }
 
 template <class Row, class Storage>
@@ -173,6 +197,44 @@ void block_tile(const CodeGroup* const* rows, Index m, Index groups, const Stora
         sum = fma(static_cast<float>(dot) * panel[g].scale(c).to_float(), rows[i][g].scale, sum);
       }
       sums[c] = sum;
+    }
+  }
+}
+
+inline void block_tile(const CodeGroup* const* rows, Index m, Index groups, const StorageBlock<Q4K>* panel,
+                       float* tile, const PanelFetch&, reference_arch) noexcept {
+  for (Index i = 0; i < m; ++i) {
+    for (Index c = 0; c < kPanel<float>; ++c) {
+      float sum = 0;
+      for (Index g = 0; g < groups; ++g) {
+        const StorageBlock<Q4K>& block = panel[g / kSuperGroups];
+        const Index s = g % kSuperGroups;
+        const CodeGroup& row = rows[i][g];
+        std::int32_t dot = 0;
+        for (Index k = 0; k < kBlockRows; ++k) dot += row.codes[k] * block.code(s * kBlockRows + k, c);
+        const float shift = static_cast<float>(row.start) * block.offset_of(s, c);
+        sum = fma(fma(static_cast<float>(dot), block.scale_of(s, c), shift), row.scale, sum);
+      }
+      tile[i * kPanel<float> + c] = sum;
+    }
+  }
+}
+
+inline void block_tile(const HalvedCodeGroup* const* rows, Index m, Index groups,
+                       const StorageBlock<Q6K>* panel, float* tile, const PanelFetch&,
+                       reference_arch) noexcept {
+  for (Index i = 0; i < m; ++i) {
+    for (Index c = 0; c < kPanel<float>; ++c) {
+      float sum = 0;
+      for (Index h = 0; h < 2 * groups; ++h) {
+        const StorageBlock<Q6K>& block = panel[h / (2 * kSuperGroups)];
+        const Index s = h % (2 * kSuperGroups);
+        const HalvedCodeGroup& row = rows[i][h / 2];
+        std::int32_t dot = 0;
+        for (Index k = 0; k < 16; ++k) dot += row.codes[h % 2 * 16 + k] * block.code(s * 16 + k, c);
+        sum = fma(static_cast<float>(dot) * block.scale_of(s, c), row.scale, sum);
+      }
+      tile[i * kPanel<float> + c] = sum;
     }
   }
 }

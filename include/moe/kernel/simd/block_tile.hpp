@@ -119,6 +119,11 @@ struct BlockShape<Arch, BFloat16> : TileShape<Arch, float> {
 };
 template <class Arch>
 requires SimdArch<Arch>
+struct BlockShape<Arch, Q6K> : TileShape<Arch, float> {
+  using Row = FloatHalvedCodeGroup;
+};
+template <class Arch>
+requires SimdArch<Arch>
 struct BlockShape<Arch, Int8Channels> : TileShape<Arch, float> {
   using Row = FloatChannelCodes;
 };
@@ -168,6 +173,24 @@ MOE_ALWAYS_INLINE auto widen_codes(const Block& block, Index quad, Index column)
   return __builtin_convertvector(std::bit_cast<typename L::Ints>(code), typename L::Floats);
 }
 
+/// Stored codes, 0 .. 63, of quad `quad` of a group of Q6K.
+template <class Words, CodesOf<6> Block>
+MOE_ALWAYS_INLINE Words six_bits(const Block& block, Index quad, Index column) noexcept {
+  const Words low = load_vector<Words>(block.quads[quad / 2][column]) >> (4 * (quad % 2));
+  const Words four = load_vector<Words>(block.high[quad / 4][column]);
+  const Index of = quad % 4;
+  const Words high = of < 2 ? four << (4 - 2 * of) : four >> (2 * of - 4);
+  return (low & 0x0F0F0F0Fu) | (high & 0x30303030u);
+}
+
+template <Index kLanes, int kByte, CodesOf<6> Block>
+MOE_ALWAYS_INLINE auto widen_codes(const Block& block, Index quad, Index column) noexcept {
+  using L = Lanes<kLanes>;
+  const auto four = six_bits<typename L::Words>(block, quad, column);
+  const typename L::Words code = (four >> (8 * kByte)) & 0xFF;
+  return __builtin_convertvector(std::bit_cast<typename L::Ints>(code), typename L::Floats);
+}
+
 template <class Arch, int kVectors, int kByte, class Group, class Block, std::size_t... V, std::size_t... I>
 MOE_ALWAYS_INLINE void code_step(const Group* const* row, Index g, const Block& block, Index quad,
                                  Index column, Batch<float, Arch>* dot, std::index_sequence<V...>,
@@ -199,10 +222,10 @@ MOE_ALWAYS_INLINE void finish_channels(const Ints* sum, const ChannelHeader* hea
 
 /// The sums live in the tile: a group's integer sums take the registers.
 template <class Arch, int kVectors, class Storage, std::size_t... R, std::size_t... V, std::size_t... I>
-MOE_NOINLINE void block_pass(Arch, const FloatCodeGroup* const* rows, Index groups,
-                             const StorageBlock<Storage>* panel, Index column, float* tile, FetchCursor fetch,
-                             std::index_sequence<R...>, std::index_sequence<V...> vectors,
-                             std::index_sequence<I...> all) noexcept {
+requires(!SuperStorage<Storage>) MOE_NOINLINE
+    void block_pass(Arch, const FloatCodeGroup* const* rows, Index groups, const StorageBlock<Storage>* panel,
+                    Index column, float* tile, FetchCursor fetch, std::index_sequence<R...>,
+                    std::index_sequence<V...> vectors, std::index_sequence<I...> all) noexcept {
   using B = Batch<float, Arch>;
   using Words = typename Lanes<static_cast<Index>(B::size)>::Words;
   constexpr Index kLanes = static_cast<Index>(B::size);

@@ -24,6 +24,12 @@ struct Lanes {
   typedef std::int8_t Bytes [[gnu::vector_size(kLanes)]];
 };
 
+struct FloatHalvedCodeGroup {
+  float codes[kBlockRows];
+  float scale;
+  float start[2];
+};
+
 /// kBlockRows codes of a row with one scale, for tiles that compute in float; see ChannelCodes.
 struct FloatChannelCodes {
   float codes[kBlockRows];
@@ -130,6 +136,25 @@ MOE_ALWAYS_INLINE void prepare_whole_group(const float* x, Group& group, Storage
   group.scale = scale.from_codes;
   group.start =
       static_cast<decltype(group.start)>(-StorageBlock<Storage>::kOffset * sum_of_lanes<kLanes>(sum));
+}
+
+template <class Arch, class Group>
+MOE_ALWAYS_INLINE void prepare_whole_group(const float* x, Group& group, Q6K) noexcept {
+  constexpr Index kLanes = static_cast<Index>(Batch<float, Arch>::size);
+  static_assert(kLanes <= 16);
+  using Ints = typename Lanes<kLanes>::Ints;
+  Ints largest = {}, sum = {};
+  raise_to_magnitudes(x, largest);
+  const RowScale scale = row_scale(static_cast<std::uint32_t>(largest_lane<kLanes>(largest)));
+  round_to_codes<Arch>(x, scale, group.codes, sum);
+  group.scale = scale.from_codes;
+  // The start of the second half is what the first half leaves of the whole group's.
+  std::int32_t first = 0;
+  for (Index k = 0; k < 16; ++k) first += static_cast<std::int32_t>(group.codes[k]);
+  constexpr std::int32_t kOffset = StorageBlock<Q6K>::kOffset;
+  using Start = std::remove_reference_t<decltype(group.start[0])>;
+  group.start[0] = static_cast<Start>(-kOffset * first);
+  group.start[1] = static_cast<Start>(-kOffset * (sum_of_lanes<kLanes>(sum) - first));
 }
 
 /// The bits of BFloat16::from_float_within, in the upper halves of the words.
