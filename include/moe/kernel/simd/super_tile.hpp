@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "moe/kernel/arch.hpp"
-#include "moe/kernel/ref/block_tile.hpp"
 #include "moe/kernel/simd/block_tile.hpp"
 #include "moe/kernel/simd/row_group.hpp"
 #include "moe/kernel/super_block.hpp"
