@@ -35,34 +35,29 @@ MOE_ALWAYS_INLINE void two_quads(const Group* const* row, Index g, Index pair, c
                                  Index column, Words* dot, std::index_sequence<V...>,
                                  std::index_sequence<I...> all) noexcept {
   using B = Batch<float, Arch>;
-  for (Index quad = 2 * pair; quad < 2 * pair + 2; ++quad) {
-    B weight[] = {
-        std::bit_cast<B>(six_bits<Words>(block, quad, column + static_cast<Index>(V * B::size)))...};
-    (hold_in_register(weight[V]), ...);
-    quad_step<kVectors>(row, g, 4 * quad, weight, dot, all);
-  }
+  const TwoQuads<Words> both[] = {six_bits<Words>(block, pair, column + static_cast<Index>(V * B::size))...};
+  B first[] = {std::bit_cast<B>(both[V].first)...};
+  (hold_in_register(first[V]), ...);
+  quad_step<kVectors>(row, g, 8 * pair, first, dot, all);
+  B second[] = {std::bit_cast<B>(both[V].second)...};
+  (hold_in_register(second[V]), ...);
+  quad_step<kVectors>(row, g, 8 * pair + 4, second, dot, all);
 }
 
+/// dot += quads 2 pair and 2 pair + 1 in 32 bits.
 template <int kVectors, class Group, CodesOf<6> Block, class Words, std::size_t... V, std::size_t... I>
 MOE_ALWAYS_INLINE void add_two_quads(const Group* const* row, Index g, Index pair, const Block& block,
-                                     Index column, Words* sum, std::index_sequence<V...>,
+                                     Index column, Words* dot, std::index_sequence<V...>,
                                      std::index_sequence<I...>) noexcept {
-  typedef std::int8_t Bytes [[gnu::vector_size(sizeof(Words))]];
   constexpr Index kLanes = static_cast<Index>(sizeof(Words) / 4);
-  const auto less_offset = [](const Words& stored) noexcept {
-    return std::bit_cast<Words>(std::bit_cast<Bytes>(stored) - static_cast<std::int8_t>(32));
+  TwoQuads<Words> weight[] = {six_bits<Words>(block, pair, column + Index{V} * kLanes)...};
+  ((hold_words(weight[V].first), hold_words(weight[V].second)), ...);
+  const auto products = [](const TwoQuads<Words>& w, const std::int8_t* codes) noexcept {
+    Words sum = multiply_bytes(w.first, broadcast_word<Words>(codes));
+    add_shorts(sum, multiply_bytes(w.second, broadcast_word<Words>(codes + 4)));
+    return add_halves(sum);
   };
-  for (Index quad = 2 * pair; quad < 2 * pair + 2; ++quad) {
-    Words weight[] = {less_offset(six_bits<Words>(block, quad, column + Index{V} * kLanes))...};
-    (hold_words(weight[V]), ...);
-    Words magnitude[] = {magnitudes_of(weight[V])...};
-    (hold_words(magnitude[V]), ...);
-    (add_shorts(sum[I],
-                multiply_bytes(magnitude[I % kVectors],
-                               with_signs_of(weight[I % kVectors],
-                                             broadcast_word<Words>(row[I / kVectors][g].codes + 4 * quad)))),
-     ...);
-  }
+  (add_words(dot[I], products(weight[I % kVectors], row[I / kVectors][g].codes + 8 * pair)), ...);
 }
 
 template <class Arch, int kVectors, Index kFirst, Index kEnd, class Group, class Block, class Start,
@@ -85,17 +80,19 @@ MOE_ALWAYS_INLINE void group_dots(ByteDot<Arch>, const Group* const* row, Index 
 template <class Arch, int kVectors, Index kFirst, Index kEnd, class Group, class Block, class Start,
           std::size_t... V, std::size_t... I>
 MOE_ALWAYS_INLINE void group_dots(ByteProducts<Arch>, const Group* const* row, Index g, const Block& block,
-                                  Index column, Start, Batch<float, Arch>* exact,
+                                  Index column, Start start, Batch<float, Arch>* exact,
                                   std::index_sequence<V...> vectors, std::index_sequence<I...> all) noexcept {
   using B = Batch<float, Arch>;
   using L = Lanes<static_cast<Index>(B::size)>;
   using Words = typename L::Words;
-  Words dot[] = {((void)I, Words{})...};
+  Words dot[] = {Words{} + static_cast<std::uint32_t>(start(row[I / kVectors][g]))...};
   for (Index pair = kFirst / 2; pair < kEnd / 2; ++pair) {
     add_two_quads<kVectors>(row, g, pair, block, column, dot, vectors, all);
   }
+  // Products of 4 bits are still sums of 16, and start from 0.
+  if constexpr (Block::kBits == 4) ((dot[I] = add_halves(dot[I])), ...);
   ((exact[I] = std::bit_cast<B>(
-        __builtin_convertvector(std::bit_cast<typename L::Ints>(add_halves(dot[I])), typename L::Floats))),
+        __builtin_convertvector(std::bit_cast<typename L::Ints>(dot[I]), typename L::Floats))),
    ...);
 }
 

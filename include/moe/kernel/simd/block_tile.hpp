@@ -173,21 +173,25 @@ MOE_ALWAYS_INLINE auto widen_codes(const Block& block, Index quad, Index column)
   return __builtin_convertvector(std::bit_cast<typename L::Ints>(code), typename L::Floats);
 }
 
-/// Stored codes, 0 .. 63, of quad `quad` of a group of Q6K.
+/// Stored codes, 0 .. 63, of quads 2 pair and 2 pair + 1 of a group of Q6K.
+template <class Words>
+struct TwoQuads {
+  Words first, second;
+};
 template <class Words, CodesOf<6> Block>
-MOE_ALWAYS_INLINE Words six_bits(const Block& block, Index quad, Index column) noexcept {
-  const Words low = load_vector<Words>(block.quads[quad / 2][column]) >> (4 * (quad % 2));
-  const Words four = load_vector<Words>(block.high[quad / 4][column]);
-  const Index of = quad % 4;
-  const Words high = of < 2 ? four << (4 - 2 * of) : four >> (2 * of - 4);
-  return (low & 0x0F0F0F0Fu) | (high & 0x30303030u);
+MOE_ALWAYS_INLINE TwoQuads<Words> six_bits(const Block& block, Index pair, Index column) noexcept {
+  const auto low = load_vector<Words>(block.quads[pair][column]);
+  const auto high = load_vector<Words>(block.high[pair / 2][column]);
+  const Words first = pair % 2 == 0 ? high << 4 : high;
+  const Words second = pair % 2 == 0 ? high << 2 : high >> 2;
+  return {(low & 0x0F0F0F0Fu) | (first & 0x30303030u), ((low >> 4) & 0x0F0F0F0Fu) | (second & 0x30303030u)};
 }
 
 template <Index kLanes, int kByte, CodesOf<6> Block>
 MOE_ALWAYS_INLINE auto widen_codes(const Block& block, Index quad, Index column) noexcept {
   using L = Lanes<kLanes>;
-  const auto four = six_bits<typename L::Words>(block, quad, column);
-  const typename L::Words code = (four >> (8 * kByte)) & 0xFF;
+  const auto both = six_bits<typename L::Words>(block, quad / 2, column);
+  const typename L::Words code = ((quad % 2 == 0 ? both.first : both.second) >> (8 * kByte)) & 0xFF;
   return __builtin_convertvector(std::bit_cast<typename L::Ints>(code), typename L::Floats);
 }
 
