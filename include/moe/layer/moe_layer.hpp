@@ -199,6 +199,7 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>>,
     const RouterInput<Real>& in = tape.input_.router_input();
     Arena arena = this->backward_arena(workspace, {tokens, in.segments.count(tokens), in.options},
                                        executor.concurrency());
+    this->check_gradients(gradients);
     if (tokens == 0) return;
 
     const ConstMatrixView<Real> x = tape.input_.x(tokens);
@@ -421,7 +422,6 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>>,
       impl::check_carry_gradients(tape.input_.router_input(), carried, width());
     }
     sum_.check(tape.sum_, tape.input_.router_input(), outside(gradients), gradients.frozen_pair);
-    this->check_gradients(gradients);
     return tokens;
   }
   RouteGradients<Real> outside(const LayerGradients& gradients) const noexcept {

@@ -165,6 +165,7 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>>,
     const RouterInput<Real>& in = tape.input_.router_input();
     Arena arena = this->backward_arena(workspace, {tokens, in.segments.count(tokens), in.options},
                                        executor.concurrency());
+    this->check_gradients(gradients);
     if (tokens == 0) return;
 
     const ConstMatrixView<Real> x = tape.input_.x(tokens);
@@ -333,7 +334,6 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>>,
     require_disjoint("dlogit", gradients.dlogit, "dx", gradients.dx);
     require_disjoint("dlogit", gradients.dlogit, "router_dx", gradients.router_dx);
     sum_.check(tape.sum_, tape.input_.router_input(), outside(gradients), gradients.frozen_pair);
-    this->check_gradients(gradients);
     return tokens;
   }
   static RouteGradients<Real> outside(const LayerGradients& gradients) noexcept {

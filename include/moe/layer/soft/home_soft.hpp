@@ -183,6 +183,7 @@ class HomeSoftLayer : public impl::RefusedCalls<HomeSoftLayer<B1, B2>>,
     const RouterInput<Real>& in = tape.input_.router_input();
     Arena arena = this->backward_arena(workspace, {tokens, in.segments.count(tokens), in.options},
                                        executor.concurrency());
+    this->check_gradients(gradients);
     if (tokens == 0) return;
     const Between& between = tape.between_;
     const MixTable<Real>& table = tape.first_.table();
@@ -473,7 +474,6 @@ class HomeSoftLayer : public impl::RefusedCalls<HomeSoftLayer<B1, B2>>,
     tape.writer_.require("tape", identity_);
     impl::check_row_gradients(gradients, tape.tokens_, width(), tape.input_.separate_router(),
                               tape.input_.router_input().x.cols);
-    this->check_gradients(gradients);
     return tape.tokens_;
   }
   static constexpr Real kNan = std::numeric_limits<Real>::quiet_NaN();

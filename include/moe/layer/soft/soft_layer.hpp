@@ -169,6 +169,7 @@ class SoftLayer : public impl::RefusedCalls<SoftLayer<R, B, S, F>>,
     const RouterInput<Real>& in = tape.input_.router_input();
     Arena arena = this->backward_arena(workspace, {tokens, in.segments.count(tokens), in.options},
                                        executor.concurrency());
+    this->check_gradients(gradients);
     if (tokens == 0) return;
 
     const ConstMatrixView<Real> x = tape.input_.x(tokens);
@@ -310,7 +311,6 @@ class SoftLayer : public impl::RefusedCalls<SoftLayer<R, B, S, F>>,
     tape.writer_.require("tape", identity_);
     impl::check_row_gradients(gradients, tape.tokens_, width(), tape.input_.separate_router(),
                               tape.input_.router_input().x.cols);
-    this->check_gradients(gradients);
     return tape.tokens_;
   }
 
