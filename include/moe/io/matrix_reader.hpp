@@ -102,8 +102,9 @@ class MatrixReader {
   }
 
   /// Expert e's codes and scales where they can be repacked without loss: 4-bit groups of 32 along `in`, with
-  /// 16-bit scales.
-  std::optional<CodeGroups> groups(Index e) const {
+  /// 16-bit scales; 8-bit integers with one scale a row or one for all.
+  std::optional<StoredCodes> groups(Index e) const {
+    if (layout_.encoding == Encoding::scaled) return channels(e);
     if (layout_.encoding != Encoding::int4 || layout_.group != CodeGroups::kGroup || layout_.transposed) {
       return std::nullopt;
     }
@@ -125,6 +126,19 @@ class MatrixReader {
   }
 
  private:
+  std::optional<StoredCodes> channels(Index e) const {
+    const ScaledMatrix m = std::get<ScaledMatrix>(matrix(e));
+    if (m.dtype != DType::I8 || layout_.transposed || m.block_cols < in_) return std::nullopt;
+    return CodeChannels{.out = out_,
+                        .in = in_,
+                        .codes = m.values,
+                        .scale_dtype = m.scale_dtype,
+                        .scales = m.scales,
+                        .scale_rows = m.block_rows,
+                        .first_output = choice_.first,
+                        .output_step = choice_.step};
+  }
+
   const Tensor& tensor(const std::string& name, Index e) const {
     return checkpoint_->at(each_ ? with_number(name, "{expert}", layout_.first + e) : name);
   }

@@ -2,6 +2,7 @@
 // that their tensors are from; and what is refused of a file.
 #include "moe/models/file/gguf_layer.hpp"
 
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <functional>
@@ -230,4 +231,70 @@ TEST_CASE("tensors of a GGUF file that go with neither metadata nor preset are r
   };
   CHECK(refused<moe::numeric_error>(spoiled(), 0) ==
         "moe: f: tensor \"blk.0.ffn_gate_inp.weight\": expected finite numbers, got nan at 3");
+}
+
+namespace {
+
+/// Blocks of Q4_K or Q6_K whose numbers are about normal, of deviation 1 / 20 or so.
+std::string k_quant_blocks(Index blocks, bool four, std::uint32_t seed) {
+  std::string out;
+  for (Index b = 0; b < blocks; ++b) {
+    std::string block;
+    for (int i = 0; i < (four ? 144 : 210); ++i) {
+      block += static_cast<char>((seed = seed * 1664525 + 1013904223) >> 24);
+    }
+    if (four) {
+      block.replace(0, 4, little(0x0C00, 2) + little(0x1780, 2));  // 2^-12, and 7.5 of it for the offsets
+    } else {
+      block.replace(208, 2, little(0x0200, 2));
+    }
+    out += block;
+  }
+  return out;
+}
+
+/// The norm of the difference of layer 0 in `storage` from the same in float, relative to it.
+double distance_in(moe::models::StorageKind storage, bool first_four, bool second_four) {
+  constexpr Index kSuper = 256, kExperts = 3;
+  GgufBytes b;
+  b.value("general.architecture", 8, GgufBytes::text("qwen3moe"));
+  b.value("qwen3moe.block_count", 4, little(1, 4));
+  b.value("qwen3moe.embedding_length", 4, little(kSuper, 4));
+  b.value("qwen3moe.expert_count", 4, little(kExperts, 4));
+  b.value("qwen3moe.expert_used_count", 4, little(2, 4));
+  b.tensor("blk.0.ffn_gate_inp.weight", {kSuper, kExperts}, 0, b.data(floats(kExperts * kSuper, 2)));
+  std::uint32_t seed = 0;
+  for (const char* const name : {"gate", "up", "down"}) {
+    const bool four = ++seed == 3 ? second_four : first_four;
+    b.tensor("blk.0.ffn_" + std::string(name) + "_exps.weight", {kSuper, kSuper, kExperts}, four ? 12 : 14,
+             b.data(k_quant_blocks(kSuper * kExperts, four, seed)));
+  }
+  const std::vector<std::byte> exact = test::exact_bytes(b.all());
+  const auto file = moe::io::GgufFile::from_bytes(exact, "f");
+  const std::vector<float> want = run(moe::models::load_layer(file, 0)),
+                           got = run(moe::models::load_layer(file, 0, {.storage = storage}));
+  double off = 0, size = 0;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    const auto y = static_cast<double>(want[i]), d = static_cast<double>(got[i]) - y;
+    off += d * d, size += y * y;
+  }
+  return std::sqrt(off / size);
+}
+
+}  // namespace
+
+TEST_CASE("a layer of K-quants in their own storage differs by the rounding of its rows alone",
+          "[models][gguf]") {
+  using moe::models::StorageKind;
+  // 8-bit codes of 32 numbers have steps of 1 / 127 of the largest; 4-bit ones of weights some 1 / 15 of
+  // their range.
+  CHECK(distance_in(StorageKind::q4_k, true, true) < 0.02);
+  CHECK(distance_in(StorageKind::q6_k, false, false) < 0.02);
+  CHECK(distance_in(StorageKind::int4, true, true) > 0.05);
+  CHECK(distance_in(StorageKind::q4_k, false, false) > 0.05);
+  // Files of both: one matrix of three is rounded, finely in the larger storage.
+  const double as_four = distance_in(StorageKind::q4_k, true, false);
+  CHECK(as_four > 0.03);
+  CHECK(as_four < distance_in(StorageKind::q4_k, false, false));
+  CHECK(distance_in(StorageKind::q6_k, true, false) < 0.04);
 }

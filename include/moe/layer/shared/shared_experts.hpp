@@ -122,6 +122,14 @@ class SharedExperts {
     impl::visit_storage_of(bank(), gradients == nullptr ? nullptr : &gradients->experts, renamed);
     impl::visit_storage_of(sum_.router(), gradients == nullptr ? nullptr : &gradients->router, renamed);
   }
+  template <class Visitor>
+  void visit_state(Visitor& f) {
+    show_state(bank(), f);
+  }
+  template <class Visitor>
+  void visit_state(Visitor& f) const {
+    show_state(bank(), f);
+  }
 
  private:
   template <ExpertBank>
@@ -130,6 +138,13 @@ class SharedExperts {
   /// `bank` by reference: the gate may be made of it in the same call.
   SharedExperts(EveryExpert<Real> gate, B&& bank) : sum_(std::move(gate), std::move(bank)) {}
 
+  template <class Bank, class Visitor>
+  static void show_state(Bank& bank, Visitor& f) {
+    auto renamed = [&](const char* name, auto* values, Index n) {
+      f(ParameterName("shared_", name).c_str(), values, n);
+    };
+    impl::visit_state_of(bank, renamed);
+  }
   static RouterInput<Real> input(const ConstMatrixView<Real>& x, const bool* active) noexcept {
     RouterInput<Real> in;
     in.x = x;

@@ -439,16 +439,22 @@ class GgufTensors final : public LayerSource {
     return std::make_unique<io::ErasedExpertSource<io::GgufExperts>>(experts_);
   }
   void read_shared(io::ExpertMatrix part, const MatrixView<float>& to) const override {
+    read_rows(shared(part, to.rows, to.cols), to);
+  }
+  std::optional<io::StoredCodes> shared_groups(io::ExpertMatrix part, Index out, Index in) const override {
+    return io::ggml_codes(shared(part, out, in), 0, out, in);
+  }
+
+ private:
+  const io::GgufTensor& shared(io::ExpertMatrix part, Index out, Index in) const {
     const bool second = part == io::ExpertMatrix::down || part == io::ExpertMatrix::fc2;
     const char* const name = part == io::ExpertMatrix::gate ? "ffn_gate_shexp"
                              : second                       ? "ffn_down_shexp"
                                                             : "ffn_up_shexp";
     const io::GgufTensor& t = file_->at(block_ + name + ".weight");
-    require_shape_of(t, io::Shape(to.rows, to.cols));
-    read_rows(t, to);
+    require_shape_of(t, io::Shape(out, in));
+    return t;
   }
-
- private:
   struct Named {
     const char* ours;
     const char* theirs;

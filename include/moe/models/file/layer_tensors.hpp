@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -233,6 +234,10 @@ class LayerTensors final : public LayerSource {
   }
   void read_shared(io::ExpertMatrix part, const MatrixView<float>& to) const override {
     io::MatrixReader(*checkpoint_, shared_[part], 0, to.rows, to.cols).read(0, to);
+  }
+
+  std::optional<io::StoredCodes> shared_groups(io::ExpertMatrix part, Index out, Index in) const override {
+    return io::MatrixReader(*checkpoint_, shared_[part], 0, out, in).groups(0);
   }
 
   /// Of all tensors that the layer reads, as they are in the files.

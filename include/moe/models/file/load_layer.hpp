@@ -83,6 +83,14 @@ void load_bank(Bank& bank, const LayerSource& source, const LayerSpec& spec, con
 template <class Bank>
 void load_shared_bank(Bank& bank, const LayerSource& source, const LayerSpec& spec) {
   const Index width = spec.width, hidden = spec.shared_hidden;
+  const auto codes_of = [&](io::ExpertMatrix part) {
+    const bool second = part == io::ExpertMatrix::down || part == io::ExpertMatrix::fc2;
+    return source.shared_groups(part, second ? width : hidden, second ? hidden : width);
+  };
+  const auto read_into = [&](io::ExpertMatrix part, const MatrixView<float>& to) {
+    source.read_shared(part, to);
+  };
+  if (io::impl::repack_expert(bank, 0, codes_of, read_into)) return;
   const auto read = [&](io::ExpertMatrix part, Index out, Index in, Buffer<float>& to) {
     to.resize(checked_product("shared expert", out, in));
     const MatrixView<float> view(to.data(), out, in);
