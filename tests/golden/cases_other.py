@@ -168,7 +168,8 @@ def ernie_vl(seed, D, F, E, K, bf16, shared, vision):
 
     return Case(folder("ernie4_5_vl_moe", seed), config, "model.language_model.layers.1.mlp", "model.layers.1.mlp.",
                 "gate.weight_1" if vision else "gate.weight", seed, bf16=bf16, bias_spread=0.06, call=call,
-                capture=capture, experts=E, turned_router=True, first_expert=E if vision else 0, keep_f32=r"e_score_correction_bias|gate\.weight$",
+                capture=capture, experts=E, turned_router=True, first_expert=E if vision else 0,
+                keep_f32=r"e_score_correction_bias|gate\.weight$",
                 model_class="Ernie4_5_VLMoeForConditionalGeneration", config_class="Ernie4_5_VLMoeConfig",
                 note="rows of pictures" if vision else "rows of text")
 

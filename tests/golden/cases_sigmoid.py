@@ -320,9 +320,9 @@ def steep(scale):
 def step3p7(limit, shared_limit, seed, D, F, E, K, bf16, scale=3.0):
     text = {"architectures": ["Step3p5ForCausalLM"], "model_type": "step3p5", "hidden_size": D,
             "intermediate_size": 36, "moe_num_experts": E, "moe_top_k": K, "moe_intermediate_size": F,
-            "share_expert_dim": 28, "num_hidden_layers": 3, "moe_layers_enum": "1,2", "moe_router_activation": "sigmoid",
-            "moe_router_scaling_factor": scale, "norm_expert_weight": True, "use_moe_router_bias": True,
-            "need_fp32_gate": True, "swiglu_limits": [0.0, 0.0, limit, 0.0],
+            "share_expert_dim": 28, "num_hidden_layers": 3, "moe_layers_enum": "1,2",
+            "moe_router_activation": "sigmoid", "moe_router_scaling_factor": scale, "norm_expert_weight": True,
+            "use_moe_router_bias": True, "need_fp32_gate": True, "swiglu_limits": [0.0, 0.0, limit, 0.0],
             "swiglu_limits_shared": [0.0, 0.0, shared_limit, 0.0], "num_nextn_predict_layers": 1,
             "layer_types": ["full_attention"] * 4, "head_dim": 16, "num_attention_groups": 2, "sliding_window": 4,
             "num_attention_heads": 2, "vocab_size": 32, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,

@@ -19,7 +19,7 @@ namespace impl {
 /// How a descendant calls what DeepSeek-V3 has.
 struct SigmoidKeys {
   SpecKeys basic{.experts = "n_routed_experts"};
-  const char* dense_layers = "first_k_dense_replace";  // null: lists by layer alone say it
+  const char* dense_layers = "first_k_dense_replace";  // null: checked by the preset
   Index dense_otherwise = -1;                          // without that key; -1: it must be there
   std::string normalise = "norm_topk_prob";            // empty: always
   const char* scale = "routed_scaling_factor";         // null: none
@@ -63,7 +63,9 @@ inline void grouped(LayerSpec& spec, const io::Config& config, const std::string
 inline LayerSpec sigmoid_like(const char* model, const io::Config& config, Index layer,
                               const SigmoidKeys& keys) {
   LayerSpec spec = basic_spec(model, config, layer, keys.basic);
-  require_after_dense(config, layer, keys.dense_layers, keys.dense_otherwise);
+  if (keys.dense_layers != nullptr) {
+    require_after_dense(config, layer, keys.dense_layers, keys.dense_otherwise);
+  }
   spec.router.score = SigmoidScore{};
   select_with_bias(spec);
   if (!keys.groups.empty()) grouped(spec, config, keys.groups, GroupScore::top_two_sum, keys.one_group);
@@ -285,6 +287,7 @@ inline LayerSpec describe_minimax_m3(const io::Config& config, Index layer) {
        .groups = "",
        .shared = "",
        .eps = 0});
+  impl::require_after_dense(text, layer, nullptr);
   spec.gate = impl::clamped_quick_gelu(text);
   require_range("n_shared_experts of MiniMax-M3", text.optional<Index>("n_shared_experts", 1), 1, 1);
   spec.shared_hidden = text.required_in("shared_intermediate_size", 1, kMostWidth);
