@@ -66,9 +66,9 @@ class MatrixReader {
   /// Lets go of the file's pages behind expert e.
   void release(Index e) const noexcept {
     const auto drop = [&](const std::string& name) {
-      const Tensor* const t = checkpoint_->find(with_number(name, "{expert}", e));
+      const Tensor* const t = checkpoint_->find(with_number(name, "{expert}", layout_.first + e));
       if (t == nullptr || t->file == nullptr) return;
-      const Index pieces = each_ || experts_ == 0 ? 1 : experts_;
+      const Index pieces = each_ || experts_ == 0 ? 1 : stored_experts();
       const Index bytes = t->bytes / pieces;
       t->file->release(t->data + (pieces == 1 ? 0 : e * bytes), bytes);
     };
@@ -140,23 +140,26 @@ class MatrixReader {
   }
 
   const Tensor& tensor(const std::string& name, Index e) const {
-    return checkpoint_->at(each_ ? with_number(name, "{expert}", e) : name);
+    return checkpoint_->at(each_ ? with_number(name, "{expert}", layout_.first + e) : name);
   }
+  /// Of a tensor that holds all.
+  Index stored_experts() const noexcept { return experts_ + layout_.behind; }
   /// Bytes of expert e in a tensor.
   const std::byte* piece(const Tensor& t, Index e) const noexcept {
-    return each_ || experts_ == 0 ? t.data : t.data + e * (t.bytes / experts_);
+    return each_ || experts_ == 0 ? t.data : t.data + e * (t.bytes / stored_experts());
   }
 
   Shape expected_shape(Index a, Index b) const {
     if (each_ || experts_ == 0) return Shape(a, b);
-    return layout_.stacked ? Shape(experts_ * a, b) : Shape(experts_, a, b);
+    return layout_.stacked ? Shape(stored_experts() * a, b) : Shape(stored_experts(), a, b);
   }
   void require_shape_of(const Tensor& t, Index a, Index b) const {
     const Shape expected = expected_shape(a, b);
     if (t.shape == expected) return;
     const bool turned = a != b && t.shape == expected_shape(b, a);
-    fail<format_error>(t.where().c_str(), ": expected shape ", expected.text().c_str(), " for ", experts_,
-                       " experts, ", out_, " outputs, ", in_, " inputs, got ", t.shape.text().c_str(),
+    fail<format_error>(t.where().c_str(), ": expected shape ", expected.text().c_str(), " for ",
+                       experts_ == 0 ? 0 : stored_experts(), " experts, ", out_, " outputs, ", in_,
+                       " inputs, got ", t.shape.text().c_str(),
                        turned ? "; that is the other orientation" : "");
   }
   /// A tensor of scales: of that shape, or without extents of 1.

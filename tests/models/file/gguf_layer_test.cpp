@@ -6,6 +6,7 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -42,21 +43,30 @@ std::string floats(Index n, int seed) {
 
 constexpr Index kD = 4, kF = 3, kE = 3;
 
-/// Two layers of qwen3moe, the second with experts. `change` may add to it.
+/// Two layers of qwen3moe, the second with experts. `change` may add to it; `set`: keys of other values;
+/// `lost`: a tensor that is not there.
 GgufBytes qwen(const std::function<void(GgufBytes&)>& change = {}, std::uint64_t experts = kE,
-               const std::string& arch = "qwen3moe") {
+               const std::string& arch = "qwen3moe", std::map<std::string, std::uint64_t> set = {},
+               const std::string& lost = "") {
   GgufBytes b;
   b.value("general.architecture", 8, GgufBytes::text(arch));
-  b.value(arch + ".block_count", 4, little(2, 4));
-  b.value(arch + ".embedding_length", 4, little(kD, 4));
-  b.value(arch + ".expert_count", 4, little(experts, 4));
-  b.value(arch + ".expert_used_count", 4, little(2, 4));
-  b.tensor("blk.0.ffn_up.weight", {kD, kF}, 0, b.data(floats(kD * kF, 1)));
-  b.tensor("blk.1.ffn_norm.weight", {kD}, 0, b.data(floats(kD, 1)));
-  b.tensor("blk.1.ffn_gate_inp.weight", {kD, kE}, 0, b.data(floats(kE * kD, 2)));
-  b.tensor("blk.1.ffn_gate_exps.weight", {kD, kF, kE}, 0, b.data(floats(kE * kD * kF, 3)));
-  b.tensor("blk.1.ffn_up_exps.weight", {kD, kF, kE}, 0, b.data(floats(kE * kD * kF, 4)));
-  b.tensor("blk.1.ffn_down_exps.weight", {kF, kD, kE}, 0, b.data(floats(kE * kD * kF, 5)));
+  for (const auto& [key, value] : std::map<std::string, std::uint64_t>{{"block_count", 2},
+                                                                       {"embedding_length", kD},
+                                                                       {"expert_count", experts},
+                                                                       {"expert_used_count", 2}}) {
+    set.try_emplace(key, value);
+  }
+  for (const auto& [key, value] : set) b.value(arch + "." + key, 4, little(value, 4));
+  const auto tensor = [&](const std::string& name, std::initializer_list<std::uint64_t> extents, Index n,
+                          int seed) {
+    if (name != lost) b.tensor(name, extents, 0, b.data(floats(n, seed)));
+  };
+  tensor("blk.0.ffn_up.weight", {kD, kF}, kD * kF, 1);
+  tensor("blk.1.ffn_norm.weight", {kD}, kD, 1);
+  tensor("blk.1.ffn_gate_inp.weight", {kD, kE}, kE * kD, 2);
+  tensor("blk.1.ffn_gate_exps.weight", {kD, kF, kE}, kE * kD * kF, 3);
+  tensor("blk.1.ffn_up_exps.weight", {kD, kF, kE}, kE * kD * kF, 4);
+  tensor("blk.1.ffn_down_exps.weight", {kF, kD, kE}, kE * kD * kF, 5);
   if (change) change(b);
   return b;
 }
@@ -87,7 +97,7 @@ TEST_CASE("a layer of a GGUF file has the bits of the folder that its tensors ar
     CHECK(test::same_bits(run(from_file), run(from_folder)));
     ++files;
   }
-  CHECK(files == 21);
+  CHECK(files == 25);
 }
 
 TEST_CASE("a GGUF file's layers are listed and loaded, dense ones named", "[models][gguf]") {
@@ -126,6 +136,40 @@ TEST_CASE("what a GGUF file says and no preset computes is refused by key", "[mo
         "moe: layer: expected a value in [0, 1] (\"qwen3moe.block_count\"), got 2");
   CHECK(refused<moe::models::dense_layer_error>(qwen(), 0) ==
         "moe: f: expected a layer with experts, got layer 0, which is dense");
+}
+
+TEST_CASE("values of a GGUF file that are out of range are reported by their keys there", "[models][gguf]") {
+  using moe::config_error;
+  struct Case {
+    const char* key;
+    std::uint64_t value;
+    const char* range;
+  };
+  for (const Case& c :
+       {Case{"block_count", 0, "[1, 1048576], got 0"}, Case{"embedding_length", 0, "[1, 1048576], got 0"},
+        Case{"embedding_length", 0x7FFFFFFF, "[1, 1048576], got 2147483647"},
+        Case{"expert_count", 0, "[1, 1048576], got 0"}, Case{"expert_used_count", 0, "[1, 3], got 0"},
+        Case{"expert_used_count", 4, "[1, 3], got 4"},
+        Case{"expert_group_count", 0x7FFFFFFF, "[0, 1048576], got 2147483647"},
+        Case{"expert_shared_count", 5000, "[0, 1024], got 5000"},
+        Case{"leading_dense_block_count", 0x7FFFFFFF, "[0, 1048576], got 2147483647"}}) {
+    const std::string message = refused<config_error>(qwen({}, kE, "qwen3moe", {{c.key, c.value}}));
+    INFO(c.key << ": " << message);
+    CHECK(message == "moe: f: \"qwen3moe." + std::string(c.key) + "\": expected an integer in " + c.range);
+  }
+}
+
+TEST_CASE("a matrix of the experts that is missing, or too many, is named", "[models][gguf]") {
+  using moe::format_error;
+  CHECK(refused<format_error>(qwen({}, kE, "qwen3moe", {}, "blk.1.ffn_gate_exps.weight")) ==
+        "moe: f: expected a tensor \"blk.1.ffn_gate_exps.weight\", got none");
+  CHECK(refused<format_error>(qwen({}, kE, "qwen3moe", {}, "blk.1.ffn_down_exps.weight")) ==
+        "moe: f: expected a tensor \"blk.1.ffn_down_exps.weight\", got none");
+  CHECK(refused<format_error>(
+            qwen([](GgufBytes& b) { b.tensor("blk.1.exp_probs_b.bias", {kE}, 0, b.data(floats(kE, 6))); }, kE,
+                 "nemotron_h_moe")) ==
+        "moe: f: tensor \"blk.1.ffn_gate_exps.weight\": expected no such tensor, because the experts of the "
+        "preset nemotron_3 have no gate");
 }
 
 TEST_CASE("counts of a GGUF file that its tensors contradict are refused", "[models][gguf]") {

@@ -43,14 +43,15 @@ inline std::optional<StoredCodes> ggml_codes(const GgufTensor& t, Index first, I
 
 /// Tensors "blk.<layer>.ffn_{gate,up,down}_exps.weight" of [E, out, in] (and ".bias" of [E, out]), or gate
 /// and up in one "ffn_gate_up_exps.weight" of [E, 2 F, D], gate first; without the gate's, up and down are
-/// fc1 and fc2. A
-/// ".scale" of [E] multiplies the matrices of an expert. E, D and F are what the tensors say. Refers to the
-/// file, which must outlive it.
+/// fc1 and fc2. A ".scale" of [E] multiplies the matrices of an expert and not the biases, which are added
+/// behind it (as in llama.cpp). E, D and F are what the tensors say. Refers to the file, which must outlive
+/// it.
 class GgufExperts {
  public:
-  /// Throws format_error naming file and tensor where one is missing, of a type that cannot be decoded, or of
-  /// a shape that does not go with the others.
-  GgufExperts(const GgufFile& file, Index layer) : file_(&file) {
+  /// `scales_down`: false where "ffn_down_exps.scale" is read by somebody else (Gemma 4's router). Throws
+  /// format_error naming file and tensor where one is missing, of a type that cannot be decoded, or of a
+  /// shape that does not go with the others.
+  GgufExperts(const GgufFile& file, Index layer, bool scales_down = true) : file_(&file) {
     const std::string prefix = "blk." + std::to_string(layer) + ".ffn_";
     merged_ = file.find(prefix + "gate_up_exps.weight") != nullptr;
     gated_ = merged_ || file.find(prefix + "gate_exps.weight") != nullptr;
@@ -70,6 +71,7 @@ class GgufExperts {
       fail_at(up, "shape [experts, hidden, width]", up.shape.text());
     }
     if (down.shape.rank != 3) fail_at(down, "shape [experts, width, hidden]", down.shape.text());
+    if (!scales_down) scale_[index(gated_ ? ExpertMatrix::down : ExpertMatrix::fc2)] = nullptr;
     experts_ = up.shape[0], hidden_ = merged_ ? down.shape[2] : up.shape[1], width_ = up.shape[2];
     for (Index p = 0; p < kParts; ++p) {
       const ExpertMatrix part = static_cast<ExpertMatrix>(p);
@@ -82,10 +84,6 @@ class GgufExperts {
         require_known(*scale_[p]);
         const Shape each(experts_);
         if (!(scale_[p]->shape == each)) fail_at(*scale_[p], "shape " + each.text(), scale_[p]->shape.text());
-        if (bias_[p] != nullptr) {
-          fail_at(*scale_[p], "a matrix without a bias, which does not say whether it is scaled",
-                  "one with a bias");
-        }
       }
       if (bias_[p] == nullptr) continue;
       require_known(*bias_[p]);
