@@ -368,7 +368,7 @@ TEST_CASE("experts: int8 with one scale a row, or one for all, is repacked as it
               moe::MatrixView<float>(got[2].data(), kWidth, kHidden));
   for (Index m = 0; m < 3; ++m) CHECK(got[m] == want[m]);
   CHECK(test::message_of<moe::numeric_error>([&] { moe::io::load_experts(bank, source("large")); }) ==
-        "moe: expert 0 of the checkpoint: moe: up: expected scales of magnitude up to 9.98153e+27, got 1e+30 "
+        "moe: expert 0 of the checkpoint: moe: up: expected scales of magnitude up to 9.9815e+27, got 1e+30 "
         "in "
         "row 2");
 }

@@ -632,7 +632,7 @@ TEST_CASE("bad input: sizes whose product overflows", "[proof][smoke]") {
   constexpr Index kHuge = Index{1} << 40;
   CHECK_THROWS_AS(Experts({.experts = 4, .width = kHuge, .hidden = kHuge}), moe::size_error);
   // Sums of codes of a whole column, in 32 bits.
-  CHECK_THROWS_AS((moe::Mlp<moe::Relu, moe::Int8Channels>({.experts = 1, .width = 131073, .hidden = 1})),
+  CHECK_THROWS_AS((moe::Glu<moe::Silu, moe::Int8Channels>({.experts = 1, .width = 131073, .hidden = 1})),
                   moe::config_error);
   float number = 0;
   CHECK_THROWS_AS(moe::ConstMatrixView<float>(&number, kHuge, kHuge), moe::size_error);

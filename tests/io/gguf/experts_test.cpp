@@ -243,7 +243,7 @@ std::string super_blocks(Index blocks, bool four, std::uint32_t seed) {
     for (int i = 0; i < (four ? 144 : 210); ++i)
       block += static_cast<char>((seed = seed * 1664525 + 1013904223) >> 24);
     for (const std::size_t high : {std::size_t{four ? 1u : 209u}, std::size_t{four ? 3u : 209u}}) {
-      block[high] = static_cast<char>(block[high] & ~4);  // no exponent of 31
+      block[high] = static_cast<char>(block[high] & ~0x40);  // scales below 2
     }
     out += block;
   }
