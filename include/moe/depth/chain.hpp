@@ -2,6 +2,7 @@
 // that is Chain-of-Experts, 2506.18945; of two layers with banks of their own, CartesianMoE, 2410.16077.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <tuple>
 #include <type_traits>
@@ -19,9 +20,11 @@
 #include "moe/depth/layer_calls.hpp"
 #include "moe/depth/layer_group.hpp"
 #include "moe/depth/layer_list.hpp"
+#include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/output.hpp"
+#include "moe/layer/call/rollback.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -31,6 +34,9 @@ enum class Residual : std::uint8_t { none, inner };
 /// Steps of one type, as many as there are in the vector, or of several types, one of each. A step's layer
 /// gets the caller's columns, segments and options, and rows that the step before made. Rows that take no
 /// part are 0 after every step. A row that a step isolates is NaN in y and has no gradient.
+///
+/// With a `halt`, in calls that do not train, a row to which a step added less than that part of its length
+/// takes no part in further steps and stays as it is.
 ///
 /// Losses of all steps are added up by name. Counts are added of the steps whose layers have as many experts
 /// as the first, and an observer sees every step; of one step: tape.routes of that layer's tape. Gradients of
@@ -71,13 +77,22 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
   };
 
   /// Throws config_error for no steps, and unless every step's rows, and what it hands on, are as wide as the
-  /// next one reads.
-  explicit Chain(Layers steps, Residual residual = Residual::none)
-      : Group("step", std::move(steps)), residual_(residual) {
+  /// next one reads; for a halt below 0, not finite, or of steps that do not add to their rows or hand
+  /// something on.
+  explicit Chain(Layers steps, Residual residual = Residual::none, double halt = 0)
+      : Group("step", std::move(steps)), residual_(residual), halt_(halt) {
+    if (!(halt >= 0 && is_finite(halt))) {
+      fail<config_error>("halt: expected a finite part of a row's length >= 0, got ", halt);
+    }
+    if (halt > 0 && (residual != Residual::inner || carry_width() > 0)) {
+      fail<config_error>("halt: expected steps that add to their rows and hand nothing on, got a halt of ",
+                         halt);
+    }
     require_fit<config_error>();
   }
 
   Residual residual() const noexcept { return residual_; }
+  double halt() const noexcept { return halt_; }
   /// D: columns of x, of every step's rows and of y.
   Index width() const noexcept {
     Index width = 0;
@@ -184,6 +199,7 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
     MatrixView<Real>
         rows[2];  // [T, D] between the steps: step i writes rows[i % 2], or reads its gradient there
     MatrixView<Real> carry[2];  // [T, R] what steps hand on, by turns
+    bool* going;                // [T] rows that take part in the next step, if rows may halt
     Index bytes;
     std::byte* inner;
     impl::CallRollback rollback;
@@ -193,6 +209,7 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
         : bytes(impl::most_workspace(chain.layers(), shape, mode, concurrency)),
           inner(arena.take<std::byte>(bytes)),
           rollback(draws, stats, chain.counted_experts(), arena) {
+      going = arena.take<bool>(chain.halt_ > 0 ? shape.tokens : 0);
       const Index between = chain.size() - 1 < 2 ? chain.size() - 1 : 2;
       // Of two steps, what lies between them is gradient 1 and rows 0.
       if (between > 0) rows[0] = rows[1] = impl::take_rows<Real>(arena, shape.tokens, chain.width());
@@ -227,10 +244,13 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
     Memory memory(*this, arena, shape, mode, executor.concurrency(), in.draws, out.stats);
     AuxiliaryLosses losses;
     const Carriers carriers(this->layers());
+    const bool halts = halt_ > 0 && !training;
+    for (Index t = 0; halts && t < tokens; ++t) memory.going[t] = impl::takes_part(in, t);
     ConstMatrixView<Real> h = in.x, carry = in.carry;
     const auto step_through = [&](Index i, const auto& step, auto taped) {
       LayerInput<Real> own = impl::borrow_input(in, h);
       own.carry = carry;
+      if (halts) own.valid = {memory.going, static_cast<std::size_t>(tokens)};
       LayerOutput<Real> after(i == last ? out.y : memory.rows[i % 2]);
       after.observer = out.observer;
       if (impl::carry_width_of(step) > 0) {
@@ -247,7 +267,13 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
       }
       if (residual_ == Residual::inner) {
         executor.parallel_for(tokens, [&](Index t, Index) noexcept {
-          if (impl::takes_part(in, t)) add_row(h.row(t), after.y.row(t), h.cols);
+          if (!impl::takes_part(in, t)) return;
+          const Real* const before = h.row(t);
+          Real* const y = after.y.row(t);
+          if (halts && memory.going[t]) {
+            memory.going[t] = !(squared_norm(y, h.cols) < least_ * squared_norm(before, h.cols));
+          }
+          add_row(before, y, h.cols);  // of rows that take no part y is 0
         });
       }
       losses.add(after.losses);
@@ -293,11 +319,13 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
   }
 
   Residual residual_;
+  double halt_;
+  Real least_ = static_cast<Real>(halt_ * halt_);
 };
 
 template <class L>
-Chain(std::vector<L>, Residual = Residual::none) -> Chain<L>;
+Chain(std::vector<L>, Residual = Residual::none, double = 0) -> Chain<L>;
 template <class L, class... More>
-Chain(std::tuple<L, More...>, Residual = Residual::none) -> Chain<L, More...>;
+Chain(std::tuple<L, More...>, Residual = Residual::none, double = 0) -> Chain<L, More...>;
 
 MOE_NAMESPACE_END

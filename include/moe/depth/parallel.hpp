@@ -23,6 +23,7 @@
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/output.hpp"
+#include "moe/layer/call/rollback.hpp"
 
 MOE_NAMESPACE_BEGIN
 

@@ -25,6 +25,7 @@
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/output.hpp"
+#include "moe/layer/call/rollback.hpp"
 #include "moe/layer/concept.hpp"
 #include "moe/product/projection.hpp"
 #include "moe/router/vector_length.hpp"
