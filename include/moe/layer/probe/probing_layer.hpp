@@ -315,7 +315,7 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>>,
       Arena measuring;
       measure_rows(measuring, shape, mode, executor.concurrency());
       Arena arena = workspace.arena(measuring.bytes(), mode, executor.concurrency());
-      out.losses = run_rows(in, input.x, out.y, out.stats, out.observer, tape, arena, executor);
+      out.losses = run_rows(std::move(in), input.x, out.y, out.stats, out.observer, tape, arena, executor);
     }
     if (input.draws != nullptr) input.draws->advance();
   }
