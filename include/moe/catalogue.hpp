@@ -7,8 +7,11 @@
 #include "moe/analysis/effective_parameters.hpp"
 #include "moe/analysis/gradient_conflict.hpp"
 #include "moe/analysis/oracle_path.hpp"
+#include "moe/analysis/pool_owners.hpp"
 #include "moe/analysis/route_log.hpp"
 #include "moe/analysis/routing_change.hpp"
+#include "moe/analysis/search_path.hpp"
+#include "moe/analysis/search_shares.hpp"
 #include "moe/analysis/specialisation.hpp"
 
 // Lists of parts, and their run-time forms
@@ -124,6 +127,7 @@
 #include "moe/depth/duo_llm.hpp"
 #include "moe/depth/finedeep.hpp"
 #include "moe/depth/gated_paths.hpp"
+#include "moe/depth/geometric_hops.hpp"
 #include "moe/depth/graph_moe.hpp"
 #include "moe/depth/momentum.hpp"
 #include "moe/depth/normed_layer.hpp"
@@ -136,6 +140,7 @@
 #include "moe/depth/vq_moe.hpp"
 
 // Layers that are one technique
+#include "moe/layer/named/adapt_dhm.hpp"
 #include "moe/layer/named/compressed_experts.hpp"
 #include "moe/layer/named/flextron.hpp"
 #include "moe/layer/named/hecto.hpp"

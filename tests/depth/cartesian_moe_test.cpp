@@ -1,6 +1,8 @@
 #include "moe/depth/cartesian_moe.hpp"
 
+#include <cmath>
 #include <string>
+#include <tuple>
 
 #include "moe/expert/bank/mlp.hpp"
 #include "moe/kernel/activation.hpp"
@@ -21,7 +23,15 @@ moe::CartesianMoe<Bank> layer(Index first, Index second, Index k) {
                             Bank({.experts = first, .width = kWidth, .hidden = 3}),
                             Bank({.experts = second, .width = kWidth, .hidden = 2}));
 }
-test::Values forward(const moe::CartesianMoe<Bank>& cartesian, const test::Values& x) {
+moe::NormedCartesianMoe<Bank> normed(Index first, Index second) {
+  return moe::normed_cartesian_moe({.first = {.width = kWidth, .experts = first, .k = 2},
+                                    .second = {.width = kWidth, .experts = second, .k = 2},
+                                    .eps = 0.25},
+                                   Bank({.experts = first, .width = kWidth, .hidden = 3}),
+                                   Bank({.experts = second, .width = kWidth, .hidden = 2}));
+}
+template <class L>
+test::Values forward(const L& cartesian, const test::Values& x) {
   test::Values y(x.size());
   moe::LayerOutput<double> out(test::rows_of(y, kWidth));
   moe::Workspace workspace;
@@ -34,6 +44,30 @@ test::Values forward(const moe::CartesianMoe<Bank>& cartesian, const test::Value
 TEST_CASE("CartesianMoE keeps the laws of layers", "[depth]") {
   test::check_layer(
       "cartesian", [] { return layer(3, 4, 2); }, [] { return layer(3, 5, 2); });
+  test::check_layer(
+      "normed cartesian", [] { return normed(3, 4); }, [] { return normed(3, 5); });
+}
+
+TEST_CASE(
+    "CartesianMoE with the paper's norm: the second sub-layer reads normed rows, and adds to the others",
+    "[depth]") {
+  auto cartesian = normed(3, 4);
+  test::draw_parameters(cartesian, 7);
+  const test::Values x = test::normal_rows(8, 6, kWidth);
+  auto& [first, second] = cartesian.layers();
+  test::Values h = forward(first, x);
+  for (std::size_t i = 0; i < h.size(); ++i) h[i] += x[i];
+  test::Values scale, read = h;
+  second.visit_parameters([&](const moe::Parameter<double>& p) {
+    for (Index i = 0; std::string(p.name) == "norm.scale" && i < kWidth; ++i) scale.push_back(p.value(i, 0));
+  });
+  for (std::size_t t = 0; t < 6; ++t) {
+    double squares = 0;
+    for (std::size_t i = 0; i < kWidth; ++i) squares += h[t * kWidth + i] * h[t * kWidth + i] / kWidth;
+    for (std::size_t i = 0; i < kWidth; ++i) read[t * kWidth + i] *= scale[i] / std::sqrt(squares + 0.25);
+  }
+  const test::Values added = forward(second.layer(), read), y = forward(cartesian, x);
+  for (std::size_t i = 0; i < y.size(); ++i) CHECK(std::abs(y[i] - h[i] - added[i]) <= 1e-13);
 }
 
 TEST_CASE("CartesianMoE: a token's experts are pairs, B_j after A_i; with one of each, two experts",

@@ -7,6 +7,7 @@
 #include "moe/analysis/oracle_path.hpp"
 #include "moe/depth/chain.hpp"
 #include "moe/expert/bank/mlp.hpp"
+#include "moe/expert/bank/nested.hpp"
 #include "moe/kernel/activation.hpp"
 #include "support/catch.hpp"
 #include "support/depth_calls.hpp"
@@ -24,6 +25,11 @@ moe::DuoLlm<Bank> layer() {
   return moe::duo_llm(Bank({.experts = 1, .width = kWidth, .hidden = 8}),
                       Bank({.experts = 1, .width = kWidth, .hidden = 2}));
 }
+using Nested = moe::NestedMlp<moe::Silu, double>;
+moe::DuoNested<Nested> nested() {
+  static constexpr Index kWidths[] = {8, 4};
+  return moe::duo_nested(Nested({.width = kWidth, .widths = kWidths}));
+}
 moe::Chain<moe::DuoLlm<Bank>> model() {
   std::vector<moe::DuoLlm<Bank>> layers;
   for (Index l = 0; l < kLayers; ++l) layers.push_back(layer());
@@ -37,6 +43,18 @@ moe::Chain<moe::DuoLlm<Bank>> model() {
 TEST_CASE("Duo-LLM's layer, in training at random, keeps the laws of layers", "[depth]") {
   test::check_layer("duo", [] { return layer(); });
   test::check_layer("three of them", [] { return model(); });
+  test::check_layer("nested", [] { return nested(); });
+}
+
+TEST_CASE("Duo-LLM nested: the small expert is the first part of the big one", "[depth]") {
+  auto duo = nested();
+  test::draw_parameters(duo, 4);
+  CHECK(duo.experts().bank<0>().hidden_of(moe::kDuoBig) == 8);
+  CHECK(duo.experts().bank<0>().hidden_of(moe::kDuoSmall) == 4);
+  CHECK(duo.router().experts() == 3);
+  for (const std::vector<Index>& bad : {std::vector<Index>{8}, {4, 8}}) {
+    CHECK_THROWS_AS(moe::duo_nested(Nested({.width = kWidth, .widths = bad})), moe::config_error);
+  }
 }
 
 TEST_CASE("Duo-LLM: given paths are the experts by hand, and skip hands the row on, bit for bit", "[depth]") {

@@ -54,7 +54,8 @@ TEST_CASE("as many rows stay as the schedule says, those that score highest; the
   for (const double keep : {0.2, 0.5, 1.0}) {
     test::DepthCall call(11, 3, {0, 4, 11});
     columns.show(call.in);
-    auto layer = moe::token_pruner({.width = 3, .hidden = 2, .keep = keep, .coefficient = 0.6}, PastBlock(3));
+    auto layer = moe::token_pruner(
+        {.width = 3, .hidden = 2, .keep = keep, .coefficient = 0.6, .sparsity = 0.4}, PastBlock(3));
     test::draw_all_parameters(layer, 3);
     const auto tape = call.train(layer);
     auto gradients = call.backward(layer, tape);
@@ -68,7 +69,7 @@ TEST_CASE("as many rows stay as the schedule says, those that score highest; the
       }
     });
     Rows score;
-    double loss = 0;
+    double loss = 0, off = -keep;
     for (std::size_t t = 0; t < 11; ++t) {
       double l = w[3][0];
       for (std::size_t o = 0; o < 2; ++o) {
@@ -79,8 +80,9 @@ TEST_CASE("as many rows stay as the schedule says, those that score highest; the
       score.push_back(l);
       const double p = 1 / (1 + std::exp(-l)), m = columns.target[t];
       loss -= (m * std::log(p) + (1 - m) * std::log(1 - p)) / 11;
+      off += p / 11;
     }
-    CHECK(std::abs(call.out.losses.total() - 0.6 * loss) < 1e-14);
+    CHECK(std::abs(call.out.losses.total() - 0.6 * loss - 0.4 * off * off) < 1e-14);
     double bias = 0;  // of the last layer: straight through rows that stayed, and the guide
     for (std::size_t s = 1; s < 3; ++s) {
       std::vector<Index> order(rows.begin() + call.ends[s - 1], rows.begin() + call.ends[s]);
@@ -110,8 +112,10 @@ TEST_CASE("as many rows stay as the schedule says, those that score highest; the
           CHECK(test::same_bits(call.row(call.y, t), call.row(call.x, t)));
       }
     }
-    for (std::size_t t = 0; t < 11; ++t)
-      bias += 0.6 * (1 / (1 + std::exp(-score[t])) - columns.target[t]) / 11;
+    for (std::size_t t = 0; t < 11; ++t) {
+      const double p = 1 / (1 + std::exp(-score[t]));
+      bias += (0.6 * (p - columns.target[t]) + 0.8 * off * p * (1 - p)) / 11;
+    }
     layer.visit_parameters(gradients, [&](const moe::Parameter<double>& p) {
       if (std::string(p.name) == "router.gate.2.bias") CHECK(std::abs(p.gradient(0, 0) - bias) < 1e-14);
     });
@@ -146,6 +150,7 @@ TEST_CASE("FTP refuses what it cannot obey", "[depth]") {
   CHECK_THROWS_AS(of({.width = 3, .keep = 0}), moe::config_error);
   CHECK_THROWS_AS(of({.width = 3, .keep = 1.01}), moe::config_error);
   CHECK_THROWS_AS(of({.width = 3, .coefficient = INFINITY}), moe::config_error);
+  CHECK_THROWS_AS(of({.width = 3, .sparsity = INFINITY}), moe::config_error);
   test::DepthCall call(4, 3, {0, 4});
   const auto layer = of({.width = 3});
   CHECK_THROWS_AS(call.forward(layer), moe::config_error);

@@ -33,10 +33,16 @@ struct Parts {
   Codebook codebook;
   Bank bank;
 };
-Parts& parts(double loss, Index width = kWidth) {
+Parts& parts(double loss, Index width = kWidth, Index levels = 1) {
   static std::vector<std::unique_ptr<Parts>> all;
+  const auto measure = levels == 1 ? moe::CodeMeasure::difference : moe::CodeMeasure::cosine;
   all.push_back(std::make_unique<Parts>(
-      Parts{Codebook({.width = width, .experts = kExperts, .codes = kCodes, .loss = loss}),
+      Parts{Codebook({.width = width,
+                      .experts = kExperts,
+                      .codes = kCodes,
+                      .levels = levels,
+                      .measure = measure,
+                      .loss = loss}),
             Bank({.experts = kExperts, .width = width, .hidden = kHidden, .bias = true})}));
   return *all.back();
 }
@@ -53,6 +59,9 @@ TEST_CASE("vq_moe: laws of layers; differences where nothing is stopped", "[vq]"
       "vq_moe", [] { return layer_of(parts(0.5), 0.2); }, [] { return layer_of(parts(0.5, 5), 0.2); },
       {.gradients = false});
   test::check_layer("vq_moe of no codes", [] { return layer_of(parts(0), 0); });
+  test::check_layer(
+      "vq_moe of residual codes", [] { return layer_of(parts(0.5, kWidth, 2), 0.2); },
+      [] { return layer_of(parts(0.5, 5, 2), 0.2); }, {.gradients = false});
 }
 
 namespace {

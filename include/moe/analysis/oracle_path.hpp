@@ -52,16 +52,20 @@ struct OraclePaths {
 
 namespace impl {
 
-inline void check_oracle(const OraclePathOptions& o) {
-  require_range("layers", o.layers, 1, 64);
+inline void check_oracle_options(const OraclePathOptions& o) {
+  require_range("layers", o.layers, 1, INT32_MAX);
   require_range("choices", o.choices, 1, INT32_MAX);
-  Index paths = 1;
-  for (Index l = 0; l < o.layers; ++l) paths = checked_product("oracle paths", paths, o.choices);
   if (!o.cost.empty()) require_extent("cost", "entries", o.choices, static_cast<Index>(o.cost.size()));
   for (const double cost : o.cost) {
     if (!(cost >= 0 && is_finite(cost))) fail<config_error>("cost: expected finite values >= 0, got ", cost);
   }
   if (!(o.budget >= 0)) fail<config_error>("budget: expected a value >= 0, got ", o.budget);
+}
+inline void check_oracle(const OraclePathOptions& o) {
+  check_oracle_options(o);
+  Index paths = 1;
+  require_range("layers", o.layers, 1, 64);
+  for (Index l = 0; l < o.layers; ++l) paths = checked_product("oracle paths", paths, o.choices);
 }
 
 }  // namespace impl

@@ -2,6 +2,7 @@
 // that is Chain-of-Experts, 2506.18945; of two layers with banks of their own, CartesianMoE, 2410.16077.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <tuple>
 #include <utility>
@@ -16,6 +17,7 @@
 #include "moe/depth/group_calls.hpp"
 #include "moe/depth/layer_calls.hpp"
 #include "moe/depth/layer_list.hpp"
+#include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/output.hpp"
 
@@ -27,6 +29,9 @@ enum class Residual : std::uint8_t { none, inner };
 /// Steps of one type, as many as there are in the vector, or of several types, one of each. A step's layer
 /// gets the caller's columns, segments and options, and rows that the step before made. Rows that take no
 /// part are 0 after every step. A row that a step isolates is NaN in y and has no gradient.
+///
+/// With a `halt`, in calls that do not train, a row to which a step added less than that part of its length
+/// takes no part in further steps and stays as it is.
 ///
 /// Losses of all steps are added up by name. Counts are added of the steps whose layers have as many experts
 /// as the first, and an observer sees every step; of one step: tape.routes of that layer's tape. Gradients of
@@ -47,13 +52,22 @@ class Chain : public impl::GroupCalls<Chain<L, More...>, L, More...> {
   using typename Calls::Tape;
 
   /// Throws config_error for no steps, and unless every step's rows, and what it hands on, are as wide as the
-  /// next one reads.
-  explicit Chain(Layers steps, Residual residual = Residual::none)
-      : Calls("step", std::move(steps)), residual_(residual) {
+  /// next one reads; for a halt below 0, not finite, or of steps that do not add to their rows or hand
+  /// something on.
+  explicit Chain(Layers steps, Residual residual = Residual::none, double halt = 0)
+      : Calls("step", std::move(steps)), residual_(residual), halt_(halt) {
+    if (!(halt >= 0 && is_finite(halt))) {
+      fail<config_error>("halt: expected a finite part of a row's length >= 0, got ", halt);
+    }
+    if (halt > 0 && (residual != Residual::inner || carry_width() > 0)) {
+      fail<config_error>("halt: expected steps that add to their rows and hand nothing on, got a halt of ",
+                         halt);
+    }
     require_fit<config_error>();
   }
 
   Residual residual() const noexcept { return residual_; }
+  double halt() const noexcept { return halt_; }
   /// D: columns of x, of every step's rows and of y.
   Index width() const noexcept {
     Index width = 0;
@@ -141,17 +155,25 @@ class Chain : public impl::GroupCalls<Chain<L, More...>, L, More...> {
       return carry[used.data == carry[0].data ? 1 : 0];
     }
   };
-  using Forward = Memory;
+  struct Forward : Memory {
+    bool* going;  // [T] rows that take part in the next step, if rows may halt
+    Forward(const Chain& chain, Arena& arena, const CallShape& shape)
+        : Memory(chain, arena, shape), going(arena.take<bool>(chain.halt_ > 0 ? shape.tokens : 0)) {}
+  };
   using Backward = Memory;
 
   /// Every step reads what the one before it made.
   template <class X>
-  auto calls(const LayerInput<Real>& in, LayerOutput<Real>& out, const Memory& memory, X& executor) const {
-    return [&in, &out, &memory, &executor, this, carriers = Carriers(this->layers()),
+  auto calls(const LayerInput<Real>& in, LayerOutput<Real>& out, const Forward& memory, bool training,
+             X& executor) const {
+    bool* const going = halt_ > 0 && !training ? memory.going : nullptr;
+    for (Index t = 0; going != nullptr && t < in.x.rows; ++t) going[t] = impl::takes_part(in, t);
+    return [&in, &out, &memory, &executor, this, going, carriers = Carriers(this->layers()),
             h = ConstMatrixView<Real>(in.x),
             carry = ConstMatrixView<Real>(in.carry)](Index i, const auto& step, const auto& run) mutable {
       LayerInput<Real> own = impl::borrow_input(in, h);
       own.carry = carry;
+      if (going != nullptr) own.valid = {going, static_cast<std::size_t>(h.rows)};
       LayerOutput<Real> after(i == this->size() - 1 ? out.y : memory.rows[i % 2]);
       if (impl::carry_width_of(step) > 0) {
         after.carry = i == carriers.last ? out.carry : memory.other_carry(carry);
@@ -160,7 +182,13 @@ class Chain : public impl::GroupCalls<Chain<L, More...>, L, More...> {
       run(own, after);
       if (residual_ == Residual::inner) {
         executor.parallel_for(h.rows, [&](Index t, Index) noexcept {
-          if (impl::takes_part(in, t)) add_row(h.row(t), after.y.row(t), h.cols);
+          if (!impl::takes_part(in, t)) return;
+          const Real* const before = h.row(t);
+          Real* const y = after.y.row(t);
+          if (going != nullptr && going[t]) {
+            going[t] = !(squared_norm(y, h.cols) < least_ * squared_norm(before, h.cols));
+          }
+          add_row(before, y, h.cols);  // of rows that took no part y is 0
         });
       }
       h = after.y;
@@ -192,11 +220,13 @@ class Chain : public impl::GroupCalls<Chain<L, More...>, L, More...> {
   }
 
   Residual residual_;
+  double halt_;
+  Real least_ = static_cast<Real>(halt_ * halt_);
 };
 
 template <class L>
-Chain(std::vector<L>, Residual = Residual::none) -> Chain<L>;
+Chain(std::vector<L>, Residual = Residual::none, double = 0) -> Chain<L>;
 template <class L, class... More>
-Chain(std::tuple<L, More...>, Residual = Residual::none) -> Chain<L, More...>;
+Chain(std::tuple<L, More...>, Residual = Residual::none, double = 0) -> Chain<L, More...>;
 
 MOE_NAMESPACE_END

@@ -44,6 +44,26 @@ DuoLlm<Bank> duo_llm(Bank big, Bank small) {
                                     ZeroComputation<Real>({.width = width, .zero = 1, .copy = 0})));
 }
 
+/// The small expert is the first part of the big one: `experts` is a nested bank (expert/bank/nested.hpp) of
+/// two widths, the big one first.
+template <class Nested>
+using DuoNested =
+    MoeLayer<RandomRouter<typename Nested::Real>, Composite<Nested, ZeroComputation<typename Nested::Real>>>;
+
+/// Throws config_error unless there are two experts, the second not wider than the first.
+template <class Nested>
+DuoNested<Nested> duo_nested(Nested experts) {
+  using Real = typename Nested::Real;
+  if (experts.experts() != 2 || experts.hidden_of(1) > experts.hidden_of(0)) {
+    fail<config_error>("duo llm: expected two nested experts, the wider one first, got ", experts.experts());
+  }
+  const Index width = experts.width();
+  return DuoNested<Nested>(
+      RandomRouter<Real>({.experts = 3, .k = 1}),
+      Composite<Nested, ZeroComputation<Real>>(
+          std::move(experts), ZeroComputation<Real>({.width = width, .zero = 1, .copy = 0})));
+}
+
 /// `ids` [T, 1], as kDuoBig, and `one` [T, 1], weights of 1: borrowed, as `bank`, which a trained layer's
 /// experts() are.
 template <class Bank>

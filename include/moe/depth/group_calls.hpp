@@ -20,6 +20,7 @@
 #include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/measured_calls.hpp"
 #include "moe/layer/call/output.hpp"
+#include "moe/layer/call/rollback.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -28,8 +29,9 @@ namespace impl {
 /// Base of a `Layer` that has, for this class to call,
 ///   Forward, Backward        views of what a call takes, made of (layer, arena, shape)
 ///   require_fit<Error>()     throws Error unless the layers fit together
-///   calls(in, out, memory, executor)    what is called, in order, as f(i, layer, run): it makes the layer's
-///                            input and output and calls run(input, output), once
+///   calls(in, out, memory, training, executor)    what is called, in order, as f(i, layer, run): it makes
+///   the
+///                            layer's input and output and calls run(input, output), once
 ///   join(out, memory, executor)    after the last of them
 template <class Layer, class... Ls>
 class GroupCalls : public LayerGroup<Ls...>, public RefusedCalls<Layer>, public MeasuredCalls<Layer> {
@@ -141,7 +143,7 @@ class GroupCalls : public LayerGroup<Ls...>, public RefusedCalls<Layer>, public 
     CallRollback rollback(in.draws, out.stats, experts, arena);
     const typename Layer::Forward memory(self(), arena, shape);
     AuxiliaryLosses losses;
-    auto calls = self().calls(in, out, memory, executor);
+    auto calls = self().calls(in, out, memory, training, executor);
     const auto call = [&](Index i, const auto& layer, auto* taped) {
       calls(i, layer, [&](const LayerInput<Real>& own, LayerOutput<Real>& after) {
         after.observer = out.observer;

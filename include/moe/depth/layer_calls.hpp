@@ -8,7 +8,6 @@
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/core/input.hpp"
-#include "moe/core/random.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
@@ -16,7 +15,6 @@
 #include "moe/kernel/finite.hpp"
 #include "moe/layer/call/checks.hpp"
 #include "moe/layer/call/output.hpp"
-#include "moe/plan/statistics.hpp"
 #include "moe/router/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -99,58 +97,6 @@ template <class Real>
 bool takes_part(const LayerInput<Real>& in, Index t) noexcept {
   return in.valid.empty() || in.valid[t];
 }
-
-/// Draws and counts of a call whose later layers may refuse it: unless it is kept, they are as before.
-class CallRollback {
- public:
-  /// `experts` of the counts. Throws shape_error for counts of another number.
-  CallRollback(DrawCounter* draws, RouteStats* stats, Index experts, Arena& arena)
-      : draws_(draws),
-        stats_(stats),
-        load_(arena.take<Index>(experts)),
-        gate_mass_(arena.take<double>(experts)) {
-    if (arena.measuring()) return;
-    if (draws_ != nullptr) before_ = *draws_;
-    if (stats_ == nullptr) return;
-    stats_->require_experts(experts);
-    tokens_ = stats_->tokens;
-    dropped_ = stats_->dropped;
-    elided_ = stats_->elided;
-    spoiled_ = stats_->spoiled;
-    counted_ = stats_->experts() == experts ? experts : 0;
-    for (Index e = 0; e < counted_; ++e) {
-      load_[e] = stats_->load[e];
-      gate_mass_[e] = stats_->gate_mass[e];
-    }
-  }
-  CallRollback(const CallRollback&) = delete;
-  CallRollback& operator=(const CallRollback&) = delete;
-  ~CallRollback() {
-    if (kept_) return;
-    if (draws_ != nullptr) *draws_ = before_;
-    if (stats_ == nullptr) return;
-    stats_->clear();
-    stats_->tokens = tokens_;
-    stats_->dropped = dropped_;
-    stats_->elided = elided_;
-    stats_->spoiled = spoiled_;
-    for (Index e = 0; e < counted_; ++e) {
-      stats_->load[e] = load_[e];
-      stats_->gate_mass[e] = gate_mass_[e];
-    }
-  }
-
-  void keep() noexcept { kept_ = true; }
-
- private:
-  DrawCounter* draws_;
-  RouteStats* stats_;
-  DrawCounter before_{0};
-  Index* load_;
-  double* gate_mass_;
-  Index tokens_ = 0, dropped_ = 0, elided_ = 0, spoiled_ = 0, counted_ = 0;
-  bool kept_ = false;
-};
 
 }  // namespace impl
 

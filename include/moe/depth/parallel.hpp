@@ -138,7 +138,7 @@ class Parallel : public impl::GroupCalls<Parallel<L, More...>, L, More...> {
 
   /// Every branch reads the call's rows.
   template <class X>
-  auto calls(const LayerInput<Real>& in, LayerOutput<Real>&, const Forward& memory, X&) const {
+  auto calls(const LayerInput<Real>& in, LayerOutput<Real>&, const Forward& memory, bool, X&) const {
     return [&in, &memory, column = Index{0}](Index, const auto& branch, const auto& run) mutable {
       LayerOutput<Real> after(block(memory.rows, column, impl::out_width_of(branch)));
       run(impl::borrow_input(in, in.x), after);

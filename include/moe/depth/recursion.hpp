@@ -9,6 +9,7 @@
 #include "moe/core/check.hpp"
 #include "moe/depth/depth_layer.hpp"
 #include "moe/router/balance/taken.hpp"
+#include "moe/router/balance/z.hpp"
 #include "moe/router/kind/token_choice.hpp"
 #include "moe/router/named/switch.hpp"
 #include "moe/router/score/sigmoid.hpp"
@@ -25,12 +26,13 @@ struct RecursionOptions {
   double scale = 0.1;            // of the gate sigma(r) as a weight
   bool predictor = true;         // foresight by a linear predictor on detached rows; false: by sigma(r) > 1/2
   double coefficient = 1;        // of the loss that teaches foresight
+  double z_loss = 0;             // coefficient, see router/balance/z.hpp: of the row's one logit
   NonFinite non_finite = NonFinite::throw_;
 };
 
 template <class Real>
 using RecursionRouter = TokenChoice<ForeseenScorer<LinearScorer<Real>, LinearScorer<Real>>, SigmoidScore,
-                                    ForeseenTopK, GateWeighting, Balancing<TakenLoss>>;
+                                    ForeseenTopK, GateWeighting, Balancing<TakenLoss, ZLoss>>;
 /// Rows chosen for each recursion.
 template <class B>
 using MixtureOfRecursions = DepthLayer<RecursionRouter<typename std::remove_reference_t<B>::Real>, B>;
@@ -61,7 +63,8 @@ MixtureOfRecursions<std::remove_cvref_t<B>> mixture_of_recursions(const Recursio
         ForeseenScorer<LinearScorer<Real>, LinearScorer<Real>>(
             LinearScorer<Real>({.width = options.width, .outputs = 1}), std::move(predictor)),
         SigmoidScore{}, ForeseenTopK({.share = share / before}), GateWeighting({.scale = options.scale}),
-        Balancing<TakenLoss>(TakenLoss({.coefficient = options.coefficient})), options.non_finite});
+        Balancing<TakenLoss, ZLoss>(TakenLoss({.coefficient = options.coefficient}), ZLoss(options.z_loss)),
+        options.non_finite});
     before = share;
   }
   return {std::move(routers), DepthOptions{.form = DepthForm::nested}, std::forward<B>(block)};

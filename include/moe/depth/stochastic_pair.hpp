@@ -26,6 +26,7 @@
 #include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/measured_calls.hpp"
 #include "moe/layer/call/output.hpp"
+#include "moe/layer/call/rollback.hpp"
 #include "moe/layer/concept.hpp"
 #include "moe/layer/shown_parts.hpp"
 #include "moe/product/projection.hpp"

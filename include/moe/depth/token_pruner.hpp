@@ -14,6 +14,7 @@
 #include "moe/core/view.hpp"
 #include "moe/depth/depth_layer.hpp"
 #include "moe/kernel/finite.hpp"
+#include "moe/router/balance/ratio.hpp"
 #include "moe/router/balance/target.hpp"
 #include "moe/router/kind/token_choice.hpp"
 #include "moe/router/score/sigmoid.hpp"
@@ -74,31 +75,36 @@ struct TokenPrunerOptions {
   Index hidden = 16;       // of the router: 4 to this, tanh, to 1
   double keep = 0.5;       // share of a sequence's rows that the block works on
   double coefficient = 1;  // of the guide loss; 0: no targets are needed
+  double sparsity = 1;     // coefficient of the loss that holds the scores' mean at `keep`
   NonFinite non_finite = NonFinite::throw_;
 };
 
 template <class Real>
 using TokenPrunerRouter = TokenChoice<FeatureScorer<TwoLayerScorer<Real>>, SigmoidScore, ColumnTopK,
-                                      GateWeighting, Balancing<TargetLoss>>;
+                                      GateWeighting, Balancing<TargetLoss, RatioLoss>>;
 template <class B>
 using TokenPruner = DepthLayer<TokenPrunerRouter<typename std::remove_reference_t<B>::Real>, B>;
 
 /// y = x + f(x) for the max(1, round down of keep * rows) rows of a sequence that score highest on the column
 /// `features`, token_factors(); y = x for the others. The weight is 1, its derivative by the sigmoid is taken
 /// for 1. The guide loss is the cross-entropy with the column `target` [T, 1], what a fixed router would
-/// keep. Not causal. Throws config_error for sizes below 1, keep outside (0, 1] or a coefficient that is not
-/// finite.
+/// keep; the sparsity loss (mean of the scores - keep)^2. Not causal. Throws config_error for sizes below 1,
+/// keep outside (0, 1] or a coefficient that is not finite.
 template <class B>
 TokenPruner<std::remove_cvref_t<B>> token_pruner(const TokenPrunerOptions& options, B&& block) {
   using Real = typename std::remove_cvref_t<B>::Real;
   require_range("width", options.width, 1, INT32_MAX);
-  return {TokenPrunerRouter<Real>(
-              FeatureScorer<TwoLayerScorer<Real>>(TwoLayerScorer<Real>(
-                  {.width = kTokenFactors, .hidden = options.hidden, .outputs = 1, .bias = true})),
-              SigmoidScore{}, ColumnTopK({.capacity_factor = options.keep, .positive = false}),
-              GateWeighting({.straight_through = true, .threshold = 0}),
-              Balancing<TargetLoss>(TargetLoss({.coefficient = options.coefficient})), options.non_finite),
-          std::forward<B>(block)};
+  return {
+      TokenPrunerRouter<Real>(
+          FeatureScorer<TwoLayerScorer<Real>>(TwoLayerScorer<Real>(
+              {.width = kTokenFactors, .hidden = options.hidden, .outputs = 1, .bias = true})),
+          SigmoidScore{}, ColumnTopK({.capacity_factor = options.keep, .positive = false}),
+          GateWeighting({.straight_through = true, .threshold = 0}),
+          Balancing<TargetLoss, RatioLoss>(
+              TargetLoss({.coefficient = options.coefficient}),
+              RatioLoss({.coefficient = options.sparsity, .target = options.keep, .form = RatioForm::score})),
+          options.non_finite),
+      std::forward<B>(block)};
 }
 
 MOE_NAMESPACE_END

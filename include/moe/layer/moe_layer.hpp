@@ -293,7 +293,7 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>>,
     SumRows<Real> rows;
     rows.observer = out.observer;
     if (!kRemembers) rows.carry = out.carry;
-    const auto decided = [&](Arena& from) {
+    const auto decided = [&](Arena& from, [[maybe_unused]] const RouteTable<Real>& table) {
       if constexpr (kTaped) {
         tape->writer_.clear();
         tape->tokens_ = tokens;
@@ -301,7 +301,12 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>>,
         x = tape->input_.x(tokens);
         in = tape->input_.router_input();
       }
-      rows.x = frame_.before(x, part_tape(tape, &Tape::frame_), from, executor);
+      auto* const framed = part_tape(tape, &Tape::frame_);
+      if constexpr (requires { frame_.before(x, table, framed, from, executor); }) {
+        rows.x = frame_.before(x, table, framed, from, executor);
+      } else {
+        rows.x = frame_.before(x, framed, from, executor);
+      }
       rows.y = frame_.inner_y(out.y, from);
     };
     Routed<Real> routed;

@@ -37,21 +37,24 @@ struct RowDraws {
 template <class Real>
 struct RouteTable {
   Index tokens = 0;
-  Index experts = 0;           // ids are in [0, experts)
-  Index* offsets = nullptr;    // [T + 1]
-  ExpertId* expert = nullptr;  // [P]
-  Real* weight = nullptr;      // [P] normalised and scaled combine weight
-  bool* spoiled = nullptr;     // [T] rows isolated for NaN, +inf or all-masked logits; their output is NaN
-  Index room = 0;              // for pairs
-  Index elided = 0;            // pairs of null experts
+  Index experts = 0;             // ids are in [0, experts)
+  Index* offsets = nullptr;      // [T + 1]
+  ExpertId* expert = nullptr;    // [P]
+  Real* weight = nullptr;        // [P] normalised and scaled combine weight
+  bool* spoiled = nullptr;       // [T] rows isolated for NaN, +inf or all-masked logits; their output is NaN
+  Index room = 0;                // for pairs
+  Index elided = 0;              // pairs of null experts
+  std::int32_t* code = nullptr;  // [T, codes] where the router says how many (`codes_per_token()`): what it
+                                 // found first, for a frame that goes on from there
+  const void* coded_by = nullptr;  // that router, once it has filled them
   AuxiliaryLosses losses{};
   RowDraws draws{};
 
   Index pairs() const noexcept { return tokens == 0 ? 0 : offsets[tokens]; }
   Index count(Index t) const noexcept { return offsets[t + 1] - offsets[t]; }
 
-  /// Room for `max_pairs` pairs of `tokens` tokens.
-  static RouteTable carve(Arena& arena, Index tokens, Index experts, Index max_pairs) {
+  /// Room for `max_pairs` pairs of `tokens` tokens, and so many codes of each.
+  static RouteTable carve(Arena& arena, Index tokens, Index experts, Index max_pairs, Index codes = 0) {
     RouteTable table;
     table.tokens = tokens;
     table.experts = experts;
@@ -60,6 +63,7 @@ struct RouteTable {
     table.expert = arena.take<ExpertId>(max_pairs);
     table.weight = arena.take<Real>(max_pairs);
     table.spoiled = arena.take<bool>(tokens);
+    if (codes > 0) table.code = arena.take<std::int32_t>(tokens * codes);
     if (!arena.measuring()) table.clear();
     return table;
   }
@@ -69,6 +73,7 @@ struct RouteTable {
     for (Index t = 0; t <= tokens; ++t) offsets[t] = 0;
     for (Index t = 0; t < tokens; ++t) spoiled[t] = false;
     elided = 0;
+    coded_by = nullptr;
     losses.clear();
   }
 

@@ -23,7 +23,8 @@ MOE_NAMESPACE_BEGIN
 /// `coupling(training)`: constexpr static. `route` fills a cleared table; it throws before the table is of
 /// any use to others. What else it may have: `max_pairs(shape)`, a bound on pairs (without: every token to
 /// every expert); `measure(arena, shape, concurrency)`, which takes from a measuring arena what `route` takes
-/// (without: nothing); `visit_parameters`, `visit_state`.
+/// (without: nothing); `codes_per_token()`, how many it leaves in table.code (without: none);
+/// `visit_parameters`, `visit_state`.
 template <class R>
 concept Router = std::move_constructible<R> &&
     requires(const R& router, const RouterInput<typename R::Real>& in, RouteTable<typename R::Real>& table,
@@ -56,6 +57,15 @@ Index max_pairs_of(const R& router, const CallShape& shape) {
     return router.max_pairs(shape);
   } else {
     return checked_product("routed pairs", shape.tokens, Index{router.experts()});
+  }
+}
+
+template <class R>
+Index codes_per_token_of(const R& router) noexcept {
+  if constexpr (requires { router.codes_per_token(); }) {
+    return router.codes_per_token();
+  } else {
+    return 0;
   }
 }
 

@@ -1,6 +1,7 @@
 #include "moe/layer/frame/quantised.hpp"
 
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <random>
 #include <vector>
@@ -183,6 +184,29 @@ TEST_CASE("a quantised frame is not straight-through: its value is (1 - 2 c) x +
       CHECK(std::abs(tape.drawn[t * kWidth + i] - (0.5 * x[i] + 0.25 * v[i])) <= 1e-15);
     }
   }
+}
+
+TEST_CASE("a quantised frame takes the codes that its codebook found, and the sum of several", "[layer]") {
+  moe::CodebookRouter<double> codebook({.width = 2, .experts = 2, .levels = 2}), other = codebook;
+  const Values codes{8, 0, 0, 8, 1, 0, 0, 1}, x{7, 2, 1, 6};
+  codebook.set_codes(ConstView(codes.data(), 4, 2));
+  const Frame frame(codebook, 0.25);
+  moe::SerialExecutor serial;
+  const auto drawn_by = [&](const void* by, std::vector<std::int32_t> found) {
+    moe::RouteTable<double> table;
+    table.code = found.data();
+    table.coded_by = by;
+    Frame::Tape tape;
+    test::ExactArena memory(
+        test::measured_bytes(frame, [&](const Frame& f, moe::Arena& a) { f.measure(a, 2, 1); }));
+    frame.before(ConstView(x.data(), 2, 2), table, &tape, memory.get(), serial);
+    return Values(tape.drawn.data(), tape.drawn.data() + 4);
+  };
+  const Values looked_up{3.5 + 0.25 * 8, 1 + 0.25, 0.5 + 0.25, 3 + 0.25 * 8};
+  CHECK(drawn_by(nullptr, {1, 1, 1, 1}) == looked_up);
+  CHECK(drawn_by(&other, {1, 1, 1, 1}) == looked_up);
+  CHECK(drawn_by(&codebook, {0, 1, 1, 0}) == looked_up);
+  CHECK(drawn_by(&codebook, {1, 0, -1, -1}) == Values{3.5 + 0.25, 1 + 0.25 * 8, 0.5, 3});
 }
 
 TEST_CASE("what a quantised frame refuses", "[layer]") {

@@ -105,6 +105,11 @@ TEST_CASE("AutonomyOfExperts: laws of layers", "[probe]") {
         other.probe = 4;
         return moe::autonomy_of_experts<double>(other);
       });
+  test::check_layer("AutonomyOfExperts, by turns", [] {
+    auto layer = moe::autonomy_of_experts<double>(kOptions);
+    layer.set_rows_at_a_time(2);
+    return layer;
+  });
   test::check_layer("AutonomyOfExperts, shares, k = 1", [] {
     return moe::autonomy_of_experts<double>(
         {.width = 19, .experts = 3, .hidden = 17, .probe = 18, .k = 1, .load_balance = 0.3});

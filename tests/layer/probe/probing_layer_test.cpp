@@ -234,3 +234,66 @@ TEST_CASE("ProbingLayer: experts in a block storage compete, and show their bloc
   CHECK(test::same_bits(std::vector<float>(y.begin(), y.begin() + 32),
                         std::vector<float>(y.begin() + 32, y.end())));
 }
+
+TEST_CASE("ProbingLayer: by turns of rows, with the bits of all at once, and memory for a turn", "[probe]") {
+  constexpr Index kMany = 23;
+  Values x(kMany * kWidth);
+  std::mt19937_64 random(9);
+  std::normal_distribution<double> draw;
+  for (double& v : x) v = draw(random);
+  x[5 * kWidth] = x[13 * kWidth + 1] = std::numeric_limits<double>::quiet_NaN();
+  std::vector<bool> valid(kMany, true);
+  valid[5] = valid[20] = false;
+  Layer layer = autonomous();
+  layer.router().inner().set_non_finite(moe::NonFinite::isolate_row);
+  moe::Workspace workspace;
+  const auto run = [&](Index rows, moe::RouteStats& stats) {
+    layer.set_rows_at_a_time(rows);
+    Values y(x.size(), 7);
+    moe::LayerInput<double> in(moe::ConstMatrixView<double>(x.data(), kMany, kWidth));
+    in.valid = valid;
+    moe::LayerOutput<double> out(moe::MatrixView<double>(y.data(), kMany, kWidth), &stats);
+    layer.forward(in, out, workspace);
+    return y;
+  };
+  moe::RouteStats all;
+  const Values want = run(kMany, all);
+  for (const Index rows : {1, 4, 22}) {
+    moe::RouteStats some;
+    CHECK(test::same_bits(run(rows, some), want));
+    CHECK((some.tokens == all.tokens && some.spoiled == 1 && some.pairs() == all.pairs()));
+    for (Index e = 0; e < 3; ++e) CHECK(some.gate_mass[e] == all.gate_mass[e]);
+  }
+
+  // Beyond a turn only y grows; a call that trains keeps all probes.
+  layer.set_rows_at_a_time(8);
+  const Index one = layer.workspace_bytes(4000) - layer.workspace_bytes(2000);
+  CHECK(std::abs(one - 2000 * kWidth * Index{sizeof(double)}) <= 256);
+  const Index taped =
+      layer.workspace_bytes(4000, moe::Mode::training) - layer.workspace_bytes(2000, moe::Mode::training);
+  CHECK(taped > 2000 * 3 * 2 * Index{sizeof(double)});
+  for (const Index bad : {0, -1}) CHECK_THROWS_AS(layer.set_rows_at_a_time(bad), moe::config_error);
+}
+
+TEST_CASE("ProbingLayer: what later rows refuse leaves y and counts as they were; observers see all rows",
+          "[probe]") {
+  Layer layer = autonomous();
+  layer.set_rows_at_a_time(2);
+  Values x = normal(1), y(x.size(), 7);
+  moe::Workspace workspace;
+  moe::RouteStats stats;
+  moe::LayerOutput<double> out(view(y), &stats);
+  layer.forward(view(x), out, workspace);
+  Seen seen;
+  out.observer = &seen;
+  const Values kept = y;
+  layer.forward(view(x), out, workspace);
+  CHECK((seen.slots == kTokens && static_cast<Index>(seen.logit.size()) == 3 * kTokens));
+  CHECK(test::same_bits(y, kept));
+  CHECK(stats.pairs() == 2 * kTokens);
+  out.observer = nullptr;
+  x[5 * kWidth] = std::numeric_limits<double>::quiet_NaN();
+  CHECK_THROWS_AS(layer.forward(view(x), out, workspace), moe::numeric_error);
+  CHECK(test::same_bits(y, kept));
+  CHECK((stats.pairs() == 2 * kTokens && stats.tokens == 2 * kTokens));
+}

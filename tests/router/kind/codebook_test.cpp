@@ -1,6 +1,7 @@
 #include "moe/router/kind/codebook.hpp"
 
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <random>
 #include <string>
@@ -27,12 +28,13 @@ Values normal(std::size_t n, std::uint64_t seed) {
   for (double& a : v) a = of(random);
   return v;
 }
-/// M codes of width 3.
+/// K M codes of width 3.
 Router router_of(Options options, const Values& codes) {
+  const auto all = static_cast<Index>(codes.size()) / 3;
   options.width = 3;
-  options.codes = static_cast<Index>(codes.size()) / 3;
+  options.codes = all / options.levels;
   Router router(options);
-  router.set_codes(moe::ConstMatrixView<double>(codes.data(), options.codes, 3));
+  router.set_codes(moe::ConstMatrixView<double>(codes.data(), all, 3));
   return router;
 }
 test::RouterCall<double> call_of(const Values& x, bool training = true) {
@@ -55,10 +57,11 @@ moe::ConstMatrixView<double> rows(const Values& x) {
 struct Back {
   Values dcode, dx;
   Back(const Router& router, const test::RouterCall<double>& call, double scale)
-      : dcode(static_cast<std::size_t>(router.codes() * 3), 0), dx(call.x.size(), 0) {
+      : dcode(static_cast<std::size_t>(router.levels() * router.codes() * 3), 0), dx(call.x.size(), 0) {
     moe::Workspace memory;
     moe::Arena arena = memory.arena(1 << 16);
-    auto table = moe::RouteTable<double>::carve(arena, call.tokens, router.experts(), call.tokens);
+    auto table =
+        moe::RouteTable<double>::carve(arena, call.tokens, router.experts(), call.tokens * router.levels());
     Router::Tape tape;
     Router::Gradients gradients = router.make_gradients();
     moe::SerialExecutor executor;
@@ -161,6 +164,84 @@ TEST_CASE("the laws of routers hold for a codebook", "[router]") {
   for (Index j = 0; j < 5; ++j) {
     for (Index i = 0; i < 4; ++i) CHECK(std::abs(router.code(j)[i]) <= 0.2);  // 1 / M
   }
+  Router residual({.width = 4, .experts = 3, .codes = 5, .levels = 2, .measure = moe::CodeMeasure::cosine});
+  residual.initialise(4);
+  test::check_router_laws(residual, {.masks = false});
+}
+
+TEST_CASE("by cosine lengths of rows and codes do not matter; the loss is of differences", "[router]") {
+  const Values codes{4, 0, 0, 1, 1, 0, 0, 0, 1};
+  const Options cosine{.experts = 3, .measure = moe::CodeMeasure::cosine, .loss = 1, .commitment = 0};
+  const Router router = router_of(cosine, codes);
+  const Values x{0.5, 0.1, 0, 2, 3, 0, 0, 0, 8, 0, 0, 0};  // the last looks nowhere: the first code
+  CHECK(test::route(router, call_of(x)).expert == std::vector<ExpertId>{0, 1, 2, 0});
+  CHECK(test::route(router_of({.experts = 3}, codes), call_of(x)).expert[0] == 1);  // by difference
+  Values scaled = codes, longer = x;
+  for (std::size_t i = 0; i < 3; ++i) scaled[3 + i] *= 64, longer[i] *= 1024;
+  CHECK(test::route(router_of(cosine, scaled), call_of(longer)).expert == std::vector<ExpertId>{0, 1, 2, 0});
+  const double off = 3.5 * 3.5 + 0.1 * 0.1 + 1 + 4 + 49 + 16;
+  CHECK(std::abs(test::route(router, call_of(x)).loss() - off / 12) <= 1e-14);
+
+  Options reviving = cosine;
+  reviving.revive = true, reviving.decay = 0.5;
+  Router revived = router_of(reviving, codes);
+  revived.collect(rows({0, 0, 8, 0.5, 0.125, 0}));
+  revived.on_step_end({});
+  CHECK(std::abs(revived.code(1)[0] - 0.5) <= 1e-3);  // the row of its direction, however far
+}
+
+TEST_CASE("residual codes: every level's expert has its share, what several send to one is added",
+          "[router]") {
+  const Values codes{4, 0, 0, 0, 4, 0, 1, 0, 0, 0, 1, 0};  // level 0, then level 1
+  const Router router = router_of({.experts = 2, .levels = 2, .loss = 0.7, .commitment = 0.3}, codes);
+  const Values x{5, 0.1, 0, 4, 1.5, 0, 1, 4.5, 0};
+  const auto routed = test::route(router, call_of(x));
+  CHECK(routed.experts_of(0) == std::vector<ExpertId>{0});
+  CHECK(routed.weights_of(0) == Values{1});
+  CHECK(routed.experts_of(1) == std::vector<ExpertId>{0, 1});
+  CHECK(routed.weights_of(1) == Values{0.5, 0.5});
+  CHECK(routed.experts_of(2) == std::vector<ExpertId>{1, 0});
+
+  constexpr std::size_t code[3][2] = {{0, 0}, {0, 1}, {1, 0}};
+  Values dcode(12), dx(9);
+  double sum = 0;
+  for (std::size_t t = 0; t < 3; ++t) {
+    for (std::size_t i = 0; i < 3; ++i) {
+      double r = x[3 * t + i];
+      for (std::size_t l = 0; l < 2; ++l) {
+        const std::size_t at = 6 * l + 3 * code[t][l] + i;
+        r -= codes[at];
+        sum += r * r;
+        dcode[at] -= 0.5 * 0.7 * 2 * r / 9;
+        dx[3 * t + i] += 0.5 * 0.7 * 0.3 * 2 * r / 9;
+      }
+    }
+  }
+  CHECK(std::abs(routed.loss() - 0.7 * 1.3 * sum / 9) <= 1e-14);
+  const Back back(router, call_of(x), 0.5);
+  for (std::size_t i = 0; i < 12; ++i) CHECK(std::abs(back.dcode[i] - dcode[i]) <= 1e-14);
+  for (std::size_t i = 0; i < 9; ++i) CHECK(std::abs(back.dx[i] - dx[i]) <= 1e-14);
+
+  Router counted = router_of({.experts = 2, .levels = 2, .decay = 0.75}, codes);
+  counted.collect(rows(x));
+  counted.on_step_end({});
+  CHECK(counted.usage(0) == 0.25 * 2 / 3.0);
+  CHECK(counted.usage(1, 1) == 0.25 * 1 / 3.0);
+}
+
+TEST_CASE("a codebook leaves its codes in a table that has room for them", "[router]") {
+  const Router router = router_of({.experts = 2, .levels = 2}, {4, 0, 0, 0, 4, 0, 1, 0, 0, 0, 1, 0});
+  auto call = call_of({5, 0.1, 0, 4, 1.5, 0, 9, 9, 9});
+  call.valid.assign(3, true);
+  call.valid[2] = false;
+  moe::Workspace memory;
+  moe::Arena arena = memory.arena(1 << 12);
+  auto table = moe::RouteTable<double>::carve(arena, 3, 2, 6, router.codes_per_token());
+  moe::SerialExecutor executor;
+  router.route(call.input(), table, arena, executor);
+  CHECK(table.coded_by == &router);
+  CHECK(std::vector<std::int32_t>(table.code, table.code + 6) ==
+        std::vector<std::int32_t>{0, 0, 0, 1, -1, -1});
 }
 
 TEST_CASE("usage is a moving average of shares, of all calls of a step, and is saved", "[router]") {
@@ -210,6 +291,7 @@ TEST_CASE("what a codebook refuses", "[router]") {
   for (const Options& bad : std::vector<Options>{{.width = 0, .experts = 1},
                                                  {.width = 1, .experts = 0},
                                                  {.width = 1, .experts = 1, .codes = -1},
+                                                 {.width = 1, .experts = 1, .levels = 0},
                                                  {.width = 1, .experts = 1, .loss = -1},
                                                  {.width = 1, .experts = 1, .loss = kNaN},
                                                  {.width = 1, .experts = 1, .commitment = -1},

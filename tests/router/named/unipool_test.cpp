@@ -1,6 +1,8 @@
 #include "moe/router/named/unipool.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "support/plain_routing.hpp"
 #include "support/router_cases.hpp"
@@ -24,8 +26,18 @@ moe::UniPoolRouter<double> told() {
   return router;
 }
 
+/// Drawn to two experts, its own, while the others fade.
+moe::UniPoolRouter<double> fading() {
+  moe::UniPoolOptions options = kOptions;
+  options.own = 2, options.cardinality = 0.7;
+  auto router = moe::unipool_router<double>(options);
+  moe::lock_pool<double>(router, std::vector<bool>{true, false, true, false, false}, 0.5);
+  return router;
+}
+
 const test::RouterCases kCases{
     {"UniPoolRouter", told, {.laws = {.parameters = false}, .step = 1e-4}},
+    {"UniPoolRouter, fading", fading, {.laws = {.parameters = false}, .step = 1e-4}},
 };
 
 }  // namespace
@@ -56,6 +68,44 @@ TEST_CASE("UniPool: gates are the scores, losses those of the pool", "[router]")
   CHECK(test::near(test::loss_of(routed, "pool_balance"), loss));
 }
 
+TEST_CASE("UniPool-lock: others' scores fade, then nobody chooses them; the own ones keep theirs",
+          "[router]") {
+  auto router = told();
+  test::randomise(router, 3);
+  auto call = test::random_call<double>(40, 4, 2);
+  call.options.experts_per_token = 5;
+  const auto open = test::route(router, call);
+  const std::vector<bool> own{true, false, false, true, false};
+  const auto weight_of = [](const auto& routed, Index t, moe::ExpertId e) {
+    const auto ids = routed.experts_of(t);
+    const auto at = std::find(ids.begin(), ids.end(), e);
+    return at == ids.end() ? -1 : routed.weights_of(t)[static_cast<std::size_t>(at - ids.begin())];
+  };
+  for (const double fade : {1.0, 0.25, 0.0}) {
+    moe::lock_pool<double>(router, own, fade);
+    const auto routed = test::route(router, call);
+    for (Index t = 0; t < 40; ++t) {
+      for (moe::ExpertId e = 0; e < 5; ++e) {
+        const double before = weight_of(open, t, e), after = weight_of(routed, t, e);
+        if (own[static_cast<std::size_t>(e)]) {
+          CHECK(after == before);
+        } else {
+          CHECK(after == (fade == 0 ? -1 : fade * before));
+        }
+      }
+    }
+  }
+  auto other = told();
+  test::load_state(other, test::save_state(router));
+  CHECK(!other.balancing().part<moe::PoolLock>().open(1));
+  CHECK(other.score().factor(1) == 0);
+  moe::lock_pool<double>(router, own, 1);  // and open again
+  CHECK(router.balancing().part<moe::PoolLock>().open(1));
+  CHECK_THROWS_AS(moe::lock_pool<double>(router, std::vector<bool>(4), 1), moe::shape_error);
+  CHECK_THROWS_AS(moe::lock_pool<double>(router, std::vector<bool>(5), 0), moe::config_error);
+  CHECK_THROWS_AS(moe::lock_pool<double>(router, own, 1.5), moe::config_error);
+}
+
 TEST_CASE("UniPool: s0 is drawn where none is given; options that do not fit are refused", "[router]") {
   moe::UniPoolOptions options = kOptions;
   options.scale = 0, options.experts = 4;
@@ -73,4 +123,6 @@ TEST_CASE("UniPool: s0 is drawn where none is given; options that do not fit are
   refuses([](auto& o) { o.scale = std::nan(""); });
   refuses([](auto& o) { o.eps = 0; });
   refuses([](auto& o) { o.pool_balance = std::nan(""); });
+  refuses([](auto& o) { o.own = 6; });
+  refuses([](auto& o) { o.cardinality = std::nan(""); });
 }

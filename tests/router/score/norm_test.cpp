@@ -86,6 +86,33 @@ TEST_CASE("norm score: at the scale of norm_score_scale chosen gates have length
   CHECK(moe::norm_score_scale(n, n, 1500) < scale);  // more kept are longer
 }
 
+TEST_CASE("norm score: factors make scores smaller and leave the length of the row; saved and refused",
+          "[router]") {
+  auto router = router_of<double>(4, {.scale = 2});
+  test::set_parameter(router, "gate.weight", test::identity(4));
+  const auto call = test::call_of({{3, -12, 4, 0}});
+  const std::vector<bool> kept{true, true, false, false};
+  router.score().set_factor(kept, 0.5);
+  test::check_pairs(test::route(router, call), 0, {0, 2}, {6 / (13 + 1e-6), 4 / (13 + 1e-6)});
+  router.score().set_factor(kept, 0);
+  test::check_pairs(test::route(router, call), 0, {0, 1}, {6 / (13 + 1e-6), 0});
+
+  moe::NormScore<double> score, other;
+  CHECK(test::save_state(score).empty());
+  score.set_factor(kept, 0.25);
+  other.set_factor(kept, 1);
+  auto state = test::save_state(score);
+  test::load_state(other, state);
+  CHECK((other.factor(2) == 0.25 && other.factor(0) == 1));
+  state[0].second[1] = 1.5;
+  CHECK_THROWS_AS(test::load_state(other, state), moe::numeric_error);
+  CHECK(other.factor(1) == 1);
+  CHECK_THROWS_AS(score.check(5), moe::shape_error);
+  for (const double bad : {-0.1, 1.1, std::nan("")}) {
+    CHECK_THROWS_AS(score.set_factor(kept, bad), moe::config_error);
+  }
+}
+
 TEST_CASE("norm score refuses options that are none", "[router]") {
   using Score = moe::NormScore<double>;
   for (const double bad : {0.0, -1.0, std::nan(""), std::numeric_limits<double>::infinity()}) {

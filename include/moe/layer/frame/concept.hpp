@@ -17,7 +17,9 @@ MOE_NAMESPACE_BEGIN
 /// itself, or memory from the arena; empty: nobody needs them), `before_backward` turns that into dx, which
 /// may be absent. A null tape means inference, null gradients frozen. What they take from the arena stays
 /// taken until the call ends, and `measure` / `measure_backward` take the same. For the layer's visits:
-/// visit_parameters(gradients, f) and visit_storage(gradients, f), as a bank's.
+/// visit_parameters(gradients, f) and visit_storage(gradients, f), as a bank's. A frame that goes on from
+/// what the router found may have `before(x, table, tape, arena, executor)` besides, `table` the call's
+/// RouteTable, which MoeLayer calls instead.
 template <class F, class Real>
 concept Frame = std::move_constructible<F> && std::default_initializable<typename F::Tape> &&
     requires(const F& frame, const ConstMatrixView<Real>& x, const MatrixView<Real>& y, const bool* active,

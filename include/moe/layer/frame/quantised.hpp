@@ -16,14 +16,16 @@
 #include "moe/kernel/layer_norm.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/frame/active_rows.hpp"
+#include "moe/plan/route_table.hpp"
 #include "moe/router/kind/codebook.hpp"
 #include "moe/storage/parameter.hpp"
 
 MOE_NAMESPACE_BEGIN
 
 /// x_inner = LN(xq), y = LN(y_inner), one LN for both, with scale and shift. xq = (1 - c) x + c sg(v - x), v
-/// the code of x: its value is (1 - 2 c) x + c v, its gradient 1 - c to x and none to v. (Not the straight-
-/// through x + sg(v - x).) The codebook lives elsewhere, and is the layer's router. Parameters "norm.scale"
+/// the code of x, of several levels their sum: its value is (1 - 2 c) x + c v, its gradient 1 - c to x and
+/// none to v. (Not the straight-through x + sg(v - x).) The codebook lives elsewhere, and is the layer's
+/// router, which has found the codes already. Parameters "norm.scale"
 /// [D, 1], 1 at first, "norm.shift" [D, 1], 0 at first. What the methods are for: layer/frame/concept.hpp.
 template <class RealType = float>
 class QuantisedFrame {
@@ -61,9 +63,11 @@ class QuantisedFrame {
   Index inner_width(Index) const noexcept { return width_; }
   Index outer_width(Index) const noexcept { return width_; }
 
-  void measure(Arena& arena, Index tokens, Index) const {
+  void measure(Arena& arena, Index tokens, Index concurrency) const {
     take(arena, tokens);
     take(arena, tokens);
+    arena.take<std::int32_t>(checked_product("codes", concurrency, codebook_->levels()));
+    take(arena, concurrency);
     take(arena, tokens);
   }
   void measure_backward(Arena& arena, Index tokens, Index) const {
@@ -74,20 +78,17 @@ class QuantisedFrame {
     arena.take<Real>(2 * width_);
   }
 
-  /// Rows without a code take no part; what becomes of them nobody reads.
+  /// Rows without a code take no part; what becomes of them nobody reads. Codes are looked up unless `table`
+  /// has them of this codebook.
+  template <Executor X>
+  ConstMatrixView<Real> before(const ConstMatrixView<Real>& x, const RouteTable<Real>& table, Tape* tape,
+                               Arena& arena, X& executor) const {
+    if (table.coded_by != codebook_) return before(x, tape, arena, executor);
+    return draw(x, table.code, tape, arena, executor);
+  }
   template <Executor X>
   ConstMatrixView<Real> before(const ConstMatrixView<Real>& x, Tape* tape, Arena& arena, X& executor) const {
-    const Index size = checked_product("quantised rows", x.rows, width_);
-    Real* const drawn = tape == nullptr ? take(arena, x.rows) : tape->drawn.resize(size);
-    Real* const normed = tape == nullptr ? take(arena, x.rows) : tape->x_inner.resize(size);
-    executor.parallel_for(x.rows, [&](Index t, Index) noexcept {
-      Real* const row = drawn + t * width_;
-      const Index code = codebook_->nearest(x.row(t));
-      scale_row(Real(1 - 2 * contribution_), x.row(t), row, width_);
-      if (code >= 0) axpy_row(contribution_, codebook_->code(code), row, width_);
-      layer_norm_row(row, scale_.data(), shift_.data(), eps_, normed + t * width_, width_);
-    });
-    return view(normed, x.rows);
+    return draw(x, nullptr, tape, arena, executor);
   }
   MatrixView<Real> inner_y(const MatrixView<Real>& y, Arena& arena) const {
     Real* const rows = take(arena, y.rows);
@@ -164,6 +165,29 @@ class QuantisedFrame {
   }
 
  private:
+  /// `code` [T, K], or null: they are looked up.
+  template <Executor X>
+  ConstMatrixView<Real> draw(const ConstMatrixView<Real>& x, const std::int32_t* code, Tape* tape,
+                             Arena& arena, X& executor) const {
+    const Index size = checked_product("quantised rows", x.rows, width_), levels = codebook_->levels();
+    Real* const drawn = tape == nullptr ? take(arena, x.rows) : tape->drawn.resize(size);
+    Real* const normed = tape == nullptr ? take(arena, x.rows) : tape->x_inner.resize(size);
+    std::int32_t* const looked_up = arena.take<std::int32_t>(executor.concurrency() * levels);
+    Real* const residual = take(arena, executor.concurrency());
+    executor.parallel_for(x.rows, [&](Index t, Index worker) noexcept {
+      Real* const row = drawn + t * width_;
+      const std::int32_t* const found = code == nullptr ? looked_up + worker * levels : code + t * levels;
+      if (code == nullptr) {
+        codebook_->find(x.row(t), looked_up + worker * levels, residual + worker * width_);
+      }
+      scale_row(Real(1 - 2 * contribution_), x.row(t), row, width_);
+      for (Index l = 0; found[0] >= 0 && l < levels; ++l) {
+        axpy_row(contribution_, codebook_->code(found[l], l), row, width_);
+      }
+      layer_norm_row(row, scale_.data(), shift_.data(), eps_, normed + t * width_, width_);
+    });
+    return view(normed, x.rows);
+  }
   /// dy is overwritten; dx (unless null) added to.
   void norm_backward(const Real* x, Real* dy, Gradients* gradients, Real* dx, Real* scratch) const noexcept {
     layer_norm_backward_row(x, scale_.data(), eps_, dy,

@@ -5,11 +5,14 @@
 // Otherwise as layer/moe_layer.hpp, without frame and shared experts.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <type_traits>
 #include <utility>
 
+#include "moe/core/check.hpp"
 #include "moe/core/column.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/core/input.hpp"
@@ -21,7 +24,10 @@
 #include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/checks.hpp"
 #include "moe/layer/call/measured_calls.hpp"
+#include "moe/layer/call/observer.hpp"
 #include "moe/layer/call/output.hpp"
+#include "moe/layer/call/rollback.hpp"
+#include "moe/layer/call/row_chunk.hpp"
 #include "moe/layer/call/scoped.hpp"
 #include "moe/layer/call/stored_input.hpp"
 #include "moe/layer/shown_parts.hpp"
@@ -49,10 +55,15 @@ bool probes_call(const R& router, const RouterInput<typename R::Real>& in) {
 
 }  // namespace impl
 
-/// A router that reads probes (ResponseRouter, CompetingRouter), a ProbingBank and a capacity policy. Probes
-/// of all experts are kept: T x E x r numbers in a call's workspace, as many again for their gradients in a
-/// backward, and twice on a tape, which keeps two calls by turns. Rows are independent as far as the router's
-/// are, so a caller who has too many calls with fewer, for the same bits.
+/// A router that reads probes (ResponseRouter, CompetingRouter), a ProbingBank and a capacity policy.
+///
+/// In inference rows that do not feel each other go through all five stages rows_at_a_time() by turns, with
+/// the bits of one call of all: so many x E x r numbers of probes, however many rows there are. All at once
+/// are those of a router or a capacity that looks at several, and those that an observer sees. A call in the
+/// mode of training keeps T x E x r numbers, as many again for their gradients in a backward, and a tape
+/// twice as many, for two calls by turns: the responses of experts that were not chosen have a gradient too
+/// (through the softmax over all of them, and through what the router learns), which is formed from their
+/// probes.
 template <class R, class B, class C = Dropless>
 class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>>,
                      public impl::MeasuredCalls<ProbingLayer<R, B, C>>,
@@ -136,6 +147,14 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>>,
 
   static constexpr Coupling coupling(bool training) noexcept { return Sum::coupling(training); }
 
+  /// How many rows are asked about at once in inference.
+  Index rows_at_a_time() const noexcept { return rows_at_a_time_; }
+  /// Changes no bit. Throws config_error for less than 1.
+  void set_rows_at_a_time(Index rows) {
+    require_range("rows at a time", rows, 1, PTRDIFF_MAX);
+    rows_at_a_time_ = rows;
+  }
+
   using Refused::backward, Refused::forward, Refused::forward_train;
 
   /// Y from X, and errors, as MoeLayer. In the mode of training a call takes what workspace_bytes says for
@@ -214,10 +233,36 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>>,
     visit(experts(), gradients.experts);
   }
 
-  /// The probes included if the router may need them.
+  /// Whether a call in inference goes by turns.
+  bool by_turns(Index tokens) const noexcept {
+    return Sum::coupling(false) == Coupling::row_independent && tokens > rows_at_a_time_ &&
+           impl::may_probe(router(), false);
+  }
+  /// What is there for all turns: until the last is through nothing of the caller's is written.
+  struct Turns {
+    MatrixView<Real> y;   // [T, D]
+    std::uint64_t* keys;  // [rows of a turn] what they draw by
+    impl::CallRollback rollback;
+
+    Turns(const ProbingLayer& layer, Arena& arena, Index tokens, RouteStats* stats)
+        : keys(arena.take<std::uint64_t>(layer.rows_at_a_time_)),
+          rollback(nullptr, stats, layer.router().experts(), arena) {
+      y.data = arena.take<Real>(checked_product("rows", tokens, layer.width()));
+      y.rows = tokens;
+      y.cols = y.stride = layer.width();
+    }
+  };
+
   void measure_forward(Arena& arena, const CallShape& shape, Mode mode, Index concurrency) const {
     sum_.require_parts();
-    arena.take<bool>(shape.tokens);
+    if (mode == Mode::training || !by_turns(shape.tokens)) {
+      return measure_rows(arena, shape, mode, concurrency);
+    }
+    static_cast<void>(Turns(*this, arena, shape.tokens, nullptr));
+    measure_rows(arena, {rows_at_a_time_, 1, shape.options}, mode, concurrency);
+  }
+  /// The probes included if the router may need them.
+  void measure_rows(Arena& arena, const CallShape& shape, Mode mode, Index concurrency) const {
     if (impl::may_probe(router(), mode == Mode::training)) {
       arena.take<std::int32_t>(shape.tokens);
       experts().carve_probes(arena, shape.tokens);
@@ -262,24 +307,61 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>>,
     impl::require_carry("output carry", out.carry, input.x.rows, 0);
     if (out.stats != nullptr) out.stats->require_experts(router().experts());
     const Index tokens = input.x.rows;
-    Arena arena =
-        this->forward_arena(workspace, {tokens, input.segments.count(tokens), input.options},
-                            training || kTaped ? Mode::training : Mode::inference, executor.concurrency());
-    bool* const active = arena.take<bool>(tokens);
-    ask(in, input.x, tape, arena, executor);
+    const CallShape shape{tokens, input.segments.count(tokens), input.options};
+    const Mode mode = training || kTaped ? Mode::training : Mode::inference;
+    if (mode == Mode::inference && out.observer == nullptr && by_turns(tokens)) {
+      Arena arena = this->forward_arena(workspace, shape, mode, executor.concurrency());
+      run_by_turns(in, input.x, out, arena, executor);
+    } else {
+      Arena measuring;
+      measure_rows(measuring, shape, mode, executor.concurrency());
+      Arena arena = workspace.arena(measuring.bytes(), mode, executor.concurrency());
+      out.losses = run_rows(std::move(in), input.x, out.y, out.stats, out.observer, tape, arena, executor);
+    }
+    if (input.draws != nullptr) input.draws->advance();
+  }
+
+  /// y [T, D] of all rows.
+  template <class X>
+  void run_by_turns(const RouterInput<Real>& in, const ConstMatrixView<Real>& x, LayerOutput<Real>& out,
+                    Arena& arena, X& executor) const {
+    Turns turns(*this, arena, x.rows, out.stats);
+    AuxiliaryLosses losses;
+    for (Index first = 0; first < x.rows; first += rows_at_a_time_) {
+      const Index count = (std::min)(rows_at_a_time_, x.rows - first);
+      scoped(arena, [&] {
+        const RouterInput<Real> some = impl::rows_of_call(in, first, count, turns.keys);
+        const MatrixView<Real> y(turns.y.row(first), count, width());
+        losses.add(run_rows<void>(some, impl::rows_from(x, first, count), y, out.stats, nullptr, nullptr,
+                                  arena, executor));
+      });
+    }
+    turns.rollback.keep();
+    for (Index t = 0; t < x.rows; ++t) copy_row(turns.y.row(t), out.y.row(t), width());
+    out.losses = losses;
+  }
+
+  /// Returns the losses.
+  template <class TapeType, class X>
+  AuxiliaryLosses run_rows(RouterInput<Real> in, const ConstMatrixView<Real>& x, const MatrixView<Real>& y,
+                           RouteStats* stats, Observer<Real>* observer, TapeType* tape, Arena& arena,
+                           X& executor) const {
+    constexpr bool kTaped = !std::is_void_v<TapeType>;
+    const Index tokens = x.rows;
+    ask(in, x, tape, arena, executor);
     SumRows<Real> rows;
-    rows.observer = out.observer;
-    rows.y = out.y;
+    rows.observer = observer;
+    rows.y = y;
     const auto decided = [&](Arena&) {
       if constexpr (kTaped) {
         tape->writer_.clear();
         tape->tokens_ = tokens;
-        tape->input_.store(in, input.x);
+        tape->input_.store(in, x);
         tape->current_ = 1 - tape->current_;
         in = tape->input_.router_input();
         rows.x = tape->input_.x(tokens);
       } else {
-        rows.x = input.x;
+        rows.x = x;
       }
     };
     Routed<Real> routed;
@@ -288,15 +370,11 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>>,
     } else {
       routed = sum_.forward(in, rows, arena, executor, decided);
     }
-    for (Index t = 0; t < tokens; ++t) active[t] = in.takes_part(t) && !routed.table.spoiled[t];
     for (Index t = 0; t < tokens; ++t) {
-      if (routed.table.spoiled[t]) {
-        fill_row(std::numeric_limits<Real>::quiet_NaN(), out.y.row(t), out.y.cols);
-      }
+      if (routed.table.spoiled[t]) fill_row(std::numeric_limits<Real>::quiet_NaN(), y.row(t), y.cols);
     }
-    if (input.draws != nullptr) input.draws->advance();
-    out.losses = routed.table.losses;
-    if (out.stats != nullptr) out.stats->add(routed.table, routed.plan, in.valid.data());
+    if (stats != nullptr) stats->add(routed.table, routed.plan, in.valid.data());
+    return routed.table.losses;
   }
 
   /// Sets in.probes, if the router wants them; on a tape, those of the call to come.
@@ -343,7 +421,10 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>>,
     return out;
   }
 
+  static constexpr Index kRowsAtATime = 256;  // the experts' products are as fast as of more rows
+
   Sum sum_;
+  Index rows_at_a_time_ = kRowsAtATime;
 };
 
 MOE_NAMESPACE_END

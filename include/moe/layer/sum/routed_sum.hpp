@@ -190,8 +190,8 @@ class RoutedSum {
     scoped(arena, [&] { impl::measure_backward_of(router_, arena, router_shape(shape), concurrency); });
   }
 
-  /// `decided(arena)`: what is to happen between stages 2 and 3, when nothing can be refused any more. It may
-  /// set x and y of `rows`, and what it takes stays taken.
+  /// `decided(arena)`, or `decided(arena, table)`: what is to happen between stages 2 and 3, when nothing can
+  /// be refused any more. It may set x and y of `rows`, and what it takes stays taken.
   template <Executor X, class D = NothingMore>
   Routed<Real> forward(const RouterInput<Real>& in, const SumRows<Real>& rows, Arena& arena, X& executor,
                        const D& decided = {}) const {
@@ -296,7 +296,8 @@ class RoutedSum {
   Routed<Real> stages(Call& call, Arena& arena) const {
     Routed<Real> routed;
     routed.table = call.keep_table(arena, [&](Arena& from) {
-      return RouteTable<Real>::carve(from, call.tokens, router_.experts(), call.max_pairs);
+      return RouteTable<Real>::carve(from, call.tokens, router_.experts(), call.max_pairs,
+                                     impl::codes_per_token_of(router_));
     });
     call.keep_carry(arena);
     scoped(arena, [&] { call.route(routed.table, arena); });
@@ -458,7 +459,11 @@ class RoutedSum {
       for (Index t = 0; rows.carry && t < tokens; ++t) {
         copy_row(seen.carry.row(t), rows.carry.row(t), rows.carry.cols);
       }
-      more(arena);
+      if constexpr (std::is_invocable_v<const D&, Arena&, const RouteTable<Real>&>) {
+        more(arena, routed.table);
+      } else {
+        more(arena);
+      }
     }
     Index slots(const DispatchPlan<Real>& plan) const noexcept { return plan.slots(); }
     void run_experts(const DispatchPlan<Real>& plan, const Scratch& scratch, Arena& arena) const {

@@ -1,5 +1,5 @@
 // How often an output is used, held at a share: for gates that decide whether something costly runs. Learning
-// to Skip, Zeng et al. 2311.15436; Router-Tuning, He et al. 2410.13184.
+// to Skip, Zeng et al. 2311.15436; Router-Tuning, He et al. 2410.13184; FTP, Li et al. 2412.11494.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,7 @@ MOE_NAMESPACE_BEGIN
 /// What is held at the target, and how.
 enum class RatioForm : std::uint8_t {
   squared,  // (mean of the output's probability - target)^2
+  score,    // (mean of the output's score - target)^2: of a router of one output, whose probability is 1
   above,    // max(0, share of the rows that weigh more than 0 - target); the derivative of a row's 1 or 0 by
             // the output's score is taken for 1 (straight through). At the target no gradient
 };
@@ -45,7 +46,7 @@ class RatioLoss {
   double forward(const BalanceInput<Real>& in, Arena&) const {
     const double off = ratio(in) - options_.target;
     if (in.active_count == 0) return 0;
-    if (options_.form == RatioForm::squared) return options_.coefficient * off * off;
+    if (options_.form != RatioForm::above) return options_.coefficient * off * off;
     return off > 0 ? options_.coefficient * off : 0;
   }
 
@@ -58,6 +59,8 @@ class RatioLoss {
       if (!in.active[t]) continue;
       if (options_.form == RatioForm::squared) {
         out.dprobability(t, options_.output) += static_cast<Real>(2 * off * each);
+      } else if (options_.form == RatioForm::score) {
+        out.dscore(t, options_.output) += static_cast<Real>(2 * off * each);
       } else if (off > 0) {
         out.dscore(t, options_.output) += static_cast<Real>(each);
       }
@@ -70,8 +73,9 @@ class RatioLoss {
     double sum = 0;
     for (Index t = 0; t < in.tokens(); ++t) {
       if (!in.active[t]) continue;
-      if (options_.form == RatioForm::squared) {
-        sum += static_cast<double>(in.probability(t, options_.output));
+      if (options_.form != RatioForm::above) {
+        sum += static_cast<double>(
+            (options_.form == RatioForm::squared ? in.probability : in.score)(t, options_.output));
         continue;
       }
       for (Index i = 0; i < in.chosen_count[t]; ++i) {

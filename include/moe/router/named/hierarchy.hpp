@@ -5,9 +5,8 @@
 
 #include "moe/router/kind/token_choice.hpp"
 #include "moe/router/score/softmax.hpp"
+#include "moe/router/scorer/hierarchy.hpp"
 #include "moe/router/scorer/hierarchy_mask.hpp"
-#include "moe/router/scorer/linear.hpp"
-#include "moe/router/scorer/masked.hpp"
 #include "moe/router/selection/top_k.hpp"
 #include "moe/router/weighting/gather.hpp"
 
@@ -19,23 +18,19 @@ struct HierarchyRouterOptions {
   NonFinite non_finite = NonFinite::throw_;
 };
 
-/// A softmax over the experts that the row's task (column `task`) sees: shared ones, its category's, its own.
+/// A softmax over the experts that the row's task (column `task`) sees, shared ones, its category's, its own,
+/// by a gate of the task's.
 template <class Real>
-using HierarchyRouter = TokenChoice<MaskedScorer<LinearScorer<Real>, HierarchyMask>, Softmax, TopKSelection,
-                                    GatherWeighting, Balancing<>>;
+using HierarchyRouter =
+    TokenChoice<HierarchyScorer<Real>, Softmax, TopKSelection, GatherWeighting, Balancing<>>;
 
 /// Throws config_error for what is out of range.
 template <class Real>
 HierarchyRouter<Real> hierarchy_router(const HierarchyRouterOptions& options) {
-  HierarchyMask mask(options.hierarchy);
-  const Index seen = mask.seen();
-  LinearScorer<Real> scorer({.width = options.width, .outputs = mask.outputs(), .bias = true});
-  return {MaskedScorer<LinearScorer<Real>, HierarchyMask>(std::move(scorer), std::move(mask)),
-          Softmax{},
-          TopKSelection(seen),
-          GatherWeighting{},
-          Balancing<>{},
-          options.non_finite};
+  HierarchyScorer<Real> scorer(options.width, HierarchyMask(options.hierarchy));
+  const Index seen = scorer.mask().seen();
+  return {std::move(scorer), Softmax{},     TopKSelection(seen),
+          GatherWeighting{}, Balancing<>{}, options.non_finite};
 }
 
 MOE_NAMESPACE_END

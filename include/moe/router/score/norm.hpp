@@ -7,6 +7,7 @@
 
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
+#include "moe/core/column.hpp"
 #include "moe/core/moved.hpp"
 #include "moe/core/random.hpp"
 #include "moe/kernel/finite.hpp"
@@ -51,7 +52,9 @@ inline double norm_score_scale(Index n, Index k, Index samples = 100000, std::ui
 
 /// s_e = c s0 max(l_e, 0) / (|l| + eps), |l| over the outputs that are not masked: those count as 0 before
 /// the norm. A factor on all logits changes nothing but by eps. Parameter "norm.gain" c [1, 1], 1 at first.
-/// Probabilities are shares of the sum. Not for AnyScore: its parameter has the router's type.
+/// Probabilities are shares of the sum. set_factor() makes the scores of some outputs smaller, without taking
+/// their logits out of |l|: state "norm.factor" [N], once it was called. Not for AnyScore: its parameter has
+/// the router's type.
 template <class RealType>
 class NormScore : public impl::ShareOfSum {
  public:
@@ -78,14 +81,31 @@ class NormScore : public impl::ShareOfSum {
   }
 
   const Options& options() const noexcept { return options_; }
-  void check(Index) const { impl::require_there("norm score", gain_.size() == 1); }
+  void check(Index outputs) const {
+    impl::require_there("norm score", gain_.size() == 1);
+    if (!factor_.empty()) require_extent("norm score", "factors", outputs, factor_.size());
+  }
+  /// Scores of outputs that are not `kept` [N] are multiplied by `factor`: 1 at the beginning of a fade, 0 at
+  /// its end, of UniPool-lock half a cosine (CosineSchedule). Throws config_error for one outside [0, 1].
+  void set_factor(const Column<bool>& kept, double factor) {
+    if (!(factor >= 0 && factor <= 1)) {
+      fail<config_error>("norm score factor: expected a value in [0, 1], got ", factor);
+    }
+    factor_.assign(static_cast<Index>(kept.size()), Real{1});
+    for (Index e = 0; e < factor_.size(); ++e) {
+      if (!kept[e]) factor_[e] = static_cast<Real>(factor);
+    }
+  }
+  /// Of output e.
+  Real factor(Index e) const noexcept { return factor_.empty() ? Real{1} : factor_[e]; }
 
   void forward(const RowContext<Real>& row, Real* score) const noexcept {
     const Real factor = gain_[0] * static_cast<Real>(options_.scale) / size_of(row).with_eps;
     for (Index e = 0; e < row.n; ++e) score[e] = positive(row.logit[e]) * factor;
+    for (Index e = 0; !factor_.empty() && e < row.n; ++e) score[e] *= factor_[e];
   }
-  /// With f = c s0 / (|l| + eps), a = max(l, 0): dl_e = f d_e where l_e > 0, less f <d, a> l_e / |l| /
-  /// (|l| + eps).
+  /// With f = c s0 / (|l| + eps), a = max(l, 0) and d times the factors: dl_e = f d_e where l_e > 0, less
+  /// f <d, a> l_e / |l| / (|l| + eps).
   void backward(const RowContext<Real>& row, const Real* dscore, Real* dlogit) const noexcept {
     const Size size = size_of(row);
     if (size.length == 0) return;
@@ -93,7 +113,7 @@ class NormScore : public impl::ShareOfSum {
     const Real through = along(row, dscore, size) * factor;
     for (Index e = 0; e < row.n; ++e) {
       if (is_neg_inf(row.logit[e])) continue;
-      if (row.logit[e] > 0) dlogit[e] += factor * dscore[e];
+      if (row.logit[e] > 0) dlogit[e] += factor * (dscore[e] * this->factor(e));
       dlogit[e] -= through * (row.logit[e] / size.length);
     }
   }
@@ -115,11 +135,34 @@ class NormScore : public impl::ShareOfSum {
     visit_buffer(f, "norm.gain", gain_, gradients, &Gradients::gain);
   }
 
+  /// f gets a copy, taken over if all of it lies in [0, 1]; otherwise numeric_error.
+  template <class Visitor>
+  void visit_state(Visitor& f) {
+    if (factor_.empty()) return;
+    Buffer<double> copy = factors();
+    f("norm.factor", copy.data(), copy.size());
+    for (const double v : copy) {
+      if (!(v >= 0 && v <= 1)) fail<numeric_error>("norm.factor: expected values in [0, 1], got ", v);
+    }
+    for (Index e = 0; e < copy.size(); ++e) factor_[e] = static_cast<Real>(copy[e]);
+  }
+  template <class Visitor>
+  void visit_state(Visitor& f) const {
+    if (factor_.empty()) return;
+    const Buffer<double> copy = factors();
+    f("norm.factor", copy.data(), copy.size());
+  }
+
  private:
   struct Size {
     Real length, with_eps;
   };
 
+  Buffer<double> factors() const {
+    Buffer<double> all(factor_.size());
+    for (Index e = 0; e < all.size(); ++e) all[e] = static_cast<double>(factor_[e]);
+    return all;
+  }
   static Real positive(Real logit) noexcept { return logit > 0 ? logit : Real{0}; }
   /// |l| without masked outputs, by the largest of them, so that squares do not overflow.
   Size size_of(const RowContext<Real>& row) const noexcept {
@@ -136,14 +179,15 @@ class NormScore : public impl::ShareOfSum {
     return {length, length + static_cast<Real>(options_.eps)};
   }
   /// <d, a> / (|l| + eps).
-  static Real along(const RowContext<Real>& row, const Real* dscore, const Size& size) noexcept {
+  Real along(const RowContext<Real>& row, const Real* dscore, const Size& size) const noexcept {
     Real sum = 0;
-    for (Index e = 0; e < row.n; ++e) sum += dscore[e] * (positive(row.logit[e]) / size.with_eps);
+    for (Index e = 0; e < row.n; ++e) sum += dscore[e] * factor(e) * (positive(row.logit[e]) / size.with_eps);
     return sum;
   }
 
   Options options_{};
-  Buffer<Real> gain_;  // [1]
+  Buffer<Real> gain_;    // [1]
+  Buffer<Real> factor_;  // [N] or empty
 };
 
 MOE_NAMESPACE_END

@@ -46,6 +46,19 @@ class HierarchyMask {
   /// Outputs that a task sees, and all.
   Index seen() const noexcept { return shared_ + per_category_ + per_task_; }
   Index outputs() const noexcept { return shared_ + categories_ * per_category_ + tasks() * per_task_; }
+  /// Outputs of each task alone.
+  Index own() const noexcept { return per_task_; }
+  /// The k-th, of seen(), that a task sees, ascending: shared ones, its category's, its own.
+  Index expert(Index task, Index k) const noexcept {
+    if (k < shared_) return k;
+    if (k < shared_ + per_category_) return k + category_[task] * per_category_;
+    return k + (categories_ - 1) * per_category_ + task * per_task_;
+  }
+  /// Which of the task's own outputs this is, or -1.
+  Index own_index(Index task, Index expert) const noexcept {
+    const Index at = expert - (outputs() - (tasks() - task) * per_task_);
+    return at >= 0 && at < per_task_ ? at : -1;
+  }
   bool sees(Index task, Index expert) const noexcept {
     if (expert < shared_) return true;
     const Index in_categories = expert - shared_;
