@@ -96,6 +96,9 @@ void add_accuracy() {
   add_storage<moe::BFloat16>();
   add_storage<moe::Int8Groups<>>();
   add_storage<moe::Int4Groups<>>();
+  add_storage<moe::Int8Channels>();
+  add_storage<moe::Q4K>();
+  add_storage<moe::Q6K>();
 }
 
 }  // namespace bench

@@ -94,6 +94,7 @@ int main(int argc, char** argv) {
   describe_machine();
   add_forward(suite);
   add_low_precision(suite);
+  add_file_formats(suite);
   add_train(suite);
   add_peers(suite);
   add_stages(suite);

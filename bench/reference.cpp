@@ -31,12 +31,13 @@ test::Row product(const std::vector<double>& w, Index rows, const test::Row& x) 
 }
 
 /// Expected square of the relative error of a row that is rounded: steps of 2^-8 of each number's power of
-/// two, or of the largest number's 127th part in each group of 32; uniform errors have variance step^2 / 12.
+/// two, or of the largest number's 127th part in each group of 32, or in the row; uniform errors have
+/// variance step^2 / 12.
 double relative_variance(const test::Row& row, RowFormat format) {
-  constexpr std::size_t kGroup = 32;
+  const std::size_t group = format == RowFormat::int8_row ? std::max<std::size_t>(row.size(), 1) : 32;
   double error = 0, norm = 0;
-  for (std::size_t begin = 0; begin < row.size(); begin += kGroup) {
-    const std::size_t end = std::min(begin + kGroup, row.size());
+  for (std::size_t begin = 0; begin < row.size(); begin += group) {
+    const std::size_t end = std::min(begin + group, row.size());
     double largest = 0;
     for (std::size_t i = begin; i < end; ++i) largest = std::max(largest, std::abs(row[i].v));
     for (std::size_t i = begin; i < end; ++i) {

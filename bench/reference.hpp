@@ -10,7 +10,7 @@
 namespace bench {
 
 /// How a bank rounds the rows of its products. Its weights are read back from it, so they are exact.
-enum class RowFormat { exact, bfloat16, int8_groups };
+enum class RowFormat { exact, bfloat16, int8_groups, int8_row };
 
 /// An expert's matrices as published, row-major: gate and up [F, D], down [D, F].
 struct ExpertWeights {

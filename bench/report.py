@@ -5,10 +5,12 @@
               --benchmark_out=run.json --benchmark_out_format=json
     bench/report.py run.json [more.json ...] --table run.md --picture run.svg [--threads 1]
     bench/report.py run.json --assignments assignments.svg
+    bench/report.py --published docs/performance.md --picture docs/images/roofline.svg
 
 A cell's figure is the median of its repetitions, of all files together; one above 1.03 of its limit is marked. The
 picture: fraction of the roofline over T, one panel for each storage (row) and shape (column), peers beside ours; of
-cells assignment/...: time a row over T, one panel for each number of experts. Python's standard library only.
+cells assignment/...: time a row over T, one panel for each number of experts. --published draws from the tables of that
+page, with the best of all peers. Python's standard library only.
 """
 import argparse
 import collections
@@ -214,15 +216,24 @@ class Picture:
         style = f' stroke-dasharray="{dash}"' if dash else ""
         self.parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}"{style}/>')
 
-    def legend(self, names, colour_of):
+    def dot(self, x, y, colour, radius=2.5):
+        self.parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{colour}"/>')
+
+    def legend(self, names, colour_of, dots=()):
+        """A line for each of the names, a dot for those that are among `dots`."""
         x = self.LEFT
         for name in names:
-            self.line([(x, 54), (x + 18, 54)], colour_of(name), 2.5 if name == OURS else 1.5)
+            if name in dots:
+                self.dot(x + 14, 54, colour_of(name))
+            else:
+                self.line([(x, 54), (x + 18, 54)], colour_of(name), 2.5 if name == OURS else 1.5)
             self.text(x + 22, 58, name)
             x += 34 + 7 * len(name)
 
-    def panel(self, column, row, title, tokens, series, colour_of, ticks=FRACTIONS, height=lambda v: v / 1.2):
-        """series: name -> {T: value}; height(value): from 0 at the bottom to 1 at the top."""
+    def panel(self, column, row, title, tokens, series, colour_of, ticks=FRACTIONS, height=lambda v: v / 1.2,
+              point_colour=None):
+        """series: name -> {T: value}; height(value): from 0 at the bottom to 1 at the top; point_colour(name, T)."""
+        point_colour = point_colour or (lambda name, t: colour_of(name))
         left = self.LEFT + column * (self.WIDTH + self.GAP)
         top = self.TOP + row * (self.HEIGHT + self.GAP + 18) + 14
         step = self.WIDTH / max(1, len(tokens) - 1)
@@ -240,10 +251,10 @@ class Picture:
             self.text(at(t, tick)[0], top + self.HEIGHT + 14, str(t), anchor="middle")
         for name, values in sorted(series.items(), key=lambda item: item[0] == OURS):
             ours = name == OURS
-            points = [at(t, values[t]) for t in tokens if t in values]
-            self.line(points, colour_of(name), 2.5 if ours else 1.5, "" if ours else "5 3")
-            for x, y in points:
-                self.parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{3 if ours else 2}" fill="{colour_of(name)}"/>')
+            points = {t: at(t, values[t]) for t in tokens if t in values}
+            self.line(points.values(), colour_of(name), 2.5 if ours else 1.5, "" if ours else "5 3")
+            for t, (x, y) in points.items():
+                self.dot(x, y, point_colour(name, t), 3 if ours else 2.5)
 
     def finish(self):
         return "\n".join(self.parts + ["</svg>"]) + "\n"
@@ -311,6 +322,105 @@ def assignment_picture(runs):
     return drawing.finish()
 
 
+# The published tables: docs/performance.md.
+SHAPES = {"S1": (1024, 3584, 8, 2), "S2": (1024, 512, 64, 8), "S3": (2048, 1024, 64, 8)}  # D, F, E, K
+BITS = {"float": 32, "bf16": 16, "int8": 8.5, "int4": 4.5}
+PEER_NAMES = {"onednn": "oneDNN", "openblas_loop": "OpenBLAS loop", "eigen_loop": "Eigen loop"}
+PEER_COLOURS = {"oneDNN": "#2471a3", "OpenBLAS": "#7d6608", "OpenBLAS loop": "#7d6608", "Eigen loop": "#7f8c8d",
+                "ik_llama.cpp": "#1e8449", "ggml": "#6c3483", "vLLM": "#d35400", "onnxruntime QMoE": "#17202a"}
+
+
+def tables_after(text, heading):
+    """The first table after `heading`: its rows as dicts by the words of its head."""
+    lines = iter(text[text.index(heading):].split("\n"))
+    rows = []
+    for line in lines:
+        if line.startswith("|"):
+            rows.append([cell.strip().replace("**", "") for cell in line.strip("|").split("|")])
+        elif rows:
+            break
+    return [dict(zip(rows[0], row)) for row in rows[2:]]
+
+
+def figures_of(row):
+    """T -> the cell's words, of the cells that have any."""
+    return {int(name[4:]): cell for name, cell in row.items() if name.startswith("T = ") and cell}
+
+
+def time_at_limits(storage, shape, tokens, operations, bandwidth):
+    """Seconds for a layer on a machine of so many Gop/s and GB/s, and its flops; uniform routing."""
+    width, hidden, experts, k = SHAPES[shape]
+    flops = tokens * (6 * width * hidden * k + 2 * width * experts)
+    touched = experts * (1 - (1 - k / experts) ** tokens)
+    moved = touched * 3 * width * hidden * BITS[storage] / 8 + 4 * width * (experts + 2 * tokens)
+    return max(flops / operations, moved / bandwidth) * 1e-9, flops
+
+
+def published(path):
+    """column title -> storage -> (T -> our fraction of the roofline, T -> the best peer's and who it is)."""
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    ours, peers = {}, collections.defaultdict(list)  # by storage, shape, T: fraction and GFLOP/s; (GFLOP/s, who)
+    for row in tables_after(text, "### Forward, 1 thread:"):
+        for tokens, cell in figures_of(row).items():
+            own, *best = cell.split("; ")
+            fraction, flops = re.match(r"([\d.]+) \((\d+)\)", own).groups()
+            key = row["storage"], row["shape"], tokens
+            ours[key] = float(fraction), float(flops)
+            peers[key] += [(float(who.split()[1]), PEER_NAMES[who.split()[0]]) for who in best]
+    for row in tables_after(text, "**Python peers**"):
+        if (row["pass"], row["threads"]) == ("forward", "1"):
+            peers[row["storage"], row["shape"], int(row["T"])].append((float(row["theirs"]), row["peer"]))
+    for row in tables_after(text, "**Peers of an earlier run**"):
+        for tokens, cell in figures_of(row).items():
+            flops, who = cell.split(" ", 1)
+            peers[row["storage"], row["shape"], tokens].append((float(flops), who))
+    columns = {}
+    for shape in SHAPES:
+        columns[f"{shape}, AVX-512"] = {storage: (
+            {t: ours[storage, shape, t][0] for t in TOKENS},
+            {t: (ours[storage, shape, t][0] * best / ours[storage, shape, t][1], who)
+             for t in TOKENS for best, who in [max(peers[storage, shape, t], default=(None, None))] if who})
+            for storage in BITS}
+
+    own = {re.match(r"\w+", row[""])[0]: figures_of(row) for row in tables_after(text, "### AVX2 (")}
+    columns["S2, AVX2"] = {}
+    for row in tables_after(text, "**Peers on another AVX2 machine**"):
+        def fractions(figures, limits):
+            return {t: time_at_limits(row["storage"], "S2", t, *map(float, limits.split(", ")))[0] * 1e9 * value
+                    / time_at_limits(row["storage"], "S2", t, 1, 1)[1] for t, value in figures.items()}
+        cells = {t: cell.split(" ", 1) for t, cell in figures_of(row).items()}
+        theirs = fractions({t: float(cell[0]) for t, cell in cells.items()}, row["its Gop/s, GB/s"])
+        columns["S2, AVX2"][row["storage"]] = (
+            fractions({t: float(re.match(r"[\d.]+", cell)[0]) for t, cell in own[row["storage"]].items()},
+                      row["ours"]),
+            {t: (fraction, cells[t][1]) for t, fraction in theirs.items()})
+    return columns
+
+
+def published_picture(path):
+    columns = published(path)
+    names = sorted({who for column in columns.values() for _, peers in column.values() for _, who in peers.values()})
+    others = [name for name in names if name not in PEER_COLOURS]
+
+    def colour_of(name):
+        if name in (OURS, "best peer"):
+            return {OURS: COLOURS[OURS], "best peer": "#888888"}[name]
+        return PEER_COLOURS.get(name) or OTHER_COLOURS[others.index(name) % len(OTHER_COLOURS)]
+
+    drawing = Picture(len(columns), len(BITS), "Fraction of the roofline over T, 1 thread: moe and the best peer",
+                      "AVX-512: AMD Zen 4, peers of that run or an earlier one. AVX2: moe on an Intel Xeon, peers on an "
+                      "AMD Zen 3, each by its own limits.")
+    drawing.legend([OURS, "best peer"] + names, colour_of, dots=names)
+    for column, (title, storages) in enumerate(columns.items()):
+        for row, storage in enumerate(BITS):
+            own, peers = storages[storage]
+            drawing.panel(column, row, f"{storage}, {title}", TOKENS,
+                          {OURS: own, "best peer": {t: value for t, (value, _) in peers.items()}}, colour_of,
+                          point_colour=lambda name, t: colour_of(peers[t][1] if name != OURS else name))
+    return drawing.finish()
+
+
 def write(path, text):
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
@@ -318,12 +428,17 @@ def write(path, text):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("json", nargs="+")
+    parser.add_argument("json", nargs="*")
+    parser.add_argument("--published", help="the page with the tables to draw --picture from, instead of runs")
     parser.add_argument("--table", help="write the Markdown here instead of to standard output")
     parser.add_argument("--picture", help="write the SVG here")
     parser.add_argument("--assignments", help="write the SVG of the cells assignment/... here")
     parser.add_argument("--threads", type=int, help="of the picture; default: the most there are")
     options = parser.parse_args()
+    if options.published:
+        return write(options.picture, published_picture(options.published))
+    if not options.json:
+        parser.error("the JSON of a run is missing")
     runs = Runs(options.json)
     if not runs.cells and not runs.other and not assignments(runs):
         sys.exit("no cell of the grid in these files")

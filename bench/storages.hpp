@@ -50,4 +50,28 @@ struct StorageInfo<moe::Int4Groups<>> {
   static constexpr RowFormat kRows = RowFormat::int8_groups;
 };
 
+template <>
+struct StorageInfo<moe::Int8Channels> {
+  static constexpr const char* kName = "int8_channels";
+  static constexpr double kBytes = 1;
+  static constexpr Instruction kInstruction = Instruction::dot_int8;
+  static constexpr RowFormat kRows = RowFormat::int8_row;
+};
+
+template <>
+struct StorageInfo<moe::Q4K> {
+  static constexpr const char* kName = "q4_k";
+  static constexpr double kBytes = 4.625 / 8;
+  static constexpr Instruction kInstruction = Instruction::dot_int4;
+  static constexpr RowFormat kRows = RowFormat::int8_groups;
+};
+
+template <>
+struct StorageInfo<moe::Q6K> {
+  static constexpr const char* kName = "q6_k";
+  static constexpr double kBytes = 6.5625 / 8;
+  static constexpr Instruction kInstruction = Instruction::dot_int8;
+  static constexpr RowFormat kRows = RowFormat::int8_groups;
+};
+
 }  // namespace bench

@@ -28,6 +28,7 @@ struct Suite {
 // One file each, which registers its benchmarks.
 void add_forward(const Suite& suite);
 void add_low_precision(const Suite& suite);
+void add_file_formats(const Suite& suite);
 void add_train(const Suite& suite);
 void add_peers(const Suite& suite);
 void add_stages(const Suite& suite);

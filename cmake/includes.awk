@@ -32,6 +32,7 @@ BEGIN {
   # Kept: <file> <what it includes without naming anything of it>
   n = split("include/moe/layer/isolated_layer.hpp moe/layer/moe_layer.hpp,\
 include/moe/storage/list.hpp moe/storage/storage.hpp,\
+include/moe/storage/storage.hpp moe/kernel/channel_block.hpp,\
 include/moe/models/any/any_layer.hpp moe/layer/describe.hpp,\
 include/moe/router/selection/concept.hpp moe/router/call_options.hpp,\
 tests/core/config_test.cpp moe/core/types.hpp", list, ",")

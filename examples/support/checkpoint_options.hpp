@@ -16,7 +16,7 @@ namespace example {
 using moe::Index;
 
 // In the order of StorageKind.
-inline constexpr const char* kStorages[] = {"float", "bf16", "int8", "int4"};
+inline constexpr const char* kStorages[] = {"float", "bf16", "int8", "int4", "int8_channels", "q4_k", "q6_k"};
 
 inline constexpr const char* kCheckpointUsage = R"(05_checkpoint
     on a small model that it makes
@@ -30,7 +30,7 @@ inline constexpr const char* kCheckpointUsage = R"(05_checkpoint
 --tokens FILE      rows "x" [T, D] of a safetensors file, perhaps with "y" [T, D] and "token_ids" [T]
 --random N         N random rows instead (256)
 --sequence N       sequences of N rows each (all rows are one): models with a capacity drop tokens by sequence
---storage KIND     float, bf16, int8 or int4: how the experts are kept in memory
+--storage KIND     float, bf16, int8, int4, int8_channels, q4_k or q6_k: how the experts are kept in memory
 --train-router N   N steps of training for the router alone
 --save OUT         without --storage: the layer's tensors under the model's own names, trained ones as F32,
                    for the framework it came from; with bf16, int8 or int4: the packed layer for this library,
@@ -83,7 +83,8 @@ inline CheckpointOptions parse_checkpoint_options(int argc, char** argv) {
     } else if (option == "--storage") {
       const auto* const found = std::find(std::begin(kStorages), std::end(kStorages), value);
       if (found == std::end(kStorages))
-        throw std::runtime_error("--storage: give float, bf16, int8 or int4, not \"" + value + "\"");
+        throw std::runtime_error(
+            "--storage: give float, bf16, int8, int4, int8_channels, q4_k or q6_k, not \"" + value + "\"");
       options.storage = static_cast<moe::models::StorageKind>(found - kStorages);
     } else if (option == "--tokens" || option == "--save") {
       if (value.empty()) throw std::runtime_error(option + ": give a file");

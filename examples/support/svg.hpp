@@ -85,7 +85,11 @@ inline double tick_step(double range, double most) {
 inline void draw_lines(const std::filesystem::path& path, const std::string& title,
                        const std::string& x_label, const std::string& y_label, const std::vector<Series>& all,
                        double top) {
-  constexpr double kLeft = 70, kTop = 50, kWidth = 620, kRight = 300, kBottom = 60, kLegend = 24;
+  constexpr double kLeft = 70, kTop = 50, kWidth = 620, kBottom = 60, kLegend = 24;
+  constexpr double kLetter = 7.5, kNumber = 60;  // room for a letter, and for the number behind a name
+  std::size_t longest = 0;
+  for (const Series& s : all) longest = std::max(longest, s.name.size());
+  const double numbers = 52 + kLetter * static_cast<double>(longest) + kNumber, right = numbers + 30;
   const double height = std::max(380.0, kLegend * static_cast<double>(all.size()));
   double last = 0, low = top;
   for (const Series& s : all) {
@@ -96,7 +100,7 @@ inline void draw_lines(const std::filesystem::path& path, const std::string& tit
   const auto at_x = [&](double x) { return kLeft + kWidth * x / std::max(last, 1.0); };
   const auto at_y = [&](double y) { return kTop + height * (top - y) / (top - bottom); };
 
-  Svg svg(kLeft + kWidth + kRight, kTop + height + kBottom);
+  Svg svg(kLeft + kWidth + right, kTop + height + kBottom);
   svg.text(kLeft, 28, title, "start", "font-size=\"16\" font-weight=\"bold\"");
   const int digits = y_step < 0.1 ? 2 : 1;
   for (double y = bottom; y <= top + 1e-9; y += y_step) {
@@ -137,7 +141,7 @@ inline void draw_lines(const std::filesystem::path& path, const std::string& tit
     const double x = kLeft + kWidth + 18;
     svg.line({{x, legend - 4}, {x + 26, legend - 4}}, s->colour, 2.5, s->dashed);
     svg.text(x + 34, legend, s->name, "start");
-    svg.text(x + 270, legend, number(s->points.back().second, 3), "end");
+    svg.text(kLeft + kWidth + numbers, legend, number(s->points.back().second, 3), "end");
     legend += kLegend;
   }
   svg.save(path);

@@ -14,6 +14,7 @@
 #include "moe/storage/list.hpp"
 #include "moe/storage/packed_blocks.hpp"
 #include "support/close.hpp"
+#include "support/errors.hpp"
 
 using moe::Index;
 using test::Bounded;
@@ -118,6 +119,13 @@ constexpr test::Format kFormat<moe::Int8Groups<Scale>> = test::Format::int8;
 template <class Scale>
 constexpr test::Format kFormat<moe::Int4Groups<Scale>> = test::Format::int4;
 
+template <>
+constexpr test::Format kFormat<moe::Int8Channels> = test::Format::int8_channels;
+template <>
+constexpr test::Format kFormat<moe::Q4K> = test::Format::q4_k;
+template <>
+constexpr test::Format kFormat<moe::Q6K> = test::Format::q6_k;
+
 template <class Bank>
 struct Kind;
 template <class S>
@@ -201,7 +209,8 @@ void forward_is_within_the_formats_step(Index width, Index hidden, bool bias,
 }  // namespace
 
 TEMPLATE_TEST_CASE("a bank of a block storage multiplies with what it unpacks, within the step of its rows",
-                   "[expert][smoke]", moe::BFloat16, moe::Int8Groups<>, moe::Int4Groups<moe::Float16>) {
+                   "[expert][smoke]", moe::BFloat16, moe::Int8Groups<>, moe::Int4Groups<moe::Float16>,
+                   moe::Int8Channels, moe::Q4K, moe::Q6K) {
   for (const Index width : {1, 17, 33, 64}) {
     for (const Index hidden : {3, 31, 33, 100}) {
       forward_is_within_the_formats_step<Gated<TestType>>(width, hidden, (width + hidden) % 2 == 0);
@@ -210,7 +219,8 @@ TEMPLATE_TEST_CASE("a bank of a block storage multiplies with what it unpacks, w
 }
 
 TEMPLATE_TEST_CASE("banks of odd and of large sizes, at any address, with 0, 1 and many rows of an expert",
-                   "[expert]", float, moe::BFloat16, moe::Int8Groups<>, moe::Int4Groups<>) {
+                   "[expert]", float, moe::BFloat16, moe::Int8Groups<>, moe::Int4Groups<>, moe::Int8Channels,
+                   moe::Q4K, moe::Q6K) {
   const std::pair<Index, Index> sizes[] = {{1, 1},     {1, 100},  {3, 17},    {17, 1},   {31, 33},  {100, 31},
                                            {33, 1000}, {1000, 3}, {1000, 17}, {2880, 1}, {31, 2880}};
   for (const auto& [width, hidden] : sizes) {
@@ -221,7 +231,8 @@ TEMPLATE_TEST_CASE("banks of odd and of large sizes, at any address, with 0, 1 a
 }
 
 TEMPLATE_TEST_CASE("rows and weights at the ends of the range", "[expert]", moe::BFloat16, moe::Int8Groups<>,
-                   moe::Int8Groups<moe::Float16>, moe::Int4Groups<>, moe::Int4Groups<moe::Float16>) {
+                   moe::Int8Groups<moe::Float16>, moe::Int4Groups<>, moe::Int4Groups<moe::Float16>,
+                   moe::Int8Channels, moe::Q4K, moe::Q6K) {
   // Rows of one size, or of two by turns within a group; weights that bring them back to where float can hold
   // results.
   constexpr Index kWidth = 40, kHidden = 40;
@@ -269,7 +280,7 @@ TEMPLATE_TEST_CASE("rows and weights at the ends of the range", "[expert]", moe:
 
 TEMPLATE_TEST_CASE("weights beyond what a storage can multiply with are refused", "[expert]", moe::BFloat16,
                    moe::Int8Groups<>, moe::Int8Groups<moe::Float16>, moe::Int4Groups<>,
-                   moe::Int4Groups<moe::Float16>) {
+                   moe::Int4Groups<moe::Float16>, moe::Int8Channels, moe::Q4K, moe::Q6K) {
   Plain<TestType> bank({1, 3, 2, false});
   Matrices m(3, 2);
   const auto largest = static_cast<float>(moe::kLargestWeight<TestType>);
@@ -310,9 +321,12 @@ TEMPLATE_LIST_TEST_CASE("unpacked weights load to themselves and take the room o
                         BlockStorages) {
   constexpr double kBits = std::is_same_v<TestType, moe::BFloat16>       ? 16
                            : std::is_same_v<TestType, moe::Int8Groups<>> ? 8 + 16.0 / 32
+                           : std::is_same_v<TestType, moe::Int8Channels> ? 8 + 32.0 / 256
+                           : std::is_same_v<TestType, moe::Q4K>          ? 4 + 16.0 / 32 + 32.0 / 256
+                           : std::is_same_v<TestType, moe::Q6K>          ? 6 + 8.0 / 16 + 16.0 / 256
                                                                          : 4 + 16.0 / 32;
-  auto bank = random_bank<Gated<TestType>>(2, 64, 128, false, 3);
-  CHECK(static_cast<double>(bank.bytes()) <= 1.03 * kBits / 8 * 2 * 3 * 64 * 128);
+  auto bank = random_bank<Gated<TestType>>(2, 256, 256, false, 3);
+  CHECK(static_cast<double>(bank.bytes()) == kBits / 8 * 2 * 3 * 256 * 256);
   Matrices once = unpack(bank, 1);
   load(bank, 0, once);
   CHECK(once == unpack(bank, 0));
@@ -343,7 +357,7 @@ TEMPLATE_LIST_TEST_CASE("a block storage's bits depend on the row alone", "[expe
 }
 
 TEMPLATE_TEST_CASE("rows shared by tokens are prepared once, with the same bits", "[expert]", float,
-                   moe::BFloat16, moe::Int8Groups<>) {
+                   moe::BFloat16, moe::Int8Groups<>, moe::Int8Channels, moe::Q4K, moe::Q6K) {
   // 1024 floats: rows 4 KiB apart, which a dense storage copies from 16 tokens on.
   const Index width = std::is_same_v<TestType, float> ? 1024 : 40, tokens = 20;
   auto bank = random_bank<Plain<TestType>>(2, width, 33, false, 2);
@@ -364,24 +378,40 @@ TEMPLATE_TEST_CASE("rows shared by tokens are prepared once, with the same bits"
   CHECK(test::same_bits(alone, test::collect_rows(z.result, width)));
 }
 
+/// Number i of a row of weights that a storage holds as they are: its scale is that of the first numbers.
+template <class Storage>
+int exact_weight(Storage, Index i, std::mt19937_64& random) {
+  return i == 0 ? 127 : std::uniform_int_distribution<int>(-126, 126)(random);
+}
+int exact_weight(moe::Int4Groups<>, Index i, std::mt19937_64& random) {  // 8 becomes -8 times -1
+  return i == 0 ? 8 : std::uniform_int_distribution<int>(-7, 7)(random);
+}
+int exact_weight(moe::Q4K, Index i, std::mt19937_64& random) {
+  return 63 * (i == 0 ? -1 : i == 1 ? 14 : std::uniform_int_distribution<int>(-1, 14)(random));
+}
+int exact_weight(moe::Q6K, Index i, std::mt19937_64& random) {
+  return 127 * (i % 16 == 0 ? -32 : std::uniform_int_distribution<int>(-31, 31)(random));
+}
+
 TEMPLATE_LIST_TEST_CASE("backward of rounded weights is that of a float bank with the same numbers",
                         "[expert]", BlockStorages) {
   // Numbers that both banks sum exactly, so that their tapes agree: one group of 32 inputs, x in {-127, 0,
-  // 127}, weights small integers or, in 4 bits, 4-bit codes times a scale of 8 bits.
+  // 127}, weights of fc1 codes times a scale, small integers all of them.
   constexpr Index kWidth = 32, kHidden = 50;
-  constexpr bool kFour = std::is_same_v<TestType, moe::Int4Groups<>>;
   std::mt19937_64 random(4);
-  std::uniform_int_distribution<int> weight(kFour ? -7 : -126, kFour ? 7 : 126), sign(-1, 1);
+  std::uniform_int_distribution<int> sign(-1, 1);
   Plain<TestType> bank({2, kWidth, kHidden, true});
   Plain<float> exact({2, kWidth, kHidden, true});
   for (Index e = 0; e < 2; ++e) {
     Matrices m(kWidth, kHidden);
     for (auto* v : {&m.part[0], &m.second}) {
-      for (float& w : *v) w = static_cast<float>(weight(random));
+      for (std::size_t i = 0; i < v->size(); ++i) {
+        (*v)[i] = static_cast<float>(exact_weight(TestType{}, static_cast<Index>(i) % kWidth, random));
+      }
     }
-    for (Index f = 0; f < kHidden; ++f) m.part[0][static_cast<std::size_t>(f * kWidth)] = kFour ? 8 : 127;
     load(bank, e, m);
     Matrices rounded = unpack(bank, e);
+    CHECK(rounded.part[0] == m.part[0]);
     load(exact, e, rounded);
   }
   auto batch = test::random_batch<float>(kWidth, {3, 20}, 6);

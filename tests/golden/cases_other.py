@@ -2,7 +2,7 @@
 import torch
 
 from cases_softmax import BIG, SMALL, TINY, folder
-from hf_block import Case
+from hf_block import Case, generic_capture
 
 
 def llama4(seed, D, F, E, K, bf16):
@@ -146,6 +146,34 @@ def kimi_linear(seed, D, F, E, K, bf16):
                 "gate.weight", seed, bf16=bf16)
 
 
+def ernie_vl(seed, D, F, E, K, bf16, shared, vision):
+    """Experts of their own for text rows and for those of pictures, with a router each; one shared expert."""
+    text = {"model_type": "ernie4_5_vl_moe_text", "hidden_act": "silu", "hidden_size": D, "intermediate_size": 36,
+            "moe_intermediate_size": [F, 12], "moe_num_experts": E, "moe_k": K, "moe_num_shared_experts": shared,
+            "moe_norm_min": 1e-12, "mlp_layer_types": ["dense", "sparse"], "num_hidden_layers": 2, "use_bias": False,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4,
+                                "mrope_section": [D // 8 - 1, D // 8 - 1, 2]}, **TINY}
+    config = {"architectures": ["Ernie4_5_VLMoeForConditionalGeneration"], "model_type": "ernie4_5_vl_moe",
+              "text_config": text,
+              "vision_config": {"model_type": "ernie4_5_vl_moe_vision", "depth": 1, "hidden_size": 16,
+                                "intermediate_size": 16, "num_heads": 2, "patch_size": 4}}
+    config |= {"moe_modality": "vision"} if vision else {}
+
+    def call(block, x):
+        kind = torch.ones(1, len(x), dtype=torch.int32) if vision else None
+        return block(x[None], kind)[0].reshape(x.shape)
+
+    def capture(block, x):
+        return generic_capture(block.vision_moe if vision else block.text_moe, x, lambda _, rows: call(block, rows))
+
+    return Case(folder("ernie4_5_vl_moe", seed), config, "model.language_model.layers.1.mlp", "model.layers.1.mlp.",
+                "gate.weight_1" if vision else "gate.weight", seed, bf16=bf16, bias_spread=0.06, call=call,
+                capture=capture, experts=E, turned_router=True, first_expert=E if vision else 0,
+                keep_f32=r"e_score_correction_bias|gate\.weight$",
+                model_class="Ernie4_5_VLMoeForConditionalGeneration", config_class="Ernie4_5_VLMoeConfig",
+                note="rows of pictures" if vision else "rows of text")
+
+
 CASES = [
     llama4(**BIG | {"K": 1}), llama4(**SMALL | {"K": 2}),
     gemma4(**BIG | {"F": 12}), gemma4(**SMALL),
@@ -153,4 +181,5 @@ CASES = [
     nllb(1, 32, 20, 6, True, 1.0, False, False), nllb(2, 24, 12, 5, False, 0.25, False, False),
     nllb(3, 24, 12, 4, False, 0.3, True, True),
     bailing_hybrid(1, 32, 12, 12, 3, True), kimi_linear(**BIG),
+    ernie_vl(**BIG, shared=2, vision=False), ernie_vl(**SMALL, shared=0, vision=True),
 ]

@@ -2,7 +2,7 @@
 import torch
 
 from cases_softmax import BIG, SMALL, TINY, folder
-from hf_block import Case
+from hf_block import Case, generic_capture
 from quantised import fp4_deepseek_v4, fp8_store, int4_packed
 
 FP8 = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8"}
@@ -223,6 +223,137 @@ def deepseek_v4(seed, D, F, E, K, bf16, hashed, tokens=7):
     return case
 
 
+def v3_like(name, architecture, D, F, E, K, bf16, seed=1, layers=2, layer=1, extra=None, text=None, tail="mlp.",
+            router="gate.weight", prefix="model.", **options):
+    """A model whose router is DeepSeek-V3's: keys as its releases have them. `text`: what stands around text_config."""
+    config = {"architectures": [architecture], "model_type": name, "hidden_act": "silu", "hidden_size": D,
+              "intermediate_size": 36, "moe_intermediate_size": F, "n_routed_experts": E, "num_experts_per_tok": K,
+              "n_group": 1, "topk_group": 1, "norm_topk_prob": True, "num_hidden_layers": layers, **TINY,
+              **(extra or {})}
+    config = {k: v for k, v in config.items() if v != "absent"}
+    if text:
+        config = {"architectures": [architecture], "model_type": name,
+                  "text_config": config | {"model_type": name + "_text"}, **text}
+        del config["text_config"]["architectures"]
+    path = f"{prefix}layers.{layer}."
+    return Case(folder(name, seed), config, path + "mlp", path + tail, router, seed, bf16=bf16, **options)
+
+
+def glm4_moe_lite(**sizes):
+    return v3_like("glm4_moe_lite", "Glm4MoeLiteForCausalLM", **sizes, extra={
+        "n_shared_experts": 1, "routed_scaling_factor": 1.8, "topk_method": "noaux_tc", "first_k_dense_replace": 1,
+        "num_nextn_predict_layers": 1, "partial_rotary_factor": 1.0, **MLA})
+
+
+def solar_open(**sizes):
+    return v3_like("solar_open", "SolarOpenForCausalLM", **sizes, layers=1, layer=0, extra={
+        "n_shared_experts": 1, "routed_scaling_factor": 1.0, "first_k_dense_replace": 0, "head_dim": 16,
+        "n_group": "absent", "topk_group": "absent", "partial_rotary_factor": 1.0})
+
+
+def glm4v_moe(**sizes):
+    return v3_like(
+        "glm4v_moe", "Glm4vMoeForConditionalGeneration", **sizes, prefix="model.language_model.",
+        model_class="Glm4vMoeForConditionalGeneration", config_class="Glm4vMoeConfig",
+        text={"vision_config": {"model_type": "glm4v_moe_vision", "depth": 1, "hidden_size": 16, "num_heads": 2,
+                                "out_hidden_size": sizes["D"], "intermediate_size": 16, "patch_size": 4,
+                                "image_size": 16}, "tie_word_embeddings": False},
+        extra={"n_shared_experts": 1, "routed_scaling_factor": 1.5, "first_k_dense_replace": 1, "head_dim": 16,
+               "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2],
+                                   "partial_rotary_factor": 0.5}})
+
+
+def mimo_v2_flash(norm=True, scale=None, groups=1, kept=1, **sizes):
+    return v3_like("mimo_v2_flash", "MiMoV2FlashForCausalLM", **sizes, extra={
+        "n_shared_experts": None, "routed_scaling_factor": scale, "norm_topk_prob": norm, "n_group": groups,
+        "topk_group": kept, "scoring_func": "sigmoid", "topk_method": "noaux_tc", "moe_layer_freq": [0, 1],
+        "head_dim": 16, "v_head_dim": 8, "layernorm_epsilon": 1e-5})
+
+
+def hy_v3(**sizes):
+    return v3_like("hy_v3", "HYV3ForCausalLM", **sizes, router="router.gate.weight", extra={
+        "n_routed_experts": "absent", "num_experts": sizes["E"], "n_group": "absent", "topk_group": "absent",
+        "norm_topk_prob": "absent", "num_shared_experts": 2, "router_scaling_factor": 2.826, "route_norm": True,
+        "moe_router_use_sigmoid": True, "moe_router_enable_expert_bias": True, "first_k_dense_replace": 1,
+        "expert_hidden_dim": sizes["F"], "enable_moe_fp32_combine": False, "head_dim": 16, "qk_norm": True,
+        "num_nextn_predict_layers": 1})
+
+
+def exaone_moe(groups=1, kept=1, **sizes):
+    return v3_like("exaone_moe", "ExaoneMoeForCausalLM", **sizes, extra={
+        "n_routed_experts": "absent", "num_experts": sizes["E"], "num_shared_experts": 1, "n_group": groups,
+        "topk_group": kept, "routed_scaling_factor": 2.5, "scoring_func": "sigmoid", "topk_method": "noaux_tc",
+        "first_last_k_dense_replace": 1, "is_moe_layer": [False, True], "head_dim": 16, "sliding_window": 4,
+        "sliding_window_pattern": "LLLG", "layer_types": ["sliding_attention", "sliding_attention"]})
+
+
+def axk1(groups=1, kept=1, **sizes):
+    def without_norm(block, rows):  # the decoder layer's in the releases
+        kept_norm, block.post_mlp_layernorm = block.post_mlp_layernorm, torch.nn.Identity()
+        y = block(rows[None])[0]
+        block.post_mlp_layernorm = kept_norm
+        return y
+    return v3_like("axk1", "AXK1ForCausalLM", **sizes, call=without_norm, note="before post_mlp_layernorm", extra={
+        "n_shared_experts": 1, "n_group": groups, "topk_group": kept,
+        "routed_scaling_factor": 2.5, "scoring_func": "sigmoid", "topk_method": "noaux_tc",
+        "first_k_dense_replace": 1, "moe_layer_freq": 1, **MLA})
+
+
+def scaled_capture(block, rows):
+    """Of blocks that multiply the sum, not the weights."""
+    seen = generic_capture(block, rows, lambda b, x: b(x[None]))
+    return seen | {"weights": seen["weights"] * block.routed_scaling_factor}
+
+
+def steep(scale):
+    """Gates and ups beyond their limits, of routed and shared experts."""
+    def adjust(block, generator):
+        with torch.no_grad():
+            block.experts.gate_up_proj[:, ::3] *= scale
+            shared = block.shared_experts
+            for matrix in ([shared.gate_up_proj] if hasattr(shared, "gate_up_proj")
+                           else [shared.gate_proj, shared.up_proj]):
+                matrix.weight[::3] *= scale
+    return adjust
+
+
+def step3p7(limit, shared_limit, seed, D, F, E, K, bf16, scale=3.0):
+    text = {"architectures": ["Step3p5ForCausalLM"], "model_type": "step3p5", "hidden_size": D,
+            "intermediate_size": 36, "moe_num_experts": E, "moe_top_k": K, "moe_intermediate_size": F,
+            "share_expert_dim": 28, "num_hidden_layers": 3, "moe_layers_enum": "1,2",
+            "moe_router_activation": "sigmoid", "moe_router_scaling_factor": scale, "norm_expert_weight": True,
+            "use_moe_router_bias": True, "need_fp32_gate": True, "swiglu_limits": [0.0, 0.0, limit, 0.0],
+            "swiglu_limits_shared": [0.0, 0.0, shared_limit, 0.0], "num_nextn_predict_layers": 1,
+            "layer_types": ["full_attention"] * 4, "head_dim": 16, "num_attention_groups": 2, "sliding_window": 4,
+            "num_attention_heads": 2, "vocab_size": 32, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
+            "torch_dtype": "bfloat16"}
+    config = {"architectures": ["Step3p7ForConditionalGeneration"], "model_type": "step3p7", "text_config": text,
+              "vision_config": {"model_type": "step3p5_vision", "width": 16, "layers": 1, "heads": 2, "image_size": 28,
+                                "patch_size": 14}}
+    path = "model.layers.2."
+    return Case(folder("step3p7", seed), config, "model.language_model.layers.2.mlp",
+                [path + "moe.", path + "share_expert."], "gate.weight", seed, bf16=bf16, keep_f32="router_bias|e_score",
+                adjust=steep(5.0), capture=scaled_capture, model_class="Step3p7ForConditionalGeneration",
+                config_class="Step3p7Config")
+
+
+def minimax_m3(seed, D, F, E, K, bf16, alpha=1.702, limit=7.0):
+    text = {"model_type": "minimax_m3_vl_text", "hidden_act": "swigluoai", "hidden_size": D, "intermediate_size": F,
+            "dense_intermediate_size": 36, "shared_intermediate_size": 28, "n_shared_experts": 1,
+            "num_local_experts": E, "num_experts_per_tok": K, "scoring_func": "sigmoid", "use_routing_bias": True,
+            "routed_scaling_factor": 2.0, "router_aux_loss_coef": 0.001, "moe_layer_freq": [0, 1],
+            "swiglu_alpha": alpha, "swiglu_limit": limit, "num_hidden_layers": 2, "head_dim": 16, "rotary_dim": 8,
+            "use_qk_norm": True, "qk_norm_type": "per_head", **TINY}
+    config = {"architectures": ["MiniMaxM3SparseForConditionalGeneration"], "model_type": "minimax_m3_vl",
+              "text_config": text, "vision_config": {"model_type": "minimax_m3_vl_vision", "hidden_size": 16,
+                                                     "intermediate_size": 16, "num_hidden_layers": 1,
+                                                     "num_attention_heads": 2, "image_size": 28, "patch_size": 14}}
+    return Case(folder("minimax_m3", seed), config, "model.language_model.layers.1.mlp",
+                "language_model.model.layers.1.block_sparse_moe.", "gate.weight", seed, bf16=bf16, adjust=steep(6.0),
+                capture=scaled_capture, keep_f32=r"e_score_correction_bias|gate\.weight$",
+                model_class="MiniMaxM3SparseForConditionalGeneration", config_class="MiniMaxM3VLConfig")
+
+
 CASES = [
     deepseek_v3(**GROUPED, groups=4, kept=2),
     deepseek_v3(2, 40, 24, 12, 4, True, groups=3, kept=2, block=(16, 16), scale=1.5, adjust=all_negative),
@@ -240,4 +371,10 @@ CASES = [
     longcat_flash(**BIG | {"K": 3}, zero=3), longcat_flash(**SMALL, zero=2),
     kimi_k2(**BIG), kimi_k2_thinking(seed=2, D=64, F=32, E=7, K=3, bf16=True),
     deepseek_v4(1, 64, 32, 7, 3, True, hashed=False), deepseek_v4(2, 64, 32, 6, 2, True, hashed=True),
+    glm4_moe_lite(**BIG), solar_open(**BIG), glm4v_moe(**BIG), mimo_v2_flash(**BIG),
+    mimo_v2_flash(**GROUPED | {"seed": 2}, norm=False, scale=1.5, groups=4, kept=2), hy_v3(**BIG),
+    exaone_moe(**BIG), exaone_moe(**GROUPED | {"seed": 2}, groups=3, kept=2),
+    axk1(**BIG), axk1(**GROUPED | {"seed": 2}, groups=4, kept=3),
+    step3p7(0.0, 0.0, **BIG), step3p7(1.5, 2.5, **SMALL), step3p7(1.5, 0.0, **SMALL | {"seed": 3}, scale=1.0),
+    minimax_m3(**BIG), minimax_m3(**SMALL),
 ]

@@ -249,6 +249,91 @@ def gpt_oss(seed, D, F, E, K, bf16, quantised):
                 note="MXFP4 experts dequantised" if quantised else "experts in the bf16 export's layout")
 
 
+def mellum(norm, layers=1, layer=0, extra=None, **sizes):
+    case = qwen("mellum", "MellumForCausalLM", **sizes, norm=norm, layers=layers, layer=layer, extra={
+        "head_dim": 16, "sliding_window": 4, "layer_types": ["full_attention"] * layers} | (extra or {}))
+    for key in ("decoder_sparse_step", "mlp_only_layers"):
+        del case.config[key]
+    return case
+
+
+OMNI_AUDIO = {"model_type": "qwen3_omni_moe_audio_encoder", "d_model": 16, "encoder_layers": 1,
+              "encoder_attention_heads": 2, "encoder_ffn_dim": 16, "output_dim": 32, "num_mel_bins": 8,
+              "downsample_hidden_size": 8, "max_source_positions": 16}
+OMNI_VISION = {"model_type": "qwen3_omni_moe_vision_encoder", "depth": 1, "hidden_size": 16, "intermediate_size": 16,
+               "num_heads": 2, "out_hidden_size": 32, "patch_size": 4, "num_position_embeddings": 4,
+               "deepstack_visual_indexes": []}
+OMNI_ROPE = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3], "interleaved": True}
+
+
+def qwen3_omni_moe(seed, D, F, E, K, bf16, norm, talker):
+    """The whole model, of which one block is kept: the thinker's, or the talker's with its shared expert."""
+    text = {"hidden_act": "silu", "hidden_size": D, "intermediate_size": 36, "moe_intermediate_size": F,
+            "num_experts": E, "num_experts_per_tok": K, "norm_topk_prob": norm, "decoder_sparse_step": 1,
+            "mlp_only_layers": [], "num_hidden_layers": 1, "head_dim": 16, "rope_scaling": OMNI_ROPE,
+            "output_router_logits": False, "router_aux_loss_coef": 0.001, **TINY}
+    predictor = {"model_type": "qwen3_omni_moe_talker_code_predictor", "hidden_size": 16, "intermediate_size": 16,
+                 "num_hidden_layers": 1, "head_dim": 8, "num_code_groups": 2,
+                 **{k: v for k, v in TINY.items() if k != "torch_dtype"}}
+    wave = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "num_key_value_heads": 2, "codebook_size": 8, "decoder_dim": 16, "upsample_rates": [2],
+            "upsampling_ratios": [2], "num_quantizers": 2}
+    config = {"architectures": ["Qwen3OmniMoeForConditionalGeneration"], "model_type": "qwen3_omni_moe",
+              "enable_audio_output": True,
+              "thinker_config": {"model_type": "qwen3_omni_moe_thinker", "audio_config": OMNI_AUDIO,
+                                 "vision_config": OMNI_VISION,
+                                 "text_config": text | {"model_type": "qwen3_omni_moe_text"}},
+              "talker_config": {"model_type": "qwen3_omni_moe_talker", "thinker_hidden_size": D, "num_code_groups": 2,
+                                "accept_hidden_layer": 0, "speaker_id": {}, "spatial_merge_size": 2,
+                                "text_config": text | {"model_type": "qwen3_omni_moe_talker_text",
+                                                       "shared_expert_intermediate_size": 20},
+                                "code_predictor_config": predictor},
+              "code2wav_config": wave}
+    who = "talker" if talker else "thinker"
+    block = f"{who}.model.{'' if talker else 'language_model.'}layers.0.mlp"
+    return Case(folder("qwen3_omni_moe", seed), config["talker_config"]["text_config"] if talker else config, block,
+                f"{who}.model.layers.0.mlp.", "gate.weight", seed, bf16=bf16, whole=config,
+                model_class="Qwen3OmniMoeForConditionalGeneration", config_class="Qwen3OmniMoeConfig",
+                note=f"the {who}'s")
+
+
+def mistral4(seed, D, F, E, K, bf16, groups, kept, norm, scale, dense, wrapped):
+    text = {"model_type": "mistral4", "hidden_act": "silu", "hidden_size": D, "intermediate_size": 36,
+            "moe_intermediate_size": F, "n_routed_experts": E, "num_experts_per_tok": K, "n_shared_experts": 1,
+            "n_group": groups, "topk_group": kept, "norm_topk_prob": norm, "routed_scaling_factor": scale,
+            "first_k_dense_replace": dense, "num_hidden_layers": dense + 1, "q_lora_rank": 8, "kv_lora_rank": 8,
+            "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 8, **TINY}
+    config = {"architectures": ["Mistral4ForCausalLM"]} | text
+    options = {"model_class": "Mistral4ForCausalLM", "config_class": "Mistral4Config"}
+    prefix = f"model.layers.{dense}.mlp"
+    if wrapped:
+        config = {"architectures": ["Mistral3ForConditionalGeneration"], "model_type": "mistral3", "text_config": text,
+                  "vision_config": {"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16,
+                                    "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8, "patch_size": 4,
+                                    "image_size": 16}, "spatial_merge_size": 2, "tie_word_embeddings": False}
+        options = {"model_class": "Mistral3ForConditionalGeneration", "config_class": "Mistral3Config"}
+        prefix = f"model.language_model.layers.{dense}.mlp"
+    disk = f"language_model.model.layers.{dense}.mlp." if wrapped else prefix + "."
+    return Case(folder("mistral4", seed), config, prefix, disk, "gate.weight", seed, bf16=bf16, **options)
+
+
+def cohere2_moe(seed, D, F, E, K, bf16, select, norm, shared, combine, dense=0):
+    config = {"architectures": ["Cohere2MoeForCausalLM"], "model_type": "cohere2_moe", "hidden_act": "silu",
+              "hidden_size": D, "intermediate_size": F, "num_experts": E, "num_experts_per_tok": K,
+              "num_shared_experts": shared, "shared_expert_combination_strategy": combine,
+              "expert_selection_fn": select, "norm_topk_prob": norm, "first_k_dense_replace": dense,
+              "prefix_dense_intermediate_size": 36, "num_hidden_layers": dense + 1, "head_dim": 16,
+              "layer_norm_eps": 1e-5, "sliding_window": 4, "sliding_window_pattern": 1, "logit_scale": 0.0625,
+              **{k: v for k, v in TINY.items() if k != "rms_norm_eps"}}
+    path = f"model.layers.{dense}.mlp"
+
+    def capture(block, rows):  # the mean with shared experts halves the weights
+        seen = generic_capture(block, rows, lambda b, x: b(x[None]))
+        return seen | {"weights": seen["weights"] * (0.5 if shared and combine == "average" else 1.0)}
+    return Case(folder("cohere2_moe", seed), config, path, path + ".", "gate.weight", seed, bf16=bf16,
+                capture=capture)
+
+
 CASES = [
     mixtral(**BIG), mixtral(**SMALL),
     qwen2_moe(False, **BIG), qwen2_moe(True, **SMALL),
@@ -273,4 +358,11 @@ CASES = [
     phimoe(3, 12, 8, 5, 2, False, noise=0.01, zero_token=True),
     minimax(**BIG), aria(**BIG), aria(**(SMALL | {"D": 24, "F": 12})),
     qwen3_vl_moe(**BIG), qwen3_vl_moe(**(SMALL | {"D": 24, "F": 12})), qwen3_5_moe(**BIG), qwen3_5_moe(**SMALL),
+    mellum(True, **BIG), mellum(False, **SMALL, layers=2, layer=1, extra={"mlp_layer_types": ["dense", "sparse"]}),
+    qwen3_omni_moe(**BIG, norm=True, talker=False), qwen3_omni_moe(**SMALL | {"D": 32}, norm=False, talker=True),
+    mistral4(1, 32, 16, 12, 3, True, groups=4, kept=2, norm=True, scale=1.5, dense=1, wrapped=False),
+    mistral4(**SMALL, groups=1, kept=1, norm=False, scale=1.0, dense=0, wrapped=True),
+    cohere2_moe(**BIG, select="sigmoid", norm=True, shared=2, combine="average"),
+    cohere2_moe(**SMALL, select="sigmoid", norm=False, shared=1, combine="sum", dense=1),
+    cohere2_moe(**SMALL | {"seed": 3}, select="softmax", norm=True, shared=1, combine="average"),
 ]

@@ -50,8 +50,9 @@ def write_folder(name, config, tensors, expected, source):
     return sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder))
 
 
-def kept_gradients(gradients, expert, experts, router):
-    """gradients: published name -> tensor. Returns the few arrays that expected.safetensors keeps."""
+def kept_gradients(gradients, expert, experts, router, first=0):
+    """gradients: published name -> tensor. Returns the few arrays that expected.safetensors keeps. `first`: number of
+    the first expert in names."""
     kept = {}
     for name, value in gradients.items():
         if value is None:
@@ -59,7 +60,7 @@ def kept_gradients(gradients, expert, experts, router):
         if name == router:
             kept["d_router"] = value
         elif re.search(r"experts\.(?:expert_)?\d+\.", name):
-            if re.search(rf"experts\.(?:expert_)?{expert}\.", name):
+            if re.search(rf"experts\.(?:expert_)?{first + expert}\.", name):
                 kept["grad." + name] = value
         elif value.dim() == 3:
             kept["grad." + name] = value[expert]

@@ -28,7 +28,7 @@ class Case:
     config: dict
     block: Any                    # path(s) of the block in the model, e.g. "model.layers.0.mlp"
     prefix: Any                   # published prefix(es) of the tensors to keep
-    router: str                   # published name (after the prefix) of the router's matrix
+    router: str                   # published name (after the prefix) of the router's matrix, [E,D]
     seed: int
     tokens: int = 7
     bf16: bool = True             # weights bf16 on disk, except `keep_f32`
@@ -36,6 +36,9 @@ class Case:
     model_class: str = "AutoModelForCausalLM"
     config_class: Optional[str] = None
     extra: dict = field(default_factory=dict)            # config keys needed to build, not part of the format
+    whole: Optional[dict] = None                         # config to build from where `config` is a section of it
+    turned_router: bool = False                          # it is published as [D,E]
+    first_expert: int = 0                                # number of the block's first expert in published names
     experts: Optional[int] = None                        # E on disk; default: first dimension of the router
     capture: Optional[Callable] = None                   # (block, x) -> dict with ids, weights, router_logits
     call: Callable = lambda block, x: block(x[None])[0]  # x [T,D] -> y [T,D]
@@ -161,7 +164,7 @@ def saved_tensors(model, case):
 
 
 def build_model(case):
-    config = dict(case.config) | case.extra
+    config = dict(case.whole or case.config) | case.extra
     config.pop("quantization_config", None)
     if case.config_class:
         config = getattr(transformers, case.config_class)(**{k: v for k, v in config.items() if k != "model_type"})
@@ -189,6 +192,8 @@ def make(case):
     disk = saved_tensors(model, case)
     router_name = prefixes(case)[0] + case.router
     router = disk.get(router_name)
+    if case.turned_router:
+        router = router.T
     if case.store:  # the reference runs on what the quantised file says
         stored, exact = case.store({k: v.clone() for k, v in disk.items()})
         model.load_state_dict(load_published(model, case, exact).state_dict())
@@ -230,9 +235,10 @@ def make(case):
             parameter.copy_(source.grad if source.grad is not None else torch.zeros_like(source))
     experts = case.experts or router.shape[0]
     expert = int(seen["ids"].reshape(-1)[(seen["ids"].reshape(-1) < experts).nonzero()[-1]])
-    gradients = {k: v for k, v in saved_tensors(twin, case).items() if not re.search("correction_bias|expert_bias", k)
+    state = "correction_bias|expert_bias|router_bias"
+    gradients = {k: v for k, v in saved_tensors(twin, case).items() if not re.search(state, k)
                  and v.count_nonzero() and (k == router_name or not case.store or case.keep_gradients)}
-    expected |= kept_gradients(gradients, expert, experts, router_name)
+    expected |= kept_gradients(gradients, expert, experts, router_name, case.first_expert)
 
     source = (f"transformers {transformers.__version__} {class_name(block)}, "
               f"torch {torch.__version__}, float32, CPU, seed {case.seed}{'; ' + case.note if case.note else ''}")

@@ -1,6 +1,6 @@
 """Blocks of golden folders as GGUF files, written by the `gguf` package: gguf/<folder>.gguf.
 
-pip install gguf torch safetensors; python make_gguf_models.py
+pip install gguf torch safetensors; python make_gguf_models.py [folder ...]
 
 Weights are the folders' own (BF16 where they are, else F32), so that a layer loaded from either must give the same
 bits. Keys and names of tensors are those of the package's constants; which of a model's tensors becomes which is what
@@ -8,6 +8,7 @@ llama.cpp's converter does.
 """
 import json
 import os
+import sys
 
 import gguf
 import numpy
@@ -76,7 +77,7 @@ def write(folder, arch, extra=None, hidden_key=None):
     writer.add_embedding_length(first(config, "hidden_size", "d_model"))
     writer.add_expert_count(first(ffn, "num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"))
     writer.add_expert_used_count(first(ffn, "num_experts_per_tok", "moe_topk", "moe_k", "moe_top_k",
-                                       "num_experts_per_token"))
+                                       "num_experts_per_token", "top_k_experts"))
     if hidden_key:
         writer.add_expert_feed_forward_length(first(ffn, hidden_key))
     if extra:
@@ -95,7 +96,8 @@ def write(folder, arch, extra=None, hidden_key=None):
         else:
             writer.add_tensor(name(tensor, suffix), value.float().numpy())
 
-    router = block.find("gate.weight", "router.layer.weight", "router.weight", "gate.wg.weight")
+    router = block.find("gate.weight", "router.layer.weight", "router.weight", "gate.wg.weight",
+                        "router.proj.weight")
     bias = block.find("e_score_correction_bias", "expert_bias")
     add(TENSOR.FFN_GATE_INP, router)
     if arch == ARCH.GPT_OSS:
@@ -112,6 +114,21 @@ def write(folder, arch, extra=None, hidden_key=None):
             gate, up = both[:, 0::2], both[:, 1::2]
         elif both is not None:
             gate, up = both.chunk(2, dim=1)
+    if arch == ARCH.GEMMA4:  # the router's scale, the factor of an expert, the dense MLP beside the block
+        add(TENSOR.FFN_GATE_INP, block.find("router.scale"), "scale")
+        add(TENSOR.FFN_DOWN_EXP, block.find("router.per_expert_scale"), "scale")
+        for ours, theirs in ((TENSOR.FFN_GATE, "gate_proj"), (TENSOR.FFN_UP, "up_proj"),
+                             (TENSOR.FFN_DOWN, "down_proj")):
+            add(ours, block.find(f".mlp.{theirs}.weight"))
+        add(TENSOR.FFN_PRE_NORM_2, block.find("pre_feedforward_layernorm_2.weight"))
+        if folder == "gemma4":  # the other one's gate and up in tensors of their own
+            add(TENSOR.FFN_GATE_UP_EXP, both)
+            gate = up = None
+    if arch == ARCH.NEMOTRON_H_MOE:
+        up, down = block.experts("up_proj.weight"), block.experts("down_proj.weight")
+        gate = None
+        add(TENSOR.MOE_LATENT_DOWN, block.find("fc1_latent_proj.weight"))
+        add(TENSOR.MOE_LATENT_UP, block.find("fc2_latent_proj.weight"))
     if arch == ARCH.DBRX:
         experts = ffn["moe_num_experts"]
         gate, up, down = (block.find("experts.mlp." + n).reshape(experts, ffn["ffn_hidden_size"], -1)
@@ -171,6 +188,16 @@ def ernie(writer, config):
     writer.add_interleave_moe_layer_step(config["moe_layer_interval"])
 
 
+def nemotron(writer, config):
+    writer.add_expert_shared_count(config["n_shared_experts"])
+    writer.add_expert_shared_feed_forward_length(config["moe_shared_expert_intermediate_size"])
+    writer.add_expert_weights_norm(config["norm_topk_prob"])
+    writer.add_expert_weights_scale(config["routed_scaling_factor"])
+    writer.add_expert_group_count(config["n_group"])
+    if config.get("moe_latent_size"):
+        writer.add_moe_latent_size(config["moe_latent_size"])
+
+
 FILES = [
     ("mixtral", ARCH.LLAMA, None, None),
     ("llama4", ARCH.LLAMA4, None, "intermediate_size"),
@@ -193,9 +220,15 @@ FILES = [
     ("ernie4_5_moe", ARCH.ERNIE4_5_MOE, ernie, "moe_intermediate_size"),
     ("hunyuan_v1_moe", ARCH.HUNYUAN_MOE, None, None),
     ("gpt_oss_2", ARCH.GPT_OSS, None, "intermediate_size"),
+    ("nemotron_h", ARCH.NEMOTRON_H_MOE, nemotron, "moe_intermediate_size"),
+    ("nemotron_h_2", ARCH.NEMOTRON_H_MOE, nemotron, "moe_intermediate_size"),
+    ("gemma4", ARCH.GEMMA4, lambda w, c: w.add_layer_norm_rms_eps(c["rms_norm_eps"]), "moe_intermediate_size"),
+    ("gemma4_2", ARCH.GEMMA4, lambda w, c: w.add_layer_norm_rms_eps(c["rms_norm_eps"]), "moe_intermediate_size"),
 ]
 
 if __name__ == "__main__":
     for one in FILES:
+        if sys.argv[1:] and one[0] not in sys.argv[1:]:
+            continue
         write(*one)
         print(one[0])

@@ -320,3 +320,55 @@ TEST_CASE("experts: a weight that a storage cannot round is named with its exper
   CHECK(what.rfind("moe: expert 1 of the checkpoint: moe: fc2: expected numbers of magnitude", 0) == 0);
   CHECK(what.find("in row 1, column 2") != std::string::npos);
 }
+
+TEST_CASE("experts: int8 with one scale a row, or one for all, is repacked as it is", "[io]") {
+  constexpr Index kWidth = 40, kHidden = 6;
+  const test::TemporaryFolder folder;
+  moe::io::SafetensorsWriter writer;
+  std::vector<std::int8_t> codes;  // gate and up by turns [2 F, D], down [D, F]; some rows far from 127
+  for (Index i = 0; i < 3 * kWidth * kHidden; ++i) {
+    codes.push_back(static_cast<std::int8_t>(i / kWidth % 3 == 0 ? i % 37 - 18 : i * 29 % 256 - 128));
+  }
+  std::vector<float> scales, one = {0.03f};
+  for (Index o = 0; o < 2 * kHidden; ++o) scales.push_back(0.01f * static_cast<float>(o + 1));
+  writer.add("gate_up", DType::I8, Shape(2 * kHidden, kWidth), codes.data());
+  writer.add_floats("gate_up_scale", DType::F32, Shape(2 * kHidden, 1), scales.data());
+  writer.add("down", DType::I8, Shape(kWidth, kHidden), codes.data() + 2 * kWidth * kHidden);
+  writer.add_floats("down_scale", DType::F32, Shape(1), one.data());
+  scales[5] = 1e30f;
+  writer.add_floats("large", DType::F32, Shape(2 * kHidden, 1), scales.data());
+  writer.save(folder.path() / "model.safetensors");
+  const Checkpoint c(folder.path());
+  const auto source = [&](const char* first_scales) {
+    ExpertLayout layout;
+    const auto matrix = [](const char* name, moe::io::Outputs outputs, const char* of, Index rows) {
+      moe::io::MatrixLayout m{.name = name, .outputs = outputs, .stacked = true};
+      m.encoding = moe::io::Encoding::scaled;
+      m.scales = of;
+      m.scale_rows = rows;
+      return m;
+    };
+    layout[ExpertMatrix::gate] = matrix("gate_up", moe::io::Outputs::even, first_scales, 1);
+    layout[ExpertMatrix::up] = matrix("gate_up", moe::io::Outputs::odd, first_scales, 1);
+    layout[ExpertMatrix::down] = matrix("down", moe::io::Outputs::all, "down_scale", 0);
+    return CheckpointExperts(c, layout, 1, kWidth, kHidden);
+  };
+  moe::Glu<moe::Silu, moe::Int8Channels> bank({.experts = 1, .width = kWidth, .hidden = kHidden});
+  moe::io::load_experts(bank, source("gate_up_scale"));
+  std::vector<float> got[3], want[3];
+  for (Index m = 0; m < 3; ++m) {
+    for (auto* const v : {&got[m], &want[m]}) v->resize(static_cast<std::size_t>(kWidth * kHidden));
+    source("gate_up_scale")
+        .read(0, static_cast<ExpertMatrix>(m),
+              m == 2 ? moe::MatrixView<float>(want[m].data(), kWidth, kHidden)
+                     : moe::MatrixView<float>(want[m].data(), kHidden, kWidth));
+  }
+  bank.unpack(0, moe::MatrixView<float>(got[0].data(), kHidden, kWidth),
+              moe::MatrixView<float>(got[1].data(), kHidden, kWidth),
+              moe::MatrixView<float>(got[2].data(), kWidth, kHidden));
+  for (Index m = 0; m < 3; ++m) CHECK(got[m] == want[m]);
+  CHECK(test::message_of<moe::numeric_error>([&] { moe::io::load_experts(bank, source("large")); }) ==
+        "moe: expert 0 of the checkpoint: moe: up: expected scales of magnitude up to 9.9815e+27, got 1e+30 "
+        "in "
+        "row 2");
+}

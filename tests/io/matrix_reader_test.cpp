@@ -108,6 +108,13 @@ TEST_CASE(
     const Checkpoint c(folder.path());
 
     CHECK(reads(c, {.name = "experts.{expert}.w1"}, kExperts, 0, f, d));
+    // The first two of three in a tensor of all; the last two of those that have one each.
+    CHECK(reads(c, {.name = "joined", .outputs = Outputs::second_half, .behind = 1}, 2, 1, f, d));
+    CHECK(reads(c, {.name = "stacked", .stacked = true, .behind = 1}, 2, 0, f, d));
+    std::vector<float> second(static_cast<std::size_t>(f * d));
+    MatrixReader(c, {.name = "experts.{expert}.w1", .first = 1}, 2, f, d)
+        .read(0, moe::MatrixView<float>(second.data(), f, d));
+    CHECK(second[0] == element(1, 0, 0, 0));
     CHECK(reads(c, {.name = "experts.{expert}.t", .transposed = true}, kExperts, 0, f, d));
     CHECK(reads(c, {.name = "experts.{expert}.w13", .outputs = Outputs::first_half}, kExperts, 0, f, d));
     CHECK(reads(c, {.name = "experts.{expert}.w13", .outputs = Outputs::second_half}, kExperts, 1, f, d));

@@ -12,9 +12,12 @@ namespace test {
 using moe::BFloat16;
 using moe::Float16;
 using moe::Int4Groups;
+using moe::Int8Channels;
 using moe::Int8Groups;
 using moe::kBlockRows;
 using moe::native_arch;
+using moe::Q4K;
+using moe::Q6K;
 using moe::reference_arch;
 using moe::RowGroup;
 using moe::StorageBlock;
@@ -43,11 +46,24 @@ inline float number_of(const moe::impl::FloatCodeGroup& group, Index k) {
   return group.codes[k];
 }
 
-/// ceil(x.size() / kBlockRows) groups of one row.
+inline float number_of(const moe::impl::HalvedCodeGroup& group, Index k) {
+  return group.codes[k];
+}
+inline float number_of(const moe::impl::FloatHalvedCodeGroup& group, Index k) {
+  return group.codes[k];
+}
+inline float number_of(const moe::impl::ChannelCodes& cell, Index k) {
+  return cell.codes[k];
+}
+inline float number_of(const moe::impl::FloatChannelCodes& cell, Index k) {
+  return cell.codes[k];
+}
+
+/// The cells of one row.
 template <class Arch, class Storage>
 std::vector<RowGroup<Arch, Storage>> prepared(const std::vector<float>& x) {
   const auto count = static_cast<Index>(x.size());
-  std::vector<RowGroup<Arch, Storage>> groups(static_cast<std::size_t>(moe::ceil_div(count, kBlockRows)));
+  std::vector<RowGroup<Arch, Storage>> groups(static_cast<std::size_t>(moe::row_cells<Storage>(count)));
   moe::prepare_row<Arch, Storage>(x.data(), count, groups.data());
   return groups;
 }

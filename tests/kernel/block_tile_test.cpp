@@ -14,7 +14,7 @@ using moe::kBlockTileRows;
 using moe::kPanel;
 
 constexpr Index kColumns = kPanel<float>;
-constexpr Index kGroups[] = {0, 1, 2, 3, 32};
+constexpr Index kGroups[] = {0, 1, 2, 3, 9, 32};
 
 /// Blocks of random numbers; every third with codes at the ends of their range, set by hand.
 template <class Storage>
@@ -41,6 +41,56 @@ struct Panel {
   }
   StorageBlock<Storage>* data() { return blocks.data(); }
   std::vector<StorageBlock<Storage>> blocks;
+};
+
+/// Random numbers; in every third group of some columns codes at the ends, by hand.
+template <moe::SuperStorage Storage>
+struct Panel<Storage> {
+  using Block = StorageBlock<Storage>;
+  Panel(Index groups, std::uint64_t seed, float size = 1)
+      : blocks(static_cast<std::size_t>(moe::panel_blocks<Storage>(groups * kBlockRows)) + 1) {
+    constexpr bool kFour = std::is_same_v<Storage, Q4K>;
+    for (std::size_t b = 0; b + 1 < blocks.size(); ++b) {
+      for (Index c = 0; c < kColumns; ++c) {
+        std::vector<float> x =
+            numbers<float>(moe::kSuperRows, seed + 977 * b + 31 * static_cast<std::uint64_t>(c));
+        for (float& value : x) value *= size;
+        moe::SuperColumn column;
+        moe::encode_column(x.data(), column, Storage{});
+        for (Index k = 0; k < moe::kSuperRows; ++k) {
+          if (k / kBlockRows % 3 != 1 || c >= 12) continue;
+          const bool low = c < 4 || (c >= 8 && (k + c) % 2 == 0);
+          column.codes[k] = static_cast<std::int8_t>(low ? (kFour ? 0 : -32) : (kFour ? 15 : 31));
+        }
+        blocks[b].set_column(c, column);
+      }
+    }
+  }
+  Block* data() { return blocks.data(); }
+  std::vector<Block> blocks;
+};
+
+template <>
+struct Panel<Int8Channels> {
+  using Block = StorageBlock<Int8Channels>;
+  Panel(Index groups, std::uint64_t seed, float size = 1)
+      : blocks(static_cast<std::size_t>(moe::panel_blocks<Int8Channels>(groups * kBlockRows)) + 1) {
+    const Index rows = groups * kBlockRows;
+    std::vector<float> values = numbers<float>(rows * kColumns, seed);
+    for (float& value : values) value *= size;
+    const float* column[kColumns];
+    for (Index c = 0; c < kColumns; ++c) column[c] = values.data() + c * rows;
+    moe::encode_panel(column, rows, blocks.data());
+    for (Index k = 0; k < rows; ++k) {  // a quarter of the columns at the ends of the codes
+      blocks[static_cast<std::size_t>(1 + k / 4)].set_code(k % 4, 3, -Block::kOffset);
+      for (Index c = 4; c < 8; ++c) {
+        blocks[static_cast<std::size_t>(1 + k / 4)].set_code(
+            k % 4, c, (c + k) % 2 == 0 ? -Block::kOffset : Block::kLargest);
+      }
+    }
+  }
+  Block* data() { return blocks.data(); }
+  std::vector<Block> blocks;
 };
 
 /// m rows of `groups` groups, the last one not full; rows 2, 5, ... are of one sign and all as large as can
@@ -98,6 +148,57 @@ bool admits(float got, const std::vector<Group>& row, const StorageBlock<Storage
   return within(got, value, gamma<float>(groups + 2) * magnitude);
 }
 
+template <class Group>
+bool admits(float got, const std::vector<Group>& row, const StorageBlock<Q4K>* panel, Index groups, Index c) {
+  long double value = 0, magnitude = 0;
+  for (Index g = 0; g < groups; ++g) {
+    const StorageBlock<Q4K>& block = panel[g / moe::kSuperGroups];
+    const Index s = g % moe::kSuperGroups;
+    const auto& group = row[static_cast<std::size_t>(g)];
+    int dot = 0, sum = 0;
+    for (Index k = 0; k < kBlockRows; ++k) {
+      dot += static_cast<int>(number_of(group, k)) * block.code(s * kBlockRows + k, c);
+      sum += static_cast<int>(number_of(group, k));
+    }
+    const auto scale = static_cast<long double>(group.scale);
+    const long double product = dot * static_cast<long double>(block.scale_of(s, c)) * scale;
+    const long double shift = sum * static_cast<long double>(block.offset_of(s, c)) * scale;
+    value += product - shift;
+    magnitude += std::fabs(product) + std::fabs(shift);
+  }
+  return within(got, value, gamma<float>(groups + 4) * magnitude);
+}
+template <class Group>
+bool admits(float got, const std::vector<Group>& row, const StorageBlock<Q6K>* panel, Index groups, Index c) {
+  long double value = 0, magnitude = 0;
+  for (Index h = 0; h < 2 * groups; ++h) {
+    const StorageBlock<Q6K>& block = panel[h / 16];
+    const auto& group = row[static_cast<std::size_t>(h / 2)];
+    int dot = 0;
+    for (Index k = 0; k < 16; ++k) {
+      dot += static_cast<int>(number_of(group, h % 2 * 16 + k)) * block.code(h % 16 * 16 + k, c);
+    }
+    const long double term = static_cast<long double>(dot) * static_cast<long double>(group.scale) *
+                             static_cast<long double>(block.scale_of(h % 16, c));
+    value += term;
+    magnitude += std::fabs(term);
+  }
+  return within(got, value, gamma<float>(2 * groups + 2) * magnitude);
+}
+template <class Cell>
+bool admits(float got, const std::vector<Cell>& row, const StorageBlock<Int8Channels>* panel, Index groups,
+            Index c) {
+  long double dot = 0;
+  for (Index k = 0; k < groups * kBlockRows; ++k) {
+    dot += static_cast<long double>(
+               number_of(row[static_cast<std::size_t>(1 + k / kBlockRows)], k % kBlockRows)) *
+           moe::channel_code(panel, k, c);
+  }
+  const long double value = dot * static_cast<long double>(panel->scale(c)) *
+                            static_cast<long double>(moe::impl::header_of(row[0]).scale);
+  return within(got, value, gamma<float>(3) * std::fabs(value));
+}
+
 template <class Arch, class Storage>
 void check_path() {
   constexpr Index kRows = kBlockTileRows<Arch, Storage>;
@@ -149,7 +250,11 @@ template <class Arch, class Storage>
 void check_spoilt_rows() {
   constexpr Index kRows = kBlockTileRows<Arch, Storage>;
   Panel<Storage> panel(2, 19);
-  if constexpr (!std::is_same_v<Storage, BFloat16>) panel.blocks[1].set_scale(3, {0});
+  if constexpr (moe::SuperStorage<Storage>) {
+    panel.blocks[0].scale[3] = {0};
+  } else if constexpr (!std::is_same_v<Storage, BFloat16>) {
+    panel.blocks[moe::kWholeRows<Storage> ? 0 : 1].set_scale(3, {0});
+  }
   Rows<Arch, Storage> rows(kRows, 2, 23);
   AlignedBlock<float> clean(kRows * kColumns), tile(kRows * kColumns);
   moe::block_tile<Arch>(rows.from(0), kRows, 2, panel.data(), clean.data());
@@ -241,8 +346,40 @@ void check_scales() {
 }  // namespace
 
 TEMPLATE_TEST_CASE("block_tile is the documented sum, its bits depend on row and column alone",
-                   "[kernel][smoke][arm]", BFloat16, Int8Groups<>, Int4Groups<Float16>) {
+                   "[kernel][smoke][arm]", BFloat16, Int8Groups<>, Int4Groups<Float16>, Int8Channels, Q4K,
+                   Q6K) {
   check_all_paths<TestType>();
+}
+
+TEST_CASE("sums of a whole column are exact up to the most inputs", "[kernel]") {
+  constexpr Index kRows = moe::kMostInputs<Int8Channels>;
+  std::vector<StorageBlock<Int8Channels>> panel(
+      static_cast<std::size_t>(moe::panel_blocks<Int8Channels>(kRows)));
+  for (Index c = 0; c < kColumns; ++c) {
+    panel[0].set_scale(c, 1);
+    for (Index k = 0; k < kRows; ++k) {
+      // All of the least code; all of it but for a one; the largest; both by turns.
+      const int code = c == 0       ? -128
+                       : c == 1     ? (k == kRows / 2 ? 1 : -128)
+                       : c == 2     ? 127
+                       : k % 2 == 0 ? 127
+                                    : -128;
+      panel[static_cast<std::size_t>(1 + k / 4)].set_code(k % 4, c, code);
+    }
+  }
+  const auto check = [&]<class Arch>(Arch) {
+    const auto row =
+        prepared<Arch, Int8Channels>(std::vector<float>(static_cast<std::size_t>(kRows), -127.0f));
+    const RowGroup<Arch, Int8Channels>* const rows[] = {row.data()};
+    AlignedBlock<float> tile(kColumns);
+    moe::block_tile<Arch>(rows, 1, kRows / kBlockRows, panel.data(), tile.data());
+    const double n = static_cast<double>(kRows);
+    const double want[] = {127 * 128 * n, 127 * 128 * (n - 1) - 127, -127 * 127 * n, 127 * n / 2};
+    for (Index c = 0; c < 4; ++c) CHECK(tile[c] == static_cast<float>(want[c]));
+  };
+  check(native_arch{});
+  check(reference_arch{});
+  if constexpr (kHasNarrow) check(narrow_arch{});
 }
 
 TEST_CASE("scales of both formats are read exactly, subnormal ones included", "[kernel]") {

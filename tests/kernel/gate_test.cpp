@@ -57,6 +57,30 @@ TEST_CASE("partial derivatives of a clamped gate are its slopes, and 0 beyond th
   CHECK(gate.partials(1.0, -3.0).of_up == Silu::value(1.0));
 }
 
+TEST_CASE("a bounded gate bounds what comes out of its activation, and both halves' slopes", "[kernel]") {
+  const moe::BoundedGate<Silu> gate{1.5};
+  constexpr double kStep = 1e-5;
+  // silu(2) = 1.76 is bounded, though 2 would be under a limit of 2 before it; silu(1.5) = 1.23 is not.
+  CHECK(gate.value(2.0, 3.0) == 1.5 * 1.5);
+  CHECK(gate.value(1.5, -3.0) == Silu::value(1.5) * -1.5);
+  for (double g = -6.01; g <= 6; g += 0.31) {  // never within a step of the limit
+    for (double u = -6.02; u <= 6; u += 0.43) {
+      const auto p = gate.partials(g, u);
+      CHECK(gate.value(g, u) == std::fmin(Silu::value(g), 1.5) * std::fmax(std::fmin(u, 1.5), -1.5));
+      // As for the clamped gate: h^2/6 times the third derivative, and 2^-53 / h times the value.
+      CHECK(
+          test::within(p.of_gate, (gate.value(g + kStep, u) - gate.value(g - kStep, u)) / (2 * kStep), 1e-8));
+      CHECK(test::within(p.of_up, (gate.value(g, u + kStep) - gate.value(g, u - kStep)) / (2 * kStep), 1e-8));
+      if (Silu::value(g) > 1.5) CHECK(p.of_gate == 0);
+      if (std::fabs(u) > 1.5) CHECK(p.of_up == 0);
+    }
+  }
+  CHECK(gate.partials(1.0, 1.5).of_up == Silu::value(1.0));
+  CHECK(gate.partials(1.0, -1.5).of_up == Silu::value(1.0));
+  const moe::BoundedGate<Silu> at{Silu::value(2.0)};
+  CHECK(at.partials(2.0, 1.0).of_gate == Silu::derivative(2.0));
+}
+
 TEST_CASE("SiTU is its formula, bounded, and its partial derivatives are its slopes", "[kernel]") {
   const moe::SituGate gate{4, 25};
   constexpr double kStep = 1e-4;
@@ -100,9 +124,10 @@ TEST_CASE("a gate chosen at run time is the static one", "[kernel]") {
   check({.kind = Kind::product, .act = silu}, ProductGate<Silu>{});
   check({.kind = Kind::clamped, .act = quick, .limit = 7, .offset = 1}, ClampedGate<QuickGelu>{7, 1});
   check({.kind = Kind::situ, .limit = 25, .beta = 4}, moe::SituGate{4, 25});
+  check({.kind = Kind::bounded, .act = silu, .limit = 3}, moe::BoundedGate<Silu>{3});
 }
 
-static_assert(moe::Gate<moe::SituGate> && moe::Gate<moe::AnyGate>);
+static_assert(moe::Gate<moe::SituGate> && moe::Gate<moe::AnyGate> && moe::Gate<moe::BoundedGate<Silu>>);
 static_assert(moe::Gate<ProductGate<Silu>> && moe::Gate<ClampedGate<moe::AnyActivation>> && !moe::Gate<Silu>);
 
 }  // namespace

@@ -34,6 +34,16 @@ bool last_intact(const std::vector<Group>& groups) {
   return std::memcmp(&groups.back(), expected.data(), sizeof(Group)) == 0;
 }
 
+/// Start of the 16 codes from `first` on, or of the whole group.
+template <class Group>
+float start_of(const Group& group, Index first) {
+  if constexpr (requires { group.start[0]; }) {
+    return static_cast<float>(group.start[first / 16]);
+  } else {
+    return first == 0 ? static_cast<float>(group.start) : 0.0f;
+  }
+}
+
 template <class Arch, class Storage>
 void check_codes() {
   constexpr int kOffset = StorageBlock<Storage>::kOffset;
@@ -53,7 +63,8 @@ void check_codes() {
             largest = std::max(largest, std::fabs(static_cast<long double>(x[j])));
           }
           right = right && within(group.scale, largest / 127, largest / 127 * kRoundoff<float>);
-          float sum = 0, top = 0;
+          float sum[2] = {}, top = 0;
+          constexpr bool kHalved = std::is_same_v<Storage, Q6K>;
           for (Index k = 0; k < kBlockRows; ++k) {
             const Index j = g * kBlockRows + k;
             const float code = number_of(group, k);
@@ -61,11 +72,11 @@ void check_codes() {
             // Half a step, and 127 times the rounding of 127 / largest.
             right = right && within(code, want, 0.5L + 128 * kRoundoff<float>) && code == std::floor(code);
             right = right && code == number_of(plain[static_cast<std::size_t>(g)], k);
-            sum += code;
+            sum[kHalved ? k / 16 : 0] += code;
             top = std::max(top, std::fabs(code));
           }
-          right =
-              right && top == 127 && static_cast<float>(group.start) == -static_cast<float>(kOffset) * sum;
+          right = right && top == 127 && start_of(group, 0) == -static_cast<float>(kOffset) * sum[0] &&
+                  start_of(group, 16) == -static_cast<float>(kOffset) * sum[1];
         }
         INFO("size " << size << ", count " << count << ", shift " << shift);
         CHECK(right);
@@ -132,10 +143,58 @@ void check_odd_groups() {
   for (Index k = 0; k < kBlockRows; ++k) CHECK(number_of(least[0], k) == -127);
 }
 
+/// A row with one scale: that of its largest number, and the codes of the plain loop.
+template <class Arch>
+void check_whole_rows() {
+  using Storage = Int8Channels;
+  for (const double size : {1.0, 3e38, 1e-30}) {
+    for (const Index count : kCounts) {
+      for (Index shift = 0; shift < 4; ++shift) {
+        GuardedRow<float> x = row_of(count, shift, size);
+        if (count > 64) x[64] = static_cast<float>(size) * 0.999f;
+        const Index last = moe::row_cells<Storage>(count);
+        auto cells = canaries<RowGroup<Arch, Storage>>(last * kBlockRows);
+        auto plain = canaries<RowGroup<reference_arch, Storage>>(last * kBlockRows);
+        prepare_row<Arch, Storage>(x.data(), count, cells.data());
+        prepare_row<reference_arch, Storage>(x.data(), count, plain.data());
+        long double largest = 0;
+        for (Index j = 0; j < count; ++j)
+          largest = std::max(largest, std::fabs(static_cast<long double>(x[j])));
+        const auto header = moe::impl::header_of(cells[0]);
+        bool right = last_intact(cells) && last_intact(plain) && count >= 0;
+        right = right && within(header.scale, largest / 127, largest / 127 * kRoundoff<float>);
+        long sum = 0;
+        for (Index j = 0; j < moe::round_up(count, kBlockRows); ++j) {
+          const auto at = static_cast<std::size_t>(1 + j / kBlockRows);
+          const float code = number_of(cells[at], j % kBlockRows);
+          const long double want = j < count ? static_cast<long double>(x[j]) * 127 / largest : 0;
+          right = right && within(code, want, 0.5L + 128 * kRoundoff<float>) && code == std::floor(code);
+          right = right && code == number_of(plain[at], j % kBlockRows);
+          sum += static_cast<long>(code);
+        }
+        right = right && header.start == -128 * sum && moe::impl::header_of(plain[0]).start == header.start;
+        INFO("size " << size << ", count " << count << ", shift " << shift);
+        CHECK(right);
+        CHECK(x.guards_intact());
+      }
+    }
+  }
+  std::vector<float> odd = numbers<float>(70, 5);
+  odd[66] = std::numeric_limits<float>::quiet_NaN();
+  CHECK(moe::is_nan(moe::impl::header_of(prepared<Arch, Storage>(odd)[0]).scale));
+  odd[66] = -std::numeric_limits<float>::infinity();
+  const auto spoilt = prepared<Arch, Storage>(odd);
+  CHECK(moe::is_nan(moe::impl::header_of(spoilt[0]).scale));
+  for (Index k = 0; k < kBlockRows; ++k) CHECK(number_of(spoilt[1], k) == 0);
+  const auto tiny = prepared<Arch, Storage>(std::vector<float>(70, 0x0.fffffp-118f));
+  CHECK(moe::impl::header_of(tiny[0]).scale == 0);
+  CHECK(number_of(tiny[1], 3) == 0);
+}
+
 }  // namespace
 
 TEMPLATE_TEST_CASE("rows in 8 bits are within half a step, on every path the same", "[kernel][smoke][arm]",
-                   Int8Groups<>, Int4Groups<Float16>) {
+                   Int8Groups<>, Int4Groups<Float16>, Q4K, Q6K) {
   check_codes<native_arch, TestType>();
   check_codes<reference_arch, TestType>();
   if constexpr (kHasNarrow) check_codes<narrow_arch, TestType>();
@@ -151,4 +210,11 @@ TEST_CASE("groups that are not finite, or all but zero", "[kernel][smoke]") {
   check_odd_groups<native_arch, Int8Groups<>>();
   check_odd_groups<reference_arch, Int8Groups<>>();
   if constexpr (kHasNarrow) check_odd_groups<narrow_arch, Int4Groups<>>();
+}
+
+TEST_CASE("rows with one scale are within half a step of it, on every path the same",
+          "[kernel][smoke][arm]") {
+  check_whole_rows<native_arch>();
+  check_whole_rows<reference_arch>();
+  if constexpr (kHasNarrow) check_whole_rows<narrow_arch>();
 }

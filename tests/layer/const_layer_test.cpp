@@ -9,6 +9,7 @@
 #include "moe/expert/bank/composite.hpp"
 #include "moe/expert/bank/glu.hpp"
 #include "moe/expert/bank/mlp.hpp"
+#include "moe/expert/bank/normed.hpp"
 #include "moe/expert/bank/zero_computation.hpp"
 #include "moe/kernel/activation.hpp"
 #include "moe/layer/frame/any.hpp"
@@ -171,6 +172,16 @@ TEST_CASE("const layers with shared experts and frames show and save what others
   check_const(moe::MoeLayer(top_k(), bank(), moe::Dropless{}, moe::AnyShared<Glu>(Shared(bank(1))),
                             moe::AnyFrame<float>(Bias(kWidth))),
               2 + 6 * kExperts + 4 + 6 + 4 + 2);
+  // Statistics of shared experts are state: "shared_experts.norm.mean" and ".variance".
+  using Normed = moe::NormedExperts<Glu>;
+  using NormedShared = moe::SharedExperts<Normed>;
+  check_const(moe::MoeLayer(top_k(), bank(), moe::Dropless{}, NormedShared(Normed(bank(1)))),
+              2 + 6 * kExperts + 4 + 8 + 6 + 2);
+  const moe::MoeLayer layer(top_k(), bank(), moe::Dropless{},
+                            moe::AnyShared<Normed>(NormedShared(Normed(bank(1)))));
+  std::vector<std::string> state;
+  layer.visit_state([&](const char* name, const double*, Index) { state.emplace_back(name); });
+  CHECK(state == std::vector<std::string>{"shared_experts.norm.mean", "shared_experts.norm.variance"});
   check_const(moe::MoeLayer(top_k(), bank(kExperts, 3), moe::Dropless{}, moe::NoShared{},
                             moe::FrameChain(Bias(kWidth), Latent(kWidth, 3))),
               2 + 6 * kExperts + 4 + 2 + 4);

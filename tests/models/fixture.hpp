@@ -25,6 +25,12 @@ extern template AnyLayer load_any<Int8Groups<>>(const LayerSource*, const LayerS
                                                 const LoadProgress&);
 extern template AnyLayer load_any<Int4Groups<>>(const LayerSource*, const LayerSpec&, OptionsRouter<float>,
                                                 const LoadProgress&);
+extern template AnyLayer load_any<Int8Channels>(const LayerSource*, const LayerSpec&, OptionsRouter<float>,
+                                                const LoadProgress&);
+extern template AnyLayer load_any<Q4K>(const LayerSource*, const LayerSpec&, OptionsRouter<float>,
+                                       const LoadProgress&);
+extern template AnyLayer load_any<Q6K>(const LayerSource*, const LayerSpec&, OptionsRouter<float>,
+                                       const LoadProgress&);
 }  // namespace models::impl
 MOE_NAMESPACE_END
 

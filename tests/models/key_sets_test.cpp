@@ -1,6 +1,7 @@
 // Configs as the releases ship them and as Transformers 5 writes them: the same layer as the golden folder's
 // own config. A key that decides the maths is obeyed or refused.
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "models/fixture.hpp"
@@ -79,6 +80,41 @@ const KeySet kTransformers[] = {
      .gone = {"hybrid_override_pattern", "num_hidden_layers"},
      .added = "\"layers_block_type\": [\"full_attention\", \"moe\"], \"use_bias\": false"},
     {.folder = "qwen3_moe", .renamed = {{"num_experts", "num_local_experts"}}},
+    {.folder = "glm4_moe_lite", .gone = {"first_k_dense_replace"}, .added = kSparse},
+    {.folder = "solar_open", .gone = {"first_k_dense_replace"}, .added = "\"n_group\": 1, \"topk_group\": 1"},
+    {.folder = "mimo_v2_flash",
+     .gone = {"moe_layer_freq", "n_shared_experts", "scoring_func", "topk_method"},
+     .added = kSparse,
+     .changed = {{"\"routed_scaling_factor\": null", "\"routed_scaling_factor\": 1.0"}}},
+    {.folder = "hy_v3",
+     .gone = {"first_k_dense_replace", "route_norm", "moe_router_use_sigmoid",
+              "moe_router_enable_expert_bias", "expert_hidden_dim"},
+     .added = kSparse + ", " + "\"mlp_bias\": false"},
+    {.folder = "exaone_moe_2",
+     .gone = {"is_moe_layer", "first_last_k_dense_replace", "scoring_func", "topk_method"},
+     .added = "\"first_k_dense_replace\": 1, " + kSparse},
+    {.folder = "axk1_2",
+     .gone = {"first_k_dense_replace", "moe_layer_freq", "scoring_func", "topk_method"},
+     .added = kSparse},
+    {.folder = "mellum",
+     .renamed = {{"num_experts", "num_local_experts"}},
+     .added = "\"mlp_layer_types\": [\"sparse\"]"},
+    {.folder = "qwen3_omni_moe",
+     .gone = {"mlp_only_layers"},
+     .renamed = {{"num_experts", "num_local_experts"}}},
+    {.folder = "qwen3_omni_moe_2", .renamed = {{"num_experts", "num_local_experts"}}},
+    {.folder = "mistral4_2", .gone = {"first_k_dense_replace", "n_group", "topk_group"}},
+    {.folder = "cohere2_moe_2",
+     .gone = {"first_k_dense_replace"},
+     .added = "\"mlp_layer_types\": [\"dense\", \"sparse\"]"},
+    {.folder = "minimax_m3",
+     .gone = {"moe_layer_freq", "scoring_func", "use_routing_bias", "n_shared_experts"},
+     .added = kSparse,
+     .changed = {{"\"swigluoai\"", "\"silu\""}}},
+    {.folder = "step3p7_2",
+     .gone = {"moe_layers_enum", "moe_router_activation", "norm_expert_weight", "use_moe_router_bias"},
+     .renamed = {{"moe_num_experts", "n_routed_experts"}, {"moe_top_k", "num_experts_per_tok"}},
+     .added = "\"mlp_layer_types\": [\"dense\", \"sparse\", \"sparse\"]"},
     {.folder = "qwen3_vl_moe", .gone = {"norm_topk_prob"}, .renamed = {{"num_experts", "num_local_experts"}}},
 };
 
@@ -98,6 +134,22 @@ const KeySet kReleases[] = {
      .added = "\"multi_gate\": false",
      .changed = {{"\"deepseek\"", "\"bailing_moe\""}}},
     {.folder = "dbrx", .gone = {"ffn_act_fn"}},
+    {.folder = "cohere2_moe_3", .gone = {"norm_topk_prob"}},  // of sigmoids alone
+    {.folder = "step3p7",                                     // Step-3.5
+     .gone = {"swiglu_limits", "swiglu_limits_shared"},
+     .changed = {{"\"step3p7\"", "\"step3p5\""}, {"\"1,2\"", "[1, 2]"}}},
+    {.folder = "step3p7_3",
+     .changed = {{"0.0,\n   0.0,\n   0.0,\n   0.0", "null,\n   null,\n   null,\n   0.0"},
+                 {"\"1,2\"", "\" 1, 2 \""}}},
+    {.folder = "ernie4_5_vl_moe",  // in one flat object
+     .gone = {"mlp_layer_types"},
+     .added =
+         "\"moe_layer_start_index\": [1, 1], \"moe_layer_end_index\": [1, 1], \"moe_layer_interval\": 1, "
+         "\"moe_use_aux_free\": true",
+     .changed = {{"\"ernie4_5_vl_moe\"", "\"ernie4_5_moe_vl\""},
+                 {"\"text_config\": {\n  \"model_type\": \"ernie4_5_vl_moe_text\",", ""},
+                 {"\n },\n \"vision_config\"", ",\n \"vision_config\""},
+                 {"\"moe_num_experts\": 7", "\"moe_num_experts\": [7, 7]"}}},
     {.folder = "qwen3_moe", .added = "\"shared_expert_intermediate_size\": 0"},  // Qwen3-Coder
 };
 
@@ -154,7 +206,22 @@ TEST_CASE("a key that decides the maths and that the preset does not compute by 
                         Case{"phimoe", "router_bias", "true"},
                         Case{"jetmoe", "zero_expert_num", "2"},
                         Case{"llama4", "route_scale", "2.5"},
-                        Case{"qwen3_5_moe", "norm_topk_prob", "false"}}) {
+                        Case{"qwen3_5_moe", "norm_topk_prob", "false"},
+                        Case{"mixtral", "router_scaling_factor", "2.0"},
+                        Case{"qwen3_moe", "moe_router_scaling_factor", "2.0"},
+                        Case{"glm4_moe_lite", "scoring_func", "\"softmax\""},
+                        Case{"solar_open", "topk_method", "\"greedy\""},
+                        Case{"mellum", "expert_selection_fn", "\"sigmoid\""},
+                        Case{"mimo_v2_flash", "swiglu_limits", "[0, 7]"},
+                        Case{"hy_v3", "norm_topk_prob", "false"},
+                        Case{"exaone_moe", "moe_latent_size", "8"},
+                        Case{"axk1", "mlp_bias", "true"},
+                        Case{"mistral4", "scoring_func", "\"sigmoid\""},
+                        Case{"qwen3_omni_moe", "n_shared_experts", "1"},
+                        Case{"ernie4_5_moe", "moe_modality", "\"vision\""},
+                        Case{"minimax_m3", "norm_topk_prob", "false"},
+                        Case{"step3p7", "swiglu_alpha", "1.702"},
+                        Case{"cohere2_moe", "routed_scaling_factor", "2.0"}}) {
     const std::string message =
         refused({.folder = c.folder, .added = std::string("\"") + c.key + "\": " + c.value});
     INFO(c.folder << " with " << c.key << ": " << message);
@@ -170,6 +237,30 @@ TEST_CASE("a key that decides the maths and that the preset does not compute by 
             .find("shared_intermediate_size: expected no such key, because the preset minimax_m2 does not "
                   "compute "
                   "by it, got 8") != std::string::npos);
+  for (const auto& [folder, from, to, key] :
+       {std::tuple("minimax_m3", "\"swiglu_alpha\": 1.702", "\"swiglu_alpha\": 1.1",
+                   "swiglu_alpha: expected"),
+        std::tuple("minimax_m3", "\"swigluoai\"", "\"gelu\"", "hidden_act: expected"),
+        std::tuple("hy_v3", "\"route_norm\": true", "\"route_norm\": false", "route_norm: expected true"),
+        std::tuple("hy_v3", "\"moe_router_use_sigmoid\": true", "\"moe_router_use_sigmoid\": false",
+                   "moe_router_use_sigmoid: expected true"),
+        std::tuple("step3p7", "\"norm_expert_weight\": true", "\"norm_expert_weight\": false",
+                   "norm_expert_weight: expected true"),
+        std::tuple("step3p7", "\"moe_router_activation\": \"sigmoid\"",
+                   "\"moe_router_activation\": \"softmax\"", "moe_router_activation: expected"),
+        std::tuple("step3p7_2", "1.5", "-1.5", "swiglu_limits: expected a limit in [0, 1e6] for layer 2"),
+        std::tuple("cohere2_moe", "\"average\"", "\"max\"", "shared_expert_combination_strategy: expected"),
+        std::tuple("cohere2_moe", "\"expert_selection_fn\": \"sigmoid\"", "\"expert_selection_fn\": \"tanh\"",
+                   "expert_selection_fn: expected"),
+        std::tuple("ernie4_5_vl_moe", "\"moe_num_experts\": 7", "\"moe_num_experts\": [7, 6]",
+                   "moe_num_experts: expected as many experts for text as for vision, got 7 and 6"),
+        std::tuple("ernie4_5_vl_moe_2", "\"moe_modality\": \"vision\"", "\"moe_modality\": \"sound\"",
+                   "moe_modality: expected"),
+        std::tuple("mistral4_2", "\"mistral4\"", "\"ministral3\"", "model_type: expected \"mistral4\"")}) {
+    const std::string message = changed(folder, from, to);
+    INFO(message);
+    CHECK(message.find(key) != std::string::npos);
+  }
   CHECK(changed("longcat_flash", "\"router_bias\": false", "\"router_bias\": true").find("router_bias") !=
         std::string::npos);
   CHECK(changed("deepseek_v3", "\"n_shared_experts\"", "\"num_shared_experts\"").find("num_shared_experts") !=
@@ -196,6 +287,22 @@ TEST_CASE("dense layers say that they are dense", "[models]") {
       {.folder = "granitemoehybrid", .changed = {{"\"num_local_experts\": 6", "\"num_local_experts\": 0"}}}));
   dense(refused({.folder = "deepseek_v3", .added = "\"mlp_layer_types\": [\"sparse\", \"dense\"]"}));
   dense(refused({.folder = "nemotron_h", .added = "\"layers_block_type\": [\"moe\", \"mamba\"]"}));
+  const std::string swapped = "\"mlp_layer_types\": [\"sparse\", \"dense\", \"dense\"]";
+  for (const char* const folder : {"axk1", "cohere2_moe_2", "exaone_moe", "glm4v_moe", "hy_v3", "minimax_m3",
+                                   "mimo_v2_flash", "step3p7"}) {
+    INFO(folder);
+    dense(refused({.folder = folder, .added = swapped}));
+  }
+  for (const auto& [folder, from, to] :
+       {std::tuple("mimo_v2_flash", "\"moe_layer_freq\": [\n  0,\n  1", "\"moe_layer_freq\": [\n  1,\n  0"),
+        std::tuple("minimax_m3", "\"moe_layer_freq\": [\n   0,\n   1", "\"moe_layer_freq\": [\n   1,\n   0"),
+        std::tuple("exaone_moe", "false,\n  true", "true,\n  false"),
+        std::tuple("step3p7", "\"1,2\"", "\"1,12\""),
+        std::tuple("mellum_2", "\"dense\",\n  \"sparse\"", "\"sparse\",\n  \"dense\""),
+        std::tuple("ernie4_5_vl_moe", "\"dense\",\n   \"sparse\"", "\"sparse\",\n   \"dense\"")}) {
+    INFO(folder);
+    dense(refused({.folder = folder, .changed = {{from, to}}}));
+  }
 }
 
 TEST_CASE("numbers of a config are checked before anything is made of them", "[models]") {
@@ -219,6 +326,13 @@ TEST_CASE("numbers of a config are checked before anything is made of them", "[m
         Case{"swin_moe", "\"cosine_router_dim\": 10", "\"cosine_router_dim\": 0", "cosine_router_dim"},
         Case{"swin_moe", "\"mlp_ratio\": 0.8333333333333334", "\"mlp_ratio\": 1e300", "mlp_ratio"},
         Case{"gpt_oss", "\"swiglu_limit\": 7.0", "\"swiglu_limit\": -7.0", "swiglu_limit"},
+        Case{"minimax_m3", "\"shared_intermediate_size\": 28", "\"shared_intermediate_size\": 0",
+             "shared_intermediate_size"},
+        Case{"minimax_m3", "\"n_shared_experts\": 1", "\"n_shared_experts\": 2", "n_shared_experts"},
+        Case{"step3p7", "\"share_expert_dim\": 28", "\"share_expert_dim\": 1048577", "share_expert_dim"},
+        Case{"step3p7", "\"moe_top_k\": 2", "\"moe_top_k\": 0", "moe_top_k"},
+        Case{"ernie4_5_vl_moe", "\"moe_num_experts\": 7", "\"moe_num_experts\": 0", "moe_num_experts"},
+        Case{"cohere2_moe", "\"num_shared_experts\": 2", "\"num_shared_experts\": -1", "num_shared_experts"},
         Case{"qwen3_moe", "\"decoder_sparse_step\": 1", "\"decoder_sparse_step\": 0",
              "decoder_sparse_step"}}) {
     const std::string message = refused({.folder = c.folder, .changed = {{c.from, c.to}}});

@@ -73,10 +73,12 @@ class NaiveModel {
       y[j] = y[j] + parameter.at("output.bias").row[j][0];
     }
     if (spec_.shared_hidden > 0) {
-      const Vars z = feed_forward("shared_experts.0.", x, false);
-      const Var gate =
-          spec_.shared_gate ? sigmoid(dot(parameter.at("shared_expert_gate.weight").row[0], x)) : Var(1.0);
-      for (std::size_t j = 0; j < y.size(); ++j) y[j] = y[j] + (spec_.shared_gate ? gate * z[j] : z[j]);
+      const Vars z = feed_forward("shared_experts.0.", x, spec_.shared_act ? *spec_.shared_act : spec_.gate);
+      Var factor(spec_.shared_scale);
+      if (spec_.shared_gate)
+        factor = factor * sigmoid(dot(parameter.at("shared_expert_gate.weight").row[0], x));
+      const bool plain = !spec_.shared_gate && spec_.shared_scale == 1;
+      for (std::size_t j = 0; j < y.size(); ++j) y[j] = y[j] + (plain ? z[j] : factor * z[j]);
     }
     t.y = y;
     return t;
@@ -154,10 +156,18 @@ class NaiveModel {
     }
     Vars w;
     for (const int e : ids) w.push_back(s[static_cast<std::size_t>(e)]);
-    if (o.weighting.holds<moe::SoftmaxWeighting>()) w = softmax(w, std::vector<bool>(w.size(), true));
-    for (Var& v : w) {
-      if (o.weighting.holds<moe::SigmoidWeighting>()) v = sigmoid(v);
+    double scale = 1;
+    if (const auto* const softmaxed = o.weighting.get_if<moe::SoftmaxWeighting>()) {
+      w = softmax(w, std::vector<bool>(w.size(), true));
+      scale = softmaxed->options().scale;
     }
+    if (const auto* const sigmoids = o.weighting.get_if<moe::SigmoidWeighting>()) {
+      for (Var& v : w) v = sigmoid(v);
+      const Var total = sum(w);
+      for (Var& v : w) v = sigmoids->options().shares ? v / total : v;
+      scale = sigmoids->options().scale;
+    }
+    for (Var& v : w) v = scale == 1 ? v : v * Var(scale);
     if (o.weighting.holds<moe::SparseMixerWeighting>()) w = sparse_mixer(h, ids);
     if (const auto* const leading = o.weighting.get_if<moe::LeadingWeighting>()) {
       const Index first = leading->options().leading;
@@ -219,7 +229,7 @@ class NaiveModel {
   Vars expert(int id, const Vars& x) const {
     const Index e = id;
     const std::string name = "experts." + std::to_string(id) + ".";
-    if (e < spec_.experts) return feed_forward(name, x, spec_.expert_bias);
+    if (e < spec_.experts) return feed_forward(name, x, spec_.gate);
     if (e < spec_.experts + spec_.constant_experts) {
       const Vars a = softmax(linear(name + "constant_gate", x), {true, true});
       Vars z;
@@ -231,7 +241,7 @@ class NaiveModel {
     return e < spec_.experts + spec_.constant_experts + spec_.copy_experts ? x : Vars(x.size(), Var(0.0));
   }
 
-  Vars feed_forward(const std::string& name, const Vars& x, bool) const {
+  Vars feed_forward(const std::string& name, const Vars& x, const moe::AnyGate& act) const {
     if (!spec_.gated) {
       Vars h = linear(name + "fc1", x);
       for (Var& v : h) v = activated(spec_.activation, v);
@@ -239,12 +249,11 @@ class NaiveModel {
     }
     const Vars gate = linear(name + "gate_proj", x), up = linear(name + "up_proj", x);
     Vars h;
-    for (std::size_t f = 0; f < gate.size(); ++f) h.push_back(gated(gate[f], up[f]));
+    for (std::size_t f = 0; f < gate.size(); ++f) h.push_back(gated(act, gate[f], up[f]));
     return linear(name + "down_proj", h);
   }
 
-  Var gated(Var g, Var u) const {
-    const moe::AnyGate& gate = spec_.gate;
+  static Var gated(const moe::AnyGate& gate, Var g, Var u) {
     using Kind = moe::AnyGate::Kind;
     if (gate.kind == Kind::situ) {
       return Var(gate.beta) * tanh(g / Var(gate.beta)) * sigmoid(g) *
@@ -253,6 +262,9 @@ class NaiveModel {
     if (gate.kind == Kind::clamped) {
       return activated(gate.act, clamp(g, -INFINITY, gate.limit)) *
              (clamp(u, -gate.limit, gate.limit) + Var(gate.offset));
+    }
+    if (gate.kind == Kind::bounded) {
+      return clamp(activated(gate.act, g), -INFINITY, gate.limit) * clamp(u, -gate.limit, gate.limit);
     }
     return activated(gate.act, g) * u;
   }

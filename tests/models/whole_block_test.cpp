@@ -86,9 +86,11 @@ void check_same(const char* folder, const std::function<void(Tensors&)>& change)
   CHECK(Ran(layer, golden.input()).y == Ran(golden.load(), golden.input()).y);
 }
 
-/// Matrices of experts one by one become [E, 2F, D] and [E, D, F]; without a gate [E, F, D] and [E, D, F].
+/// Matrices of experts one by one become [E, 2F, D] and [E, D, F]; without a gate [E, F, D] and [E, D, F]. Of
+/// the experts `begin` to `end`, behind `into`.
 void fuse(Tensors& tensors, const std::string& block, const std::vector<std::string>& first,
-          const std::string& second, const std::string& first_name) {
+          const std::string& second, const std::string& first_name, const std::string& into = "experts.",
+          Index begin = 0, Index end = 1000) {
   std::vector<std::byte> up, down;
   Shape one, other;
   DType dtype{};
@@ -96,8 +98,8 @@ void fuse(Tensors& tensors, const std::string& block, const std::vector<std::str
   const auto has = [&](const std::string& name) {
     return std::any_of(tensors.all.begin(), tensors.all.end(), [&](const auto& t) { return t.name == name; });
   };
-  for (;; ++experts) {
-    const std::string expert = block + "experts." + std::to_string(experts) + ".";
+  for (; begin + experts < end; ++experts) {
+    const std::string expert = block + "experts." + std::to_string(begin + experts) + ".";
     if (!has(expert + second + ".weight")) break;
     for (const std::string& name : first) {
       const auto t = tensors.take(expert + name + ".weight");
@@ -110,16 +112,34 @@ void fuse(Tensors& tensors, const std::string& block, const std::vector<std::str
     other = t.shape;
   }
   const Index parts = static_cast<Index>(first.size());
-  tensors.all.push_back({block + "experts." + first_name, dtype, Shape(experts, parts * one[0], one[1]), up});
-  tensors.all.push_back({block + "experts.down_proj", dtype, Shape(experts, other[0], other[1]), down});
+  tensors.all.push_back({block + into + first_name, dtype, Shape(experts, parts * one[0], one[1]), up});
+  tensors.all.push_back({block + into + "down_proj", dtype, Shape(experts, other[0], other[1]), down});
 }
 
-/// [E, a, b] as [E, b, a].
+/// Two tensors of [.., a, b] as one of [.., 2 a, b].
+void join(Tensors& tensors, const std::string& first, const std::string& second, const std::string& name) {
+  auto one = tensors.take(first);
+  const auto two = tensors.take(second);
+  const Index experts = one.shape.rank == 3 ? one.shape[0] : 1;
+  const std::size_t piece = one.bytes.size() / static_cast<std::size_t>(experts);
+  std::vector<std::byte> both;
+  for (Index e = 0; e < experts; ++e) {
+    const auto at = static_cast<std::ptrdiff_t>(piece) * e, end = at + static_cast<std::ptrdiff_t>(piece);
+    both.insert(both.end(), one.bytes.begin() + at, one.bytes.begin() + end);
+    both.insert(both.end(), two.bytes.begin() + at, two.bytes.begin() + end);
+  }
+  one.shape.extent[one.shape.rank - 2] *= 2;
+  tensors.all.push_back({name, one.dtype, one.shape, both});
+}
+
+/// [E, a, b] as [E, b, a], [a, b] as [b, a].
 void turn(Tensors& tensors, const std::string& name) {
   auto t = tensors.take(name);
-  const Index width = moe::io::dtype_bits(t.dtype) / 8, e = t.shape[0], a = t.shape[1], b = t.shape[2];
+  const bool one = t.shape.rank == 2;
+  const Index width = moe::io::dtype_bits(t.dtype) / 8, e = one ? 1 : t.shape[0], a = t.shape[one ? 0 : 1],
+              b = t.shape[one ? 1 : 2];
   auto turned = t;
-  turned.shape = Shape(e, b, a);
+  turned.shape = one ? Shape(b, a) : Shape(e, b, a);
   for (Index m = 0; m < e; ++m) {
     for (Index i = 0; i < a; ++i) {
       for (Index j = 0; j < b; ++j) {
@@ -167,7 +187,13 @@ TEST_CASE("tensors of a block that nothing reads are an error that names them", 
                         Case{"gemma4", "model.language_model.layers.0.router.bias"},
                         Case{"nemotron_h", "model.layers.1.mixer.fc1_latent_proj.weight"},
                         Case{"longcat_flash", "model.layers.0.mlp.experts.10.up_proj.weight"},
-                        Case{"gpt_oss", "model.layers.0.mlp.experts.gate_up_proj"}}) {
+                        Case{"gpt_oss", "model.layers.0.mlp.experts.gate_up_proj"},
+                        Case{"ernie4_5_vl_moe", "model.layers.1.mlp.experts.14.up_proj.weight"},
+                        Case{"step3p7", "model.layers.2.moe.gate.bias"},
+                        Case{"step3p7", "model.layers.2.share_expert.up_proj.bias"},
+                        Case{"hy_v3", "model.layers.1.mlp.shared_mlp.up_proj.bias"},
+                        Case{"axk1", "model.layers.1.mlp.post_attention.weight"},
+                        Case{"cohere2_moe_3", "model.layers.0.mlp.shared_expert_gate.weight"}}) {
     INFO(c.tensor);
     std::string name = c.tensor;
     if (name.starts_with("model.layers.1.mixer")) name = "backbone" + name.substr(5);
@@ -183,6 +209,7 @@ TEST_CASE("tensors beside a block, and those that the model's own code leaves ou
   check_same("granitemoe", with("model.layers.0.self_attn.q_proj.weight"));
   check_same("gemma4", with("model.language_model.layers.0.mlp.extra.weight"));
   check_same("longcat_flash", with("model.layers.0.mlp.experts.7.up_proj.weight"));  // of an identity expert
+  check_same("step3p7", with("model.layers.2.self_attn.q_proj.weight"));
   check_same("swin_moe", with("layers.2.blocks.1.mlp._moe_layer._num_global_experts"));
   check_same("deepseek_v3_2", with("model.layers.1.mlp.experts.0.up_proj.input_scale"));
 }
@@ -226,6 +253,33 @@ TEST_CASE("the names and fused tensors of Transformers 5", "[models]") {
        "up_proj",
        "down_proj",
        {{".expert_bias", ".e_score_correction_bias"}}},
+      {"glm4_moe_lite", "model.layers.1.mlp.", "gate_proj", "up_proj", "down_proj", {}},
+      {"glm4v_moe", "model.language_model.layers.1.mlp.", "gate_proj", "up_proj", "down_proj", {}},
+      {"solar_open", "model.layers.0.mlp.", "gate_proj", "up_proj", "down_proj", {}},
+      {"mimo_v2_flash", "model.layers.1.mlp.", "gate_proj", "up_proj", "down_proj", {}},
+      {"mellum", "model.layers.0.mlp.", "gate_proj", "up_proj", "down_proj", {}},
+      {"cohere2_moe", "model.layers.0.mlp.", "gate_proj", "up_proj", "down_proj", {}},
+      {"hy_v3",
+       "model.layers.1.mlp.",
+       "gate_proj",
+       "up_proj",
+       "down_proj",
+       {{".router.gate.", ".gate."},
+        {".expert_bias", ".e_score_correction_bias"},
+        {"shared_mlp", "shared_experts"}}},
+      {"exaone_moe",
+       "model.layers.1.mlp.",
+       "gate_proj",
+       "up_proj",
+       "down_proj",
+       {{".e_score_correction_bias", ".gate.e_score_correction_bias"}}},
+      {"qwen3_omni_moe",
+       "thinker.model.layers.0.mlp.",
+       "gate_proj",
+       "up_proj",
+       "down_proj",
+       {{"thinker.model.", "thinker.model.language_model."}}},
+      {"qwen3_omni_moe_2", "talker.model.layers.0.mlp.", "gate_proj", "up_proj", "down_proj", {}},
       {"jamba", "model.layers.1.feed_forward.", "gate_proj", "up_proj", "down_proj", {}},
       {"lfm2_moe", "model.layers.1.feed_forward.", "w1", "w3", "w2", {}},
       {"mixtral", "model.layers.0.block_sparse_moe.", "w1", "w3", "w2", mlp},
@@ -254,10 +308,76 @@ TEST_CASE("the names and fused tensors of Transformers 5", "[models]") {
     t.rename("block_sparse_moe.output_linear.weight", "block_sparse_moe.experts.down_proj");
     t.rename("router.layer.weight", "router.weight");
   });
+  check_same("axk1", [](Tensors& t) {  // the norm of the sum, which the caller has
+    fuse(t, "model.layers.1.mlp.", {"gate_proj", "up_proj"}, "down_proj", "gate_up_proj");
+    t.add("model.layers.1.mlp.post_mlp_layernorm.weight", Shape(32));
+  });
+  check_same("minimax_m3", [](Tensors& t) {
+    const std::string block = "language_model.model.layers.1.block_sparse_moe.",
+                      shared = block + "shared_experts.";
+    fuse(t, block, {"w1", "w3"}, "w2", "gate_up_proj");
+    join(t, shared + "gate_proj.weight", shared + "up_proj.weight", shared + "gate_up_proj.weight");
+    t.rename(".e_score", ".gate.e_score");
+    t.rename(block, "model.language_model.layers.1.mlp.");
+  });
+  check_same("step3p7_2", [](Tensors& t) {
+    const std::string layer = "model.layers.2.", block = "model.language_model.layers.2.mlp.";
+    join(t, layer + "moe.gate_proj.weight", layer + "moe.up_proj.weight", block + "experts.gate_up_proj");
+    t.rename(layer + "moe.down_proj.weight", block + "experts.down_proj");
+    t.rename(layer + "moe.gate.weight", block + "gate.weight");
+    t.rename(layer + "moe.router_bias", block + "gate.e_score_correction_bias");
+    t.rename(layer + "share_expert.", block + "shared_experts.");
+  });
+  for (const bool vision : {false, true}) {
+    check_same(vision ? "ernie4_5_vl_moe_2" : "ernie4_5_vl_moe", [&](Tensors& t) {
+      const std::string block = "model.layers.1.mlp.";
+      const Index experts = vision ? 6 : 7;
+      for (const bool second : {false, true}) {
+        const std::string part = second ? "vision_moe." : "text_moe.";
+        fuse(t, block, {"gate_proj", "up_proj"}, "down_proj", "gate_up_proj", part + "experts.",
+             second ? experts : 0, second ? 2 * experts : experts);
+        const std::string gate = second ? "gate.weight_1" : "gate.weight";
+        turn(t, block + gate);
+        auto router = t.take(block + gate);
+        router.name = block + part + "gate.weight";
+        t.all.push_back(router);
+      }
+      const auto both = t.take(block + "moe_statics.e_score_correction_bias");
+      const auto half = static_cast<std::ptrdiff_t>(both.bytes.size() / 2);
+      for (const bool second : {false, true}) {
+        t.all.push_back(
+            {block + (second ? "vision_moe." : "text_moe.") + "gate.moe_statics.e_score_correction_bias",
+             both.dtype,
+             Shape(1, experts),
+             {both.bytes.begin() + (second ? half : 0), both.bytes.end() - (second ? 0 : half)}});
+      }
+      t.rename("model.layers.", "model.language_model.layers.");
+    });
+  }
   check_same("aria", [](Tensors& t) {
     t.rename("experts.fc1.weight", "experts.gate_up_proj");
     t.rename("experts.fc2.weight", "experts.down_proj");
   });
+}
+
+TEST_CASE("LongCat's fused experts, with gate and up of the identity experts behind them", "[models]") {
+  for (const auto& [folder, behind] : {std::pair("longcat_flash", 3), std::pair("longcat_flash_2", 2)}) {
+    const Index identities = behind;
+    check_same(folder, [&](Tensors& t) {
+      const std::string block = "model.layers.0.mlp.";
+      fuse(t, block, {"gate_proj", "up_proj"}, "down_proj", "gate_up_proj");
+      auto first = t.take(block + "experts.gate_up_proj");
+      const std::size_t each = first.bytes.size() / static_cast<std::size_t>(first.shape[0]);
+      first.bytes.resize(first.bytes.size() + each * static_cast<std::size_t>(identities), std::byte{0x3F});
+      first.shape.extent[0] += identities;
+      t.all.push_back(first);
+    });
+  }
+  const std::string message =
+      refused("longcat_flash", [](Tensors& t) {  // without those of the identity experts
+        fuse(t, "model.layers.0.mlp.", {"gate_proj", "up_proj"}, "down_proj", "gate_up_proj");
+      });
+  CHECK(message.find("gate_up_proj\": expected shape [10, 40, 32] for 10 experts") != std::string::npos);
 }
 
 TEST_CASE("Qwen3-VL's experts are told apart by both shapes, also where one is square", "[models]") {

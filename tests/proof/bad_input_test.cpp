@@ -631,6 +631,9 @@ TEST_CASE("bad input: token ids of a hash router", "[proof][smoke]") {
 TEST_CASE("bad input: sizes whose product overflows", "[proof][smoke]") {
   constexpr Index kHuge = Index{1} << 40;
   CHECK_THROWS_AS(Experts({.experts = 4, .width = kHuge, .hidden = kHuge}), moe::size_error);
+  // Sums of codes of a whole column, in 32 bits.
+  CHECK_THROWS_AS((moe::Glu<moe::Silu, moe::Int8Channels>({.experts = 1, .width = 131073, .hidden = 1})),
+                  moe::config_error);
   float number = 0;
   CHECK_THROWS_AS(moe::ConstMatrixView<float>(&number, kHuge, kHuge), moe::size_error);
   const Layer layer(router(), experts());
@@ -644,6 +647,9 @@ TEST_CASE("bad input: weights that a block storage cannot round", "[proof][smoke
     check_refused_weights<moe::Int8Groups<>>(bad, "4.15384e+34", shown);
     check_refused_weights<moe::Int4Groups<>>(bad, "4.15384e+34", shown);
   }
+  check_refused_weights<moe::Int8Channels>(1.3e30f, "1.26765e+30", "1.3e+30");
+  check_refused_weights<moe::Q4K>(-4.2e6f, "4.12675e+06", "-4.2e+06");
+  check_refused_weights<moe::Q6K>(2.7e8f, "2.66208e+08", "2.7e+08");
   check_refused_weights<moe::Int8Groups<moe::Float16>>(1e7f, "8.31901e+06", "1e+07");
   check_refused_weights<moe::Int4Groups<moe::Float16>>(-1e6f, "458528", "-1e+06");
 }

@@ -15,7 +15,7 @@ namespace {
 
 using namespace test;
 
-constexpr int kFormats = 4;
+constexpr auto kFormats = test::kBlockFormats.size() + 1;
 
 /// Layers of one format of the experts' weights.
 struct Outcome {
@@ -100,10 +100,10 @@ TEST_CASE("random layers agree with the naive layer in float", "[proof]") {
   const Outcome& dense = outcomes[static_cast<std::size_t>(Format::dense)];
   CHECK(dense.compared >= 3000);
   CHECK(dense.tightest < 1e-5);  // the bound means something
-  for (const Format format : {Format::bf16, Format::int8, Format::int4}) {
+  for (const Format format : kBlockFormats) {
     const Outcome& rounded = outcomes[static_cast<std::size_t>(format)];
     INFO("format " << static_cast<int>(format) << " off " << rounded.off / rounded.size);
-    CHECK(rounded.compared >= 450);
+    CHECK(rounded.compared >= 200);
     // Half a step is at most 1/254 of a group's largest number, 1/256 of any in bf16; steps do not conspire.
     CHECK(rounded.off < rounded.size / 64);
     CHECK(rounded.off > rounded.size / 65536);  // rows were rounded

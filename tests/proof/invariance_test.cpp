@@ -63,7 +63,7 @@ std::vector<LayerSpec> independent_specs() {
 std::vector<LayerSpec> block_specs() {
   using R = NaiveRouter;
   std::vector<LayerSpec> specs;
-  for (const Format format : {Format::bf16, Format::int8, Format::int4}) {
+  for (const Format format : kBlockFormats) {
     for (const bool gated : {true, false}) {
       LayerSpec spec;
       spec.width = gated ? 70 : 33;

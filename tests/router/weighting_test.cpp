@@ -123,6 +123,27 @@ TEST_CASE("sigmoids of the chosen", "[weighting]") {
   check_gradient(w, kIds, {0.2, 0.9, 0.8, -2.1, 1.5});
 }
 
+TEST_CASE("sigmoids of the chosen as shares of their sum, scaled", "[weighting]") {
+  const auto w = [](bool shares, double scale) {
+    return moe::SigmoidWeighting({.shares = shares, .scale = scale});
+  };
+  const Row score{0, 9, 9, std::log(3.0), -std::log(4.0)};  // sigmoids 0.5, 0.75, 0.2
+  check_close(weights(w(true, 1), kIds, score), {0.2 / 1.45, 0.5 / 1.45, 0.75 / 1.45});
+  check_close(weights(w(true, 0.5), kIds, score), {0.1 / 1.45, 0.25 / 1.45, 0.375 / 1.45});
+  check_close(weights(w(false, 0.5), kIds, score), {0.1, 0.25, 0.375});
+  check_close(weights(w(true, 1), {0, 1}, Row{1000, -1000}), {1, 0});
+  CHECK(weights(w(true, 1), {0, 1}, Row{-1000, -1000}) == Row{0, 0});  // a sum of 0 divides nothing
+  for (const double scale : {1.0, -2.5}) {
+    check_gradient(w(true, scale), kIds, {0.2, 0.9, 0.8, -2.1, 1.5});
+    check_gradient(w(false, scale), kIds, {0.2, 0.9, 0.8, -2.1, 1.5});
+  }
+  for (const double bad :
+       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+    CHECK_THROWS_AS(w(true, bad), moe::config_error);
+    CHECK_THROWS_AS(moe::SoftmaxWeighting({.scale = bad}), moe::config_error);
+  }
+}
+
 TEST_CASE("a single choice may stay as it is", "[weighting]") {
   const Row score{0.2, 0.6};
   check_close(weights(GatherWeighting({.normalise = Normalise::sum}), {1}, score), {1});
@@ -195,6 +216,9 @@ TEST_CASE("softmax over the kept scores", "[weighting]") {
   check_close(weights(w, {0, 1}, Row{1000, -1000}), {1, 0});
   check_gradient(w, kIds, score);
   check_gradient(w, {1, 2}, score);
+  const moe::SoftmaxWeighting half({.scale = 0.5});
+  check_close(weights(half, kIds, score), {0.3125, 0.0625, 0.125});
+  check_gradient(half, kIds, score);
 }
 
 TEST_CASE("a single weight of 1 passes on a gradient of exactly 0", "[weighting]") {

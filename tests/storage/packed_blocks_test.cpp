@@ -24,13 +24,16 @@ struct Columns {
 
 TEMPLATE_TEST_CASE("every packed column comes back within half a step, and alone as among others",
                    "[weights]", moe::BFloat16, moe::Int8Groups<>, moe::Int8Groups<moe::Float16>,
-                   moe::Int4Groups<>, moe::Int4Groups<moe::Float16>) {
+                   moe::Int4Groups<>, moe::Int4Groups<moe::Float16>, moe::Int8Channels, moe::Q4K, moe::Q6K) {
   using Block = moe::StorageBlock<TestType>;
   // Half a step of a number of magnitude up to 1: bf16 keeps 8 bits; codes share one of 127 or at least 7
   // steps, whose scale is off by up to 2^-9 of itself.
-  const double half = std::is_same_v<TestType, moe::BFloat16> ? 0x1p-9
-                      : sizeof(Block) > 1024                  ? 0.51 / 127
-                                                              : 0.51 / 7;
+  double half = 0x1p-9;
+  if constexpr (requires { Block::kBits; }) half = 0.51 / (Block::kBits == 8 ? 127 : 7);
+  // A range of up to 2 in 15 steps, and half a code of either level; -32 .. 31, whose upper end is one step
+  // off.
+  if constexpr (std::is_same_v<TestType, moe::Q4K>) half = 1.01 * (1.0 / 15 + 2.0 / 126 + 1.0 / 126);
+  if constexpr (std::is_same_v<TestType, moe::Q6K>) half = 1.01 * (1.0 / 32 + 1.0 / 254);
   for (const Index rows : {1, 31, 32, 33, 100}) {
     for (const Index columns : {1, 32, 33}) {
       INFO(columns << " columns of " << rows);
@@ -115,6 +118,33 @@ TEMPLATE_TEST_CASE("codes and scales are packed as they are, zeros where there i
           block.scale(column).to_float() == (any ? groups.scale(c, k / moe::kBlockRows).to_float() : 0.0f)
               ? 0
               : 1;
+    }
+  }
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("channels' codes and scales are packed as they are", "[weights]") {
+  struct Channels {
+    int code(Index o, Index i) const noexcept { return static_cast<int>((o * 37 + i * 11) % 256) - 128; }
+    float scale(Index o, Index) const noexcept { return 0.1f * static_cast<float>(o % 2 == 0 ? o + 1 : -o); }
+  };
+  constexpr Index kRows = 70, kColumns = 33;
+  const Channels channels;
+  const Index panels = moe::plain_panels<float>(kColumns);
+  moe::Buffer<moe::StorageBlock<moe::Int8Channels>> memory(
+      moe::packed_size<moe::Int8Channels>(kRows, panels));
+  const moe::PackedView<moe::Int8Channels> packed(memory.data(), kRows, panels);
+  moe::pack_groups(packed, [&](Index position) noexcept {
+    return moe::GroupRow<Channels>{position < kColumns ? &channels : nullptr, position};
+  });
+  Index wrong = 0;
+  for (Index position = 0; position < panels * moe::kPanel<float>; ++position) {
+    const auto* const panel = packed.panel(position / moe::kPanel<float>);
+    const Index c = position % moe::kPanel<float>;
+    const bool any = position < kColumns;
+    wrong += panel->scale(c) == (any ? channels.scale(position, 0) : 0.0f) ? 0 : 1;
+    for (Index k = 0; k < moe::round_up(kRows, moe::kBlockRows); ++k) {
+      wrong += moe::channel_code(panel, k, c) == (any && k < kRows ? channels.code(position, k) : 0) ? 0 : 1;
     }
   }
   CHECK(wrong == 0);

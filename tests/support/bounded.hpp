@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <vector>
 
 namespace test {
@@ -56,16 +57,20 @@ inline Bounded sum(const Row& a) {
   return dot(a, Row(a.size(), Bounded(1)));
 }
 
-/// What weights are stored in: `dense` as the numbers that are computed with, the others in blocks.
-enum class Format { dense, bf16, int8, int4 };
+/// What weights are stored in: `dense` as the numbers that are computed with, the others in blocks. In the
+/// order of moe::Storages.
+enum class Format { dense, bf16, int8, int4, int8_channels, q4_k, q6_k };
+inline constexpr std::initializer_list<Format> kBlockFormats = {
+    Format::bf16, Format::int8, Format::int4, Format::int8_channels, Format::q4_k, Format::q6_k};
 
 /// Rows as kernels of a block format read them: by half a step more wrong than they were. bf16 has 8 bits of
-/// precision, steps of up to 2^-7 of a number. 8-bit codes of a group of 32 have steps of largest / 127;
-/// 2^-14 pays for the roundings of steps and codes, 2^-118 for groups that count as zeros.
+/// precision, steps of up to 2^-7 of a number. 8-bit codes of a group of 32, or of the row, have steps of
+/// largest / 127; 2^-14 pays for the roundings of steps and codes, 2^-118 for groups that count as zeros.
 inline Row rounded_row(Row row, Format format) {
   if (format == Format::dense) return row;
-  for (std::size_t first = 0; first < row.size(); first += 32) {
-    const std::size_t last = std::min(row.size(), first + 32);
+  const std::size_t group = format == Format::int8_channels ? row.size() : 32;
+  for (std::size_t first = 0; first < row.size(); first += group) {
+    const std::size_t last = std::min(row.size(), first + group);
     double largest = 0;
     for (std::size_t i = first; i < last; ++i) largest = std::max(largest, std::abs(row[i].v) + row[i].e);
     for (std::size_t i = first; i < last; ++i) {

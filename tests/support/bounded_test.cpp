@@ -105,6 +105,7 @@ TEST_CASE("rounded rows are half a step more wrong than they were", "[support]")
     CHECK(got[32].e < 0.501 / 127);
   }
   CHECK(rounded_row(Row(1), Format::int8)[0].e > 0);
+  CHECK(rounded_row(codes, Format::int8_channels)[32].e == rounded_row(codes, Format::int8)[31].e);
 }
 
 TEST_CASE("orders that rounding could turn are called ambiguous", "[support]") {

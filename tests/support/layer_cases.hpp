@@ -74,7 +74,9 @@ inline std::vector<LayerCase> layer_cases() {
   add("bank glu", [](LayerSpec&, NaiveLayer& n) { n.act = Act::gelu_tanh; });
   add("bank mlp", [](LayerSpec&, NaiveLayer& n) { n.glu = false, n.act = Act::gelu_erf; });
   add("bank zero_computation", [](LayerSpec&, NaiveLayer& n) { n.ffn = 3, n.constants = n.copies = 1; });
-  for (const Format format : {Format::dense, Format::bf16, Format::int8, Format::int4}) {
+  std::vector<Format> formats = {Format::dense};
+  formats.insert(formats.end(), kBlockFormats.begin(), kBlockFormats.end());
+  for (const Format format : formats) {
     for (const bool glu : {true, false}) {
       add("storage " + std::to_string(static_cast<int>(format)), [&](LayerSpec& s, NaiveLayer& n) {
         n.format = format, n.glu = glu;

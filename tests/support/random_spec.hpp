@@ -60,7 +60,7 @@ inline void draw_token_choice(Draw& draw, LayerSpec& spec) {
 
 /// A block storage of the routed experts, at sizes around its groups of 32 and panels of 32.
 inline void draw_block_format(Draw& draw, LayerSpec& spec) {
-  spec.naive.format = draw.pick({Format::bf16, Format::int8, Format::int4});
+  spec.naive.format = draw.pick(kBlockFormats);
   spec.width = draw.pick({1, 3, 17, 31, 33, 64, 100});
   spec.hidden = draw.pick({1, 3, 17, 31, 33, 64, 100});
   spec.latent_width = draw.pick({1, 17, 33, 64});

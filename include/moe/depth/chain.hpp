@@ -4,23 +4,19 @@
 
 #include <cstdint>
 #include <tuple>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
-#include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/core/input.hpp"
-#include "moe/core/moved.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
+#include "moe/depth/group_calls.hpp"
 #include "moe/depth/layer_calls.hpp"
-#include "moe/depth/layer_group.hpp"
 #include "moe/depth/layer_list.hpp"
 #include "moe/kernel/row.hpp"
-#include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/output.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -37,43 +33,23 @@ enum class Residual : std::uint8_t { none, inner };
 /// a bank or router that several steps refer to are one object, that of the first of them, and are added to
 /// from the last step to the first.
 template <class L, class... More>
-class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, More...>> {
-  using Group = LayerGroup<L, More...>;
-  using Refused = impl::RefusedCalls<Chain>;
+class Chain : public impl::GroupCalls<Chain<L, More...>, L, More...> {
+  using Calls = impl::GroupCalls<Chain, L, More...>;
+  friend Calls;
 
  public:
-  using Real = typename Group::Real;
-  using Group::coupling;
-  using Group::kTrainable;
-  using typename Group::Gradients;
-  using typename Group::LayerGradients;
-  using typename Group::Layers;
-
-  /// Reusable; allocates while it warms up. What a step's backward needs is on that layer's own tape, which
-  /// has the only copy of the step's rows.
-  class Tape {
-   public:
-    /// Rows of the call on the tape, 0 when there is none.
-    Index tokens() const noexcept { return writer_ ? shape_.tokens : 0; }
-    /// The steps' tapes: a vector of one type, else a tuple.
-    const auto& layers() const noexcept { return layers_; }
-
-   private:
-    friend class Chain;
-    using Tapes = impl::LayersOf<typename L::Tape, typename More::Tape...>;
-    explicit Tape(Tapes layers) : layers_(std::move(layers)) {}
-
-    impl::Writer writer_;
-    CallShape shape_{};
-    bool had_carry_ = false;
-    Buffer<bool> active_;  // [T]
-    Tapes layers_;
-  };
+  using Calls::coupling;
+  using Calls::kTrainable;
+  using typename Calls::Gradients;
+  using typename Calls::LayerGradients;
+  using typename Calls::Layers;
+  using typename Calls::Real;
+  using typename Calls::Tape;
 
   /// Throws config_error for no steps, and unless every step's rows, and what it hands on, are as wide as the
   /// next one reads.
   explicit Chain(Layers steps, Residual residual = Residual::none)
-      : Group("step", std::move(steps)), residual_(residual) {
+      : Calls("step", std::move(steps)), residual_(residual) {
     require_fit<config_error>();
   }
 
@@ -95,54 +71,19 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
     return width;
   }
 
-  /// Bytes of workspace that a call of this shape takes.
-  Index workspace_bytes(const CallShape& shape, Mode mode = Mode::inference, Index concurrency = 1) const {
-    this->require_there();
-    Arena arena;
-    static_cast<void>(Memory(*this, arena, shape, mode, concurrency, nullptr, nullptr));
-    return arena.bytes();
-  }
-  Index workspace_bytes(Index tokens, Mode mode = Mode::inference, Index concurrency = 1) const {
-    return workspace_bytes(CallShape{tokens, tokens}, mode, concurrency);
-  }
-
-  using Refused::backward, Refused::forward, Refused::forward_train;
-
-  /// Y from X. Nothing is written if a step refuses: what it throws is that layer's.
-  template <Executor X = SerialExecutor>
-  void forward(const LayerInput<Real>& in, LayerOutput<Real>& out, Workspace& workspace,
-               X&& executor = X{}) const {
-    run<void>(in, out, nullptr, workspace, executor);
-  }
-
-  /// What forward_train fills.
-  Tape make_tape() const requires kTrainable { return Tape(Group::make_tapes(this->layers())); }
-
-  /// Same, and writes the tape. What the first step refuses leaves the tape as it was; what a later step
-  /// refuses leaves an empty one.
-  template <Executor X = SerialExecutor>
-  void forward_train(const LayerInput<Real>& in, LayerOutput<Real>& out, Tape& tape, Workspace& workspace,
-                     X&& executor = X{}) const requires kTrainable {
-    run<Tape>(in, out, &tape, workspace, executor);
-    tape.writer_.set(this->identity());
-  }
+  using Calls::backward;
 
   /// Gradients of sum(dy * y) + auxiliary_scale * losses at the call on the tape. Throws as MoeLayer's,
   /// before anything is written.
   template <Executor X = SerialExecutor>
   void backward(const Tape& tape, const LayerGradients& gradients, Workspace& workspace,
                 X&& executor = X{}) const requires kTrainable {
-    this->require_there();
-    require_fit<state_error>();
-    tape.writer_.require("tape", this->identity());
-    this->require_tapes(tape.layers_);
+    this->require_tape(tape);
     const Index tokens = tape.shape_.tokens;
     this->check_backward(gradients, tokens, width(), width(), carry_width(), tape.had_carry_);
-    Arena measuring;
-    static_cast<void>(
-        Memory(*this, measuring, tape.shape_, Mode::training, executor.concurrency(), nullptr, nullptr));
-    Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
-    Memory memory(*this, arena, tape.shape_, Mode::training, executor.concurrency(), nullptr, nullptr);
+    Arena arena = this->backward_arena(workspace, tape.shape_, executor.concurrency());
+    const typename Calls::Inner inner(*this, arena, tape.shape_, Mode::training, executor.concurrency());
+    const Memory memory(*this, arena, tape.shape_);
     const Carriers carriers(this->layers());
     ConstMatrixView<Real> dh = gradients.dy, dcarry = gradients.dcarry_out;
     impl::each_layer_back(
@@ -156,8 +97,8 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
               dcarry = own.dcarry;
             }
           }
-          Workspace inner = memory.workspace();
-          step.backward(taped, own, inner, executor);
+          Workspace of_step = inner.workspace();
+          step.backward(taped, own, of_step, executor);
           if (before && residual_ == Residual::inner) add_active(dh, before, tape.active_.data(), executor);
           dh = before;
         },
@@ -184,15 +125,8 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
     MatrixView<Real>
         rows[2];  // [T, D] between the steps: step i writes rows[i % 2], or reads its gradient there
     MatrixView<Real> carry[2];  // [T, R] what steps hand on, by turns
-    Index bytes;
-    std::byte* inner;
-    impl::CallRollback rollback;
 
-    Memory(const Chain& chain, Arena& arena, const CallShape& shape, Mode mode, Index concurrency,
-           DrawCounter* draws, RouteStats* stats)
-        : bytes(impl::most_workspace(chain.layers(), shape, mode, concurrency)),
-          inner(arena.take<std::byte>(bytes)),
-          rollback(draws, stats, chain.counted_experts(), arena) {
+    Memory(const Chain& chain, Arena& arena, const CallShape& shape) {
       const Index between = chain.size() - 1 < 2 ? chain.size() - 1 : 2;
       // Of two steps, what lies between them is gradient 1 and rows 0.
       if (between > 0) rows[0] = rows[1] = impl::take_rows<Real>(arena, shape.tokens, chain.width());
@@ -206,69 +140,34 @@ class Chain : public LayerGroup<L, More...>, public impl::RefusedCalls<Chain<L, 
     MatrixView<Real> other_carry(const ConstMatrixView<Real>& used) const noexcept {
       return carry[used.data == carry[0].data ? 1 : 0];
     }
-    Workspace workspace() const { return impl::fixed_workspace(inner, bytes); }
   };
+  using Forward = Memory;
+  using Backward = Memory;
 
-  /// `tape` is null in forward().
-  template <class TapeType, Executor X>
-  void run(const LayerInput<Real>& in, LayerOutput<Real>& out, TapeType* tape, Workspace& workspace,
-           X& executor) const {
-    constexpr bool kTaped = !std::is_void_v<TapeType>;
-    this->require_there();
-    require_fit<state_error>();
-    const bool training = in.mode == Mode::training || (in.mode == Mode::by_call && kTaped);
-    impl::check_layers_call(in, out, width(), width(), carry_width(), coupling(training), training);
-    const Index tokens = in.x.rows, last = this->size() - 1;
-    const CallShape shape{tokens, in.segments.count(tokens), in.options};
-    const Mode mode = kTaped ? Mode::training : Mode::inference;
-    Arena measuring;
-    static_cast<void>(Memory(*this, measuring, shape, mode, executor.concurrency(), nullptr, nullptr));
-    Arena arena = workspace.arena(measuring.bytes(), mode, executor.concurrency());
-    Memory memory(*this, arena, shape, mode, executor.concurrency(), in.draws, out.stats);
-    AuxiliaryLosses losses;
-    const Carriers carriers(this->layers());
-    ConstMatrixView<Real> h = in.x, carry = in.carry;
-    const auto step_through = [&](Index i, const auto& step, auto taped) {
+  /// Every step reads what the one before it made.
+  template <class X>
+  auto calls(const LayerInput<Real>& in, LayerOutput<Real>& out, const Memory& memory, X& executor) const {
+    return [&in, &out, &memory, &executor, this, carriers = Carriers(this->layers()),
+            h = ConstMatrixView<Real>(in.x),
+            carry = ConstMatrixView<Real>(in.carry)](Index i, const auto& step, const auto& run) mutable {
       LayerInput<Real> own = impl::borrow_input(in, h);
       own.carry = carry;
-      LayerOutput<Real> after(i == last ? out.y : memory.rows[i % 2]);
-      after.observer = out.observer;
+      LayerOutput<Real> after(i == this->size() - 1 ? out.y : memory.rows[i % 2]);
       if (impl::carry_width_of(step) > 0) {
         after.carry = i == carriers.last ? out.carry : memory.other_carry(carry);
         carry = after.carry;
       }
-      if (impl::counted_experts(step) == this->counted_experts()) after.stats = out.stats;
-      Workspace inner = memory.workspace();
-      if constexpr (kTaped) {
-        step.forward_train(own, after, *taped, inner, executor);
-        tape->writer_.clear();
-      } else {
-        step.forward(own, after, inner, executor);
-      }
+      run(own, after);
       if (residual_ == Residual::inner) {
-        executor.parallel_for(tokens, [&](Index t, Index) noexcept {
+        executor.parallel_for(h.rows, [&](Index t, Index) noexcept {
           if (impl::takes_part(in, t)) add_row(h.row(t), after.y.row(t), h.cols);
         });
       }
-      losses.add(after.losses);
       h = after.y;
     };
-    if constexpr (kTaped) {
-      this->require_tapes(tape->layers_);
-      impl::each_layer([&](Index i, const auto& step, auto& taped) { step_through(i, step, &taped); },
-                       this->layers(), tape->layers_);
-      tape->shape_ = shape;
-      tape->had_carry_ = static_cast<bool>(in.carry);
-      tape->active_.resize(tokens);
-      for (Index t = 0; t < tokens; ++t) {
-        tape->active_[t] = impl::takes_part(in, t) && !impl::is_spoiled(out.y.row(t), width());
-      }
-    } else {
-      impl::each_layer([&](Index i, const auto& step) { step_through(i, step, nullptr); }, this->layers());
-    }
-    out.losses = losses;
-    memory.rollback.keep();
   }
+  template <class X>
+  void join(LayerOutput<Real>&, const Memory&, X&) const noexcept {}
 
   template <class X>
   static void add_active(const ConstMatrixView<Real>& from, const MatrixView<Real>& to, const bool* active,

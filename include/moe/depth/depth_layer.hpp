@@ -22,18 +22,18 @@
 #include "moe/core/part_traits.hpp"
 #include "moe/depth/depth_rows.hpp"
 #include "moe/depth/row_block.hpp"
-#include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/checks.hpp"
+#include "moe/layer/call/measured_calls.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/layer/call/scoped.hpp"
 #include "moe/layer/call/stored_input.hpp"
 #include "moe/layer/concept.hpp"
+#include "moe/layer/shown_parts.hpp"
 #include "moe/plan/dispatch_plan.hpp"
 #include "moe/plan/route_table.hpp"
 #include "moe/router/concept.hpp"
-#include "moe/storage/prefixed.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -59,8 +59,14 @@ struct DepthOptions {
 /// its own of the DrawCounter, and so has whatever a block draws. Statistics: the sum over steps. No observer
 /// is called: what there is to see is on the tape.
 template <class R, class... B>
-class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>> {
+class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>>,
+                   public impl::MeasuredCalls<DepthLayer<R, B...>>,
+                   public impl::ShownParts<DepthLayer<R, B...>> {
   using Refused = impl::RefusedCalls<DepthLayer>;
+  using Measured = impl::MeasuredCalls<DepthLayer>;
+  using Shown = impl::ShownParts<DepthLayer>;
+  friend Measured;
+  friend Shown;
   static_assert(Router<R>, "moe: R is not a Router: moe/router/concept.hpp");
   static_assert(sizeof...(B) > 0 && (RowBlock<std::remove_reference_t<B>> && ...),
                 "moe: B is not a RowBlock; it needs Real, coupling(training), width() and forward(call, x, "
@@ -184,18 +190,6 @@ class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>> {
     return all;
   }
 
-  Index workspace_bytes(const CallShape& shape, Mode mode = Mode::inference, Index concurrency = 1) const {
-    Arena arena;
-    measure_forward(arena, shape, concurrency);
-    if constexpr (kTrainable) {
-      if (mode == Mode::training) measure_backward(arena, shape, concurrency);
-    }
-    return arena.bytes();
-  }
-  Index workspace_bytes(Index tokens, Mode mode = Mode::inference, Index concurrency = 1) const {
-    return workspace_bytes(CallShape{tokens, tokens}, mode, concurrency);
-  }
-
   using Refused::backward, Refused::forward, Refused::forward_train;
 
   /// As MoeLayer's; besides, config_error for a router_x, and what the blocks throw: nothing is written then.
@@ -220,9 +214,7 @@ class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>> {
     const Call& call = tape.call();
     const RouterInput<Real>& in = call.input.router_input();
     const CallShape shape{tokens, in.segments.count(tokens), in.options};
-    Arena measuring;
-    measure_backward(measuring, shape, executor.concurrency());
-    Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
+    Arena arena = this->backward_arena(workspace, shape, executor.concurrency());
     if (tokens == 0) return;
 
     const BackwardScratch scratch(arena, tokens, width(), most_pairs(shape));
@@ -262,60 +254,29 @@ class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>> {
                    blocks_)};
   }
 
-  /// Names: "router.", or "router<step>." of several; "block.", or "block<b>." of several.
-  template <class Visitor>
-  void visit_parameters(Visitor&& f) {
-    visit_parts({}, f, [](auto& part, auto* none, auto& own) { impl::visit_parameters_of(part, none, own); });
-  }
-  template <class Visitor>
-  void visit_parameters(Gradients& gradients, Visitor&& f) {
-    visit_parts(LayerGradients({}, {}, gradients), f,
-                [](auto& part, auto* g, auto& own) { impl::visit_parameters_of(part, g, own); });
-  }
-  template <class Visitor>
-  void visit_storage(Gradients& gradients, Visitor&& f) {
-    visit_storage(LayerGradients({}, {}, gradients), f);
-  }
-  template <class Visitor>
-  void visit_storage(const LayerGradients& gradients, Visitor&& f) {
-    visit_parts(gradients, f, [](auto& part, auto* g, auto& own) { impl::visit_storage_of(part, g, own); });
-  }
-  template <class Visitor>
-  void visit_packed(Visitor&& f) {
-    visit_parts({}, f, [](auto& part, auto*, auto& own) { impl::visit_packed_of(part, own); });
-  }
-  template <class Visitor>
-  void visit_state(Visitor&& f) {
-    visit_parts({}, f, [](auto& part, auto*, auto& own) { impl::visit_state_of(part, own); });
-  }
-  template <class Visitor>
-  void visit_parameters(Visitor&& f) const {
-    writable().visit_parameters(impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_storage(Gradients& gradients, Visitor&& f) const {
-    writable().visit_storage(gradients, impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_packed(Visitor&& f) const {
-    writable().visit_packed(impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_state(Visitor&& f) const {
-    writable().visit_state(impl::ReadingVisitor(f));
-  }
-  void zero_gradients(Gradients& gradients) const requires kTrainable {
-    visit_storage(gradients, [](const char*, const Real*, Real* g, Index n) {
-      for (Index i = 0; i < n; ++i) g[i] = 0;
-    });
-  }
   /// Every router gets the counts of all.
   void on_step_end(const RouteStats& stats) requires kTrainable {
     for (R& router : routers_) impl::on_step_end_of(router, stats);
   }
 
  private:
-  DepthLayer& writable() const noexcept { return const_cast<DepthLayer&>(*this); }
+  /// Names: "router.", or "router<step>." of several; "block.", or "block<b>." of several.
+  template <class Visit>
+  void each_part(const LayerGradients& gradients, Visit&& visit) {
+    auto* const own = gradients.routers;
+    if (own != nullptr) {
+      require_extent("gradients of routers", "entries", static_cast<Index>(routers_.size()),
+                     static_cast<Index>(own->size()));
+    }
+    for (std::size_t r = 0; r < routers_.size(); ++r) {
+      visit(routers_[r], own == nullptr ? nullptr : &(*own)[r], "router",
+            routers_.size() == 1 ? Index{-1} : static_cast<Index>(r));
+    }
+    each_block(blocks_, gradients, [&](auto& block, auto* of_block, auto number) {
+      visit(block, of_block, "block", kBlocks == 1 ? Index{-1} : static_cast<Index>(decltype(number)::value));
+    });
+  }
+
   static std::vector<R> one(R router) {
     std::vector<R> all;
     all.push_back(std::move(router));
@@ -378,7 +339,7 @@ class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>> {
           dweight(arena.take<Real>(pairs)) {}
   };
 
-  void measure_forward(Arena& arena, const CallShape& shape, Index concurrency) const {
+  void measure_forward(Arena& arena, const CallShape& shape, Mode, Index concurrency) const {
     require_parts();
     const Index tokens = shape.tokens, pairs = most_pairs(shape);
     ForwardScratch{
@@ -397,7 +358,6 @@ class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>> {
         scoped(arena, [&] { impl::measure_of(block, arena, rows, concurrency); });
       });
     });
-    arena.rewind(0);
   }
   void measure_backward(Arena& arena, const CallShape& shape, Index concurrency) const {
     const Index pairs = most_pairs(shape);
@@ -413,7 +373,6 @@ class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>> {
     for (const R& router : routers_) {
       scoped(arena, [&] { impl::measure_backward_of(router, arena, shape, concurrency); });
     }
-    arena.rewind(0);
   }
 
   /// What a pair of step s means.
@@ -446,10 +405,8 @@ class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>> {
     each_block(blocks_, {}, [&](const auto& block, auto*, auto) { impl::check_call_of(block, in); });
     const Index tokens = input.x.rows, count = steps();
     const CallShape shape{tokens, input.segments.count(tokens), input.options};
-    Arena measuring;
-    measure_forward(measuring, shape, executor.concurrency());
-    Arena arena =
-        workspace.arena(measuring.bytes(), kTaped ? Mode::training : Mode::inference, executor.concurrency());
+    Arena arena = this->forward_arena(workspace, shape, kTaped ? Mode::training : Mode::inference,
+                                      executor.concurrency());
     const ForwardScratch scratch(arena, tokens, width(), Index{routers_[0].experts()},
                                  static_cast<Index>(routers_.size()), count > 1);
     Call* call = nullptr;
@@ -691,19 +648,7 @@ class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>> {
     tape.writer_.require("tape", identity_);
     const Call& call = tape.call();
     const Index tokens = call.tokens;
-    if (gradients.dy.rows != tokens) {
-      fail<state_error>("tape: expected the tape of a call with ", gradients.dy.rows,
-                        " rows (as dy has), got one of ", tokens);
-    }
-    if (!is_finite(gradients.auxiliary_scale)) {
-      fail<config_error>("auxiliary_scale: expected a finite factor of the losses, got ",
-                         gradients.auxiliary_scale);
-    }
-    require_shape("dy", gradients.dy, tokens, width());
-    if (gradients.dx) {
-      require_shape("dx", gradients.dx, tokens, width());
-      require_disjoint("dy", gradients.dy, "dx", gradients.dx);
-    }
+    impl::check_backward_rows(gradients, tokens, width(), width());
     if (gradients.router_dx) {
       fail<config_error>("router_dx: expected none, for the routers read the layer's rows");
     }
@@ -711,37 +656,12 @@ class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>> {
       fail<config_error>("dlogit, advantage: expected none for a layer of ", routers_.size(), " routers");
     }
     require_disjoint("dlogit", gradients.dlogit, "dx", gradients.dx);
-    check_gradients(gradients);
+    this->check_gradients(gradients);
     for (std::size_t r = 0; r < routers_.size(); ++r) {
       impl::check_backward_of(routers_[r], router_input(call, static_cast<Index>(r)),
                               call.steps[r].table.get(), call.steps[r].router, outside(gradients));
     }
     return tokens;
-  }
-
-  void check_gradients(const LayerGradients& gradients) const {
-    if (gradients.routers != nullptr) {
-      require_extent("gradients of routers", "entries", static_cast<Index>(routers_.size()),
-                     static_cast<Index>(gradients.routers->size()));
-      for (std::size_t r = 0; r < routers_.size(); ++r) {
-        impl::check_gradients_of(routers_[r], &(*gradients.routers)[r]);
-      }
-    }
-    each_block(blocks_, gradients,
-               [](const auto& block, auto* own, auto) { impl::check_gradients_of(block, own); });
-  }
-
-  template <class Visitor, class F>
-  void visit_parts(const LayerGradients& gradients, Visitor& f, const F& visit) {
-    check_gradients(gradients);
-    for (std::size_t r = 0; r < routers_.size(); ++r) {
-      impl::PrefixedVisitor own(f, "router", routers_.size() == 1 ? -1 : static_cast<Index>(r));
-      visit(routers_[r], gradients.routers == nullptr ? nullptr : &(*gradients.routers)[r], own);
-    }
-    each_block(blocks_, gradients, [&](auto& block, auto* g, auto number) {
-      impl::PrefixedVisitor own(f, "block", kBlocks == 1 ? -1 : static_cast<Index>(decltype(number)::value));
-      visit(block, g, own);
-    });
   }
 
   impl::Identity identity_;

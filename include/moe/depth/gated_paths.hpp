@@ -12,7 +12,6 @@
 #include "moe/core/executor.hpp"
 #include "moe/core/input.hpp"
 #include "moe/core/moved.hpp"
-#include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
@@ -22,10 +21,11 @@
 #include "moe/kernel/row.hpp"
 #include "moe/kernel/softmax.hpp"
 #include "moe/layer/call/arguments.hpp"
+#include "moe/layer/call/measured_calls.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/layer/concept.hpp"
+#include "moe/layer/shown_parts.hpp"
 #include "moe/product/projection.hpp"
-#include "moe/storage/parameter.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -34,8 +34,14 @@ MOE_NAMESPACE_BEGIN
 /// paths; and L's. Rows that take no part are 0. A row that L isolates, or whose gate is not finite, is NaN
 /// and has no gradient of y. Hands no carry on.
 template <TokenLayer L>
-class GatedPaths : public impl::RefusedCalls<GatedPaths<L>> {
+class GatedPaths : public impl::RefusedCalls<GatedPaths<L>>,
+                   public impl::MeasuredCalls<GatedPaths<L>>,
+                   public impl::ShownParts<GatedPaths<L>> {
   using Refused = impl::RefusedCalls<GatedPaths>;
+  using Measured = impl::MeasuredCalls<GatedPaths>;
+  using Shown = impl::ShownParts<GatedPaths>;
+  friend Measured;
+  friend Shown;
 
  public:
   using Real = typename L::Real;
@@ -99,19 +105,6 @@ class GatedPaths : public impl::RefusedCalls<GatedPaths<L>> {
     if constexpr (requires { layer_.visit_names(f); }) layer_.visit_names(f);
   }
 
-  /// Bytes of workspace that a call of this shape takes.
-  Index workspace_bytes(const CallShape& shape, Mode mode = Mode::inference, Index concurrency = 1) const {
-    require_there();
-    Arena arena;
-    Forward(*this, arena, shape, mode, concurrency);
-    arena.rewind(0);
-    if (mode == Mode::training) Backward(*this, arena, shape, concurrency);
-    return arena.bytes();
-  }
-  Index workspace_bytes(Index tokens, Mode mode = Mode::inference, Index concurrency = 1) const {
-    return workspace_bytes(CallShape{tokens, tokens}, mode, concurrency);
-  }
-
   using Refused::backward, Refused::forward, Refused::forward_train;
 
   /// Y from X. Nothing is written if it or the layer refuses.
@@ -140,9 +133,7 @@ class GatedPaths : public impl::RefusedCalls<GatedPaths<L>> {
     tape.writer_.require("tape", identity_);
     const Index tokens = tape.shape_.tokens, d = width(), n = paths();
     check_backward(gradients, tokens);
-    Arena measuring;
-    Backward(*this, measuring, tape.shape_, executor.concurrency());
-    Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
+    Arena arena = this->backward_arena(workspace, tape.shape_, executor.concurrency());
     const Backward memory(*this, arena, tape.shape_, executor.concurrency());
     fill_row(Real{0}, memory.dpath.data, tokens * n * d);
     executor.parallel_for(tape.active_.size(), [&](Index a, Index) noexcept {
@@ -175,56 +166,14 @@ class GatedPaths : public impl::RefusedCalls<GatedPaths<L>> {
     return {gate_.make_gradients(), layer_.make_gradients()};
   }
 
-  /// f(Parameter<Real>) for every named parameter, values only.
-  template <class Visitor>
-  void visit_parameters(Visitor&& f) {
-    gate_.visit_parameters("gate", nullptr, f);
-    layer_.visit_parameters(f);
-  }
-  /// The same with gradients. Throws shape_error for another layer's.
-  template <class Visitor>
-  void visit_parameters(Gradients& gradients, Visitor&& f) {
-    gate_.visit_parameters("gate", &gradients.gate, f);
-    layer_.visit_parameters(gradients.layer, f);
-  }
-  /// f(name, Real* values, Real* gradients, n) for every flat range.
-  template <class Visitor>
-  void visit_storage(Gradients& gradients, Visitor&& f) {
-    gate_.visit_storage("gate", &gradients.gate, f);
-    layer_.visit_storage(gradients.layer, f);
-  }
-  /// f(name, std::byte* data, bytes) for weights of a block storage.
-  template <class Visitor>
-  void visit_packed(Visitor&& f) {
-    impl::visit_packed_of(layer_, f);
-  }
-  /// f(name, double* values, n) for everything that is saved but not trained by gradient.
-  template <class Visitor>
-  void visit_state(Visitor&& f) {
-    layer_.visit_state(f);
-  }
-  template <class Visitor>
-  void visit_parameters(Visitor&& f) const {
-    writable().visit_parameters(impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_storage(Gradients& gradients, Visitor&& f) const {
-    writable().visit_storage(gradients, impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_packed(Visitor&& f) const {
-    writable().visit_packed(impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_state(Visitor&& f) const {
-    layer_.visit_state(f);
-  }
-
-  void zero_gradients(Gradients& gradients) const requires kTrainable {
-    visit_storage(gradients, [](const char*, const Real*, Real* g, Index n) { fill_row(Real{0}, g, n); });
-  }
-
  private:
+  template <class Visit>
+  void each_part(const LayerGradients& gradients, Visit&& visit) {
+    impl::NamedPart<Projection<Real>> gate{gate_, "gate"};
+    visit(gate, gradients.all == nullptr ? nullptr : &gradients.all->gate);
+    visit(layer_, gradients.all == nullptr ? nullptr : &gradients.all->layer);
+  }
+
   struct Forward {
     Index bytes;
     std::byte* inner;
@@ -263,7 +212,13 @@ class GatedPaths : public impl::RefusedCalls<GatedPaths<L>> {
     return all / d;
   }
 
-  GatedPaths& writable() const noexcept { return const_cast<GatedPaths&>(*this); }
+  void measure_forward(Arena& arena, const CallShape& shape, Mode mode, Index concurrency) const {
+    require_there();
+    static_cast<void>(Forward(*this, arena, shape, mode, concurrency));
+  }
+  void measure_backward(Arena& arena, const CallShape& shape, Index concurrency) const {
+    static_cast<void>(Backward(*this, arena, shape, concurrency));
+  }
   void require_there() const { impl::require_there("layer", identity_ && paths() > 0); }
 
   template <class TapeType, Executor X>
@@ -277,9 +232,7 @@ class GatedPaths : public impl::RefusedCalls<GatedPaths<L>> {
     const Index tokens = in.x.rows, d = width(), n = paths();
     const CallShape shape{tokens, in.segments.count(tokens), in.options};
     const Mode mode = kTaped ? Mode::training : Mode::inference;
-    Arena measuring;
-    Forward(*this, measuring, shape, mode, executor.concurrency());
-    Arena arena = workspace.arena(measuring.bytes(), mode, executor.concurrency());
+    Arena arena = this->forward_arena(workspace, shape, mode, executor.concurrency());
     const Forward memory(*this, arena, shape, mode, executor.concurrency());
     Workspace own = impl::fixed_workspace(memory.inner, memory.bytes);
     LayerOutput<Real> paths_out(memory.path, out.stats);
@@ -328,7 +281,7 @@ class GatedPaths : public impl::RefusedCalls<GatedPaths<L>> {
     if (gradients.router_dx) {
       fail<config_error>("router_dx: expected none of paths whose routers read what experts read");
     }
-    if (gradients.all != nullptr) visit_storage(*gradients.all, [](auto&&...) noexcept {});
+    this->check_gradients(gradients);
   }
 
   L layer_;

@@ -17,10 +17,10 @@
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
 #include "moe/depth/layer_list.hpp"
-#include "moe/kernel/finite.hpp"
+#include "moe/layer/call/checks.hpp"
 #include "moe/layer/concept.hpp"
+#include "moe/layer/shown_parts.hpp"
 #include "moe/router/concept.hpp"
-#include "moe/storage/parameter.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -56,24 +56,6 @@ Index out_width_of(const L& layer) {
   }
 }
 
-/// Throws what a backward refuses of dy [tokens, out_width], dx [tokens, width] and the scale of the losses.
-template <class LayerGradients>
-void check_backward_rows(const LayerGradients& gradients, Index tokens, Index width, Index out_width) {
-  if (gradients.dy.rows != tokens) {
-    fail<state_error>("tape: expected the tape of a call with ", gradients.dy.rows,
-                      " rows (as dy has), got one of ", tokens);
-  }
-  if (!is_finite(gradients.auxiliary_scale)) {
-    fail<config_error>("auxiliary_scale: expected a finite factor of the losses, got ",
-                       gradients.auxiliary_scale);
-  }
-  require_shape("dy", gradients.dy, tokens, out_width);
-  if (gradients.dx) {
-    require_shape("dx", gradients.dx, tokens, width);
-    require_disjoint("dy", gradients.dy, "dx", gradients.dx);
-  }
-}
-
 /// Throws what a backward refuses of the gradients of carries; those that are written must be apart from all.
 template <class LayerGradients>
 void check_carry_backward(const LayerGradients& of, Index tokens, Index width, bool had_carry) {
@@ -89,46 +71,13 @@ void check_carry_backward(const LayerGradients& of, Index tokens, Index width, b
   require_disjoint("dx", of.dx, "dcarry", of.dcarry);
 }
 
-template <class T>
-concept IsLayer = requires {
-  typename T::LayerGradients;
-};
-/// Whether a layer's ranges can be shown with null gradients.
-template <class T, class F>
-concept ShowsFrozen = IsLayer<T> && requires(T& layer, const typename T::LayerGradients& frozen, F& f) {
-  layer.visit_storage(frozen, f);
-};
-
-/// visit_parameters of a part or of a layer.
-template <class T, class F>
-void show_parameters(T& part, GradientsOf<T>* own, F& f) {
-  if constexpr (IsLayer<T>) {
-    own == nullptr ? part.visit_parameters(f) : part.visit_parameters(*own, f);
-  } else {
-    visit_parameters_of(part, own, f);
-  }
-}
-/// visit_storage of either. Null gradients are shown as null.
-template <class T, class F>
-void show_storage(T& part, GradientsOf<T>* own, F& f) {
-  if constexpr (ShowsFrozen<T, F>) {
-    own == nullptr ? part.visit_storage(typename T::LayerGradients{}, f) : part.visit_storage(*own, f);
-  } else if constexpr (IsLayer<T>) {
-    if (own != nullptr) return part.visit_storage(*own, f);
-    typename T::Gradients unused = part.make_gradients();
-    part.visit_storage(unused, [&](const char* name, auto* values, auto* gradients, Index n) {
-      f(name, values, decltype(gradients){}, n);
-    });
-  } else {
-    visit_storage_of(part, own, f);
-  }
-}
-
 }  // namespace impl
 
 /// Base of layers made of layers, of one type (any number of them) or of several types (one of each).
 template <class... Ls>
-class LayerGroup {
+class LayerGroup : public impl::ShownParts<LayerGroup<Ls...>> {
+  using Shown = impl::ShownParts<LayerGroup>;
+  friend Shown;
   static_assert((TokenLayer<Ls> && ...),
                 "moe: a layer of layers is made of TokenLayers: moe/layer/concept.hpp");
 
@@ -220,69 +169,6 @@ class LayerGroup {
     }
   }
 
-  /// f(Parameter<Real>) for every named parameter, values only; names begin with that of the layer.
-  template <class Visitor>
-  void visit_parameters(Visitor&& f) {
-    show_all({}, f);
-  }
-  /// f(Parameter<Real>) with gradients. Throws shape_error for another layer's.
-  template <class Visitor>
-  void visit_parameters(Gradients& gradients, Visitor&& f) {
-    show_all(LayerGradients({}, {}, gradients), f);
-  }
-  /// f(name, Real* values, Real* gradients, n) for every flat range, packed as the kernels read it.
-  template <class Visitor>
-  void visit_storage(Gradients& gradients, Visitor&& f) {
-    visit_storage(LayerGradients({}, {}, gradients), f);
-  }
-  /// The same with the gradients of a backward; null for what it froze.
-  template <class Visitor>
-  void visit_storage(const LayerGradients& gradients, Visitor&& f) {
-    visit_parts(gradients, [&](const char* prefix, auto& part, auto* own) {
-      auto renamed = under(prefix, f);
-      impl::show_storage(part, own, renamed);
-    });
-  }
-  /// f(name, std::byte* data, bytes) for weights of a block storage.
-  template <class Visitor>
-  void visit_packed(Visitor&& f) {
-    visit_parts({}, [&](const char* prefix, auto& part, auto*) {
-      auto renamed = under(prefix, f);
-      impl::visit_packed_of(part, renamed);
-    });
-  }
-  /// f(name, double* values, n) for everything that is saved but not trained by gradient.
-  template <class Visitor>
-  void visit_state(Visitor&& f) {
-    visit_parts({}, [&](const char* prefix, auto& part, auto*) {
-      auto renamed = under(prefix, f);
-      impl::visit_state_of(part, renamed);
-    });
-  }
-
-  /// The same of a const layer, with pointers to const.
-  template <class Visitor>
-  void visit_parameters(Visitor&& f) const {
-    writable().visit_parameters(impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_packed(Visitor&& f) const {
-    writable().visit_packed(impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_state(Visitor&& f) const {
-    writable().visit_parts({}, [&](const char* prefix, auto& part, auto*) {
-      auto renamed = under(prefix, f);
-      impl::visit_state_of(std::as_const(part), renamed);
-    });
-  }
-
-  void zero_gradients(Gradients& gradients) const requires kTrainable {
-    writable().visit_storage(gradients, [](const char*, const Real*, Real* g, Index n) {
-      for (Index i = 0; i < n; ++i) g[i] = 0;
-    });
-  }
-
  protected:
   /// `of`: what a layer's parameters are called by, "step" for "step0.gate.weight". Throws config_error for
   /// no layers.
@@ -325,9 +211,7 @@ class LayerGroup {
     if (!gradients.frozen_layer.empty()) {
       require_extent("frozen_layer", "entries", size(), static_cast<Index>(gradients.frozen_layer.size()));
     }
-    if (gradients.all != nullptr) {
-      writable().visit_storage(gradients, [](auto&&...) noexcept {});
-    }
+    this->check_gradients(gradients);
   }
 
   /// What layer i's backward gets: nothing to add to where it is frozen.
@@ -343,8 +227,6 @@ class LayerGroup {
   }
 
  private:
-  LayerGroup& writable() const noexcept { return const_cast<LayerGroup&>(*this); }
-
   /// f(j, layer j, is router) of every layer that has `part` as its router or bank.
   template <class Part, class F>
   void each_user(const Part& part, F&& f) const {
@@ -432,40 +314,24 @@ class LayerGroup {
     return own;
   }
 
-  /// f(prefix, part, its gradients) of every part, shared ones once; a layer that shows no parts is one.
-  template <class F>
-  void visit_parts(const LayerGradients& of, F&& f) {
+  /// Shared parts once, under the first of their layers; a layer that shows no parts is one. Names begin with
+  /// that of the layer.
+  template <class Visit>
+  void each_part(const LayerGradients& of, Visit&& visit) {
     impl::each_layer(
         [&](Index i, auto& layer) {
           using L = std::remove_reference_t<decltype(layer)>;
-          const ParameterName prefix(of_, i, ".");
           if constexpr (impl::ShowsParts<L>) {
             typename L::LayerGradients own;
             if (of.all != nullptr) own = directed(i, layer, *of.all);
             layer.visit_parts(own, [&](auto& part, auto* gradients) {
-              if (first_user(part, i) == i) f(prefix.c_str(), part, unless_frozen(part, i, gradients, of));
+              if (first_user(part, i) == i) visit(part, unless_frozen(part, i, gradients, of), of_, i);
             });
           } else {
-            f(prefix.c_str(), layer, of.frozen(i) ? nullptr : own_of(i, layer, *of.all));
+            visit(layer, of.frozen(i) ? nullptr : own_of(i, layer, *of.all), of_, i);
           }
         },
         layers_);
-  }
-  template <class Visitor>
-  void show_all(const LayerGradients& of, Visitor& f) {
-    visit_parts(of, [&](const char* prefix, auto& part, auto* own) {
-      auto renamed = [&](auto parameter) {
-        const ParameterName name(prefix, parameter.name);
-        parameter.name = name.c_str();
-        f(parameter);
-      };
-      impl::show_parameters(part, own, renamed);
-    });
-  }
-  template <class Visitor>
-  static auto under(const char* prefix, Visitor& f) {
-    return
-        [prefix, &f](const char* name, auto... range) { f(ParameterName(prefix, name).c_str(), range...); };
   }
 
   Layers layers_;

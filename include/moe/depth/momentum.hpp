@@ -23,6 +23,7 @@
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/arguments.hpp"
+#include "moe/layer/call/measured_calls.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/layer/concept.hpp"
 
@@ -177,8 +178,10 @@ class AdamMoments {
 /// part are 0 and hand on 0, rows that L isolates are NaN and hand on 0. Parameters, losses and all the rest
 /// are L's. Chain puts such layers one after the other.
 template <class L, class Rule = HeavyBall>
-class Momentum : public impl::RefusedCalls<Momentum<L, Rule>> {
+class Momentum : public impl::RefusedCalls<Momentum<L, Rule>>, public impl::MeasuredCalls<Momentum<L, Rule>> {
   using Refused = impl::RefusedCalls<Momentum>;
+  using Measured = impl::MeasuredCalls<Momentum>;
+  friend Measured;
   static_assert(TokenLayer<L>, "moe: momentum is over a TokenLayer: moe/layer/concept.hpp");
   static_assert(
       requires(typename L::LayerGradients g) {
@@ -234,17 +237,6 @@ class Momentum : public impl::RefusedCalls<Momentum<L, Rule>> {
     f("momentum", Rule::kName);
   }
 
-  /// Bytes of workspace that a call of this shape takes.
-  Index workspace_bytes(const CallShape& shape, Mode mode = Mode::inference, Index concurrency = 1) const {
-    require_there();
-    Arena arena;
-    static_cast<void>(Memory(*this, arena, shape, mode, concurrency));
-    return arena.bytes();
-  }
-  Index workspace_bytes(Index tokens, Mode mode = Mode::inference, Index concurrency = 1) const {
-    return workspace_bytes(CallShape{tokens, tokens}, mode, concurrency);
-  }
-
   using Refused::backward, Refused::forward, Refused::forward_train;
 
   /// Y from X. Nothing is written if the layer refuses; what it throws is that layer's.
@@ -272,9 +264,7 @@ class Momentum : public impl::RefusedCalls<Momentum<L, Rule>> {
     const Index tokens = tape.shape_.tokens, n = width();
     impl::check_backward_rows(gradients, tokens, n, n);
     impl::check_carry_backward(gradients, tokens, carry_width(), tape.had_carry_);
-    Arena measuring;
-    static_cast<void>(Memory(*this, measuring, tape.shape_, Mode::training, executor.concurrency()));
-    Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
+    Arena arena = this->backward_arena(workspace, tape.shape_, executor.concurrency());
     const Memory memory(*this, arena, tape.shape_, Mode::training, executor.concurrency());
     executor.parallel_for(tokens, [&](Index t, Index) noexcept {
       Real* const dmoments = memory.moments.row(t);
@@ -365,6 +355,13 @@ class Momentum : public impl::RefusedCalls<Momentum<L, Rule>> {
           inner(arena.take<std::byte>(bytes)) {}
   };
 
+  void measure_forward(Arena& arena, const CallShape& shape, Mode mode, Index concurrency) const {
+    require_there();
+    static_cast<void>(Memory(*this, arena, shape, mode, concurrency));
+  }
+  void measure_backward(Arena& arena, const CallShape& shape, Index concurrency) const {
+    measure_forward(arena, shape, Mode::training, concurrency);
+  }
   void require_there() const { impl::require_there("momentum", static_cast<bool>(identity_)); }
 
   /// Of rows that take part: p is finite, v finite and not below 0.
@@ -391,9 +388,7 @@ class Momentum : public impl::RefusedCalls<Momentum<L, Rule>> {
     check_moments(in);
     const CallShape shape{tokens, in.segments.count(tokens), in.options};
     const Mode mode = kTaped ? Mode::training : Mode::inference;
-    Arena measuring;
-    static_cast<void>(Memory(*this, measuring, shape, mode, executor.concurrency()));
-    Arena arena = workspace.arena(measuring.bytes(), mode, executor.concurrency());
+    Arena arena = this->forward_arena(workspace, shape, mode, executor.concurrency());
     const Memory memory(*this, arena, shape, mode, executor.concurrency());
     LayerInput<Real> own = impl::borrow_input(in, in.x);
     own.carry = {};

@@ -9,7 +9,6 @@
 #include "moe/core/executor.hpp"
 #include "moe/core/input.hpp"
 #include "moe/core/moved.hpp"
-#include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
@@ -19,8 +18,10 @@
 #include "moe/kernel/rms_norm.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/arguments.hpp"
+#include "moe/layer/call/measured_calls.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/layer/concept.hpp"
+#include "moe/layer/shown_parts.hpp"
 #include "moe/storage/parameter.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -28,8 +29,14 @@ MOE_NAMESPACE_BEGIN
 /// Parameters "norm.scale" [D, 1], 1 at first, and L's. Rows that take no part are 0, as L gives them. Hands
 /// no carry on.
 template <TokenLayer L>
-class NormedLayer : public impl::RefusedCalls<NormedLayer<L>> {
+class NormedLayer : public impl::RefusedCalls<NormedLayer<L>>,
+                    public impl::MeasuredCalls<NormedLayer<L>>,
+                    public impl::ShownParts<NormedLayer<L>> {
   using Refused = impl::RefusedCalls<NormedLayer>;
+  using Measured = impl::MeasuredCalls<NormedLayer>;
+  using Shown = impl::ShownParts<NormedLayer>;
+  friend Measured;
+  friend Shown;
 
  public:
   using Real = typename L::Real;
@@ -92,17 +99,6 @@ class NormedLayer : public impl::RefusedCalls<NormedLayer<L>> {
     if constexpr (requires { layer_.visit_names(f); }) layer_.visit_names(f);
   }
 
-  /// Bytes of workspace that a call of this shape takes.
-  Index workspace_bytes(const CallShape& shape, Mode mode = Mode::inference, Index concurrency = 1) const {
-    require_there();
-    Arena arena;
-    static_cast<void>(Memory(*this, arena, shape, mode, concurrency));
-    return arena.bytes();
-  }
-  Index workspace_bytes(Index tokens, Mode mode = Mode::inference, Index concurrency = 1) const {
-    return workspace_bytes(CallShape{tokens, tokens}, mode, concurrency);
-  }
-
   using Refused::backward, Refused::forward, Refused::forward_train;
 
   /// Y from X. Nothing is written if it or the layer refuses.
@@ -130,9 +126,7 @@ class NormedLayer : public impl::RefusedCalls<NormedLayer<L>> {
     tape.writer_.require("tape", identity_);
     const Index tokens = tape.shape_.tokens, d = width();
     check_backward(gradients, tokens);
-    Arena measuring;
-    static_cast<void>(Memory(*this, measuring, tape.shape_, Mode::training, executor.concurrency()));
-    Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
+    Arena arena = this->backward_arena(workspace, tape.shape_, executor.concurrency());
     const Memory memory(*this, arena, tape.shape_, Mode::training, executor.concurrency());
     typename L::LayerGradients inner;
     if (gradients.all != nullptr) inner = typename L::LayerGradients({}, {}, gradients.all->layer);
@@ -159,57 +153,31 @@ class NormedLayer : public impl::RefusedCalls<NormedLayer<L>> {
     return {Buffer<Real>(scale_.size()), layer_.make_gradients()};
   }
 
-  /// f(Parameter<Real>) for every named parameter, values only.
-  template <class Visitor>
-  void visit_parameters(Visitor&& f) {
-    show_scale(nullptr, f);
-    layer_.visit_parameters(f);
-  }
-  /// The same with gradients. Throws shape_error for another layer's.
-  template <class Visitor>
-  void visit_parameters(Gradients& gradients, Visitor&& f) {
-    check_scale(gradients);
-    show_scale(&gradients, f);
-    layer_.visit_parameters(gradients.layer, f);
-  }
-  /// f(name, Real* values, Real* gradients, n) for every flat range.
-  template <class Visitor>
-  void visit_storage(Gradients& gradients, Visitor&& f) {
-    visit_buffer(f, "norm.scale", scale_, &gradients, &Gradients::scale);
-    layer_.visit_storage(gradients.layer, f);
-  }
-  /// f(name, std::byte* data, bytes) for weights of a block storage.
-  template <class Visitor>
-  void visit_packed(Visitor&& f) {
-    impl::visit_packed_of(layer_, f);
-  }
-  /// f(name, double* values, n) for everything that is saved but not trained by gradient.
-  template <class Visitor>
-  void visit_state(Visitor&& f) {
-    layer_.visit_state(f);
-  }
-  template <class Visitor>
-  void visit_parameters(Visitor&& f) const {
-    writable().visit_parameters(impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_storage(Gradients& gradients, Visitor&& f) const {
-    writable().visit_storage(gradients, impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_packed(Visitor&& f) const {
-    writable().visit_packed(impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_state(Visitor&& f) const {
-    layer_.visit_state(f);
-  }
-
-  void zero_gradients(Gradients& gradients) const requires kTrainable {
-    visit_storage(gradients, [](const char*, const Real*, Real* g, Index n) { fill_row(Real{0}, g, n); });
-  }
-
  private:
+  /// The norm's scale as a part.
+  struct Scale {
+    using Gradients = typename NormedLayer::Gradients;
+    Buffer<Real>& values;
+
+    template <class Visitor>
+    void visit_parameters(Gradients* gradients, Visitor& f) {
+      const auto view = [](Buffer<Real>& of) { return ParameterView<Real>{of.data(), of.size(), 1}; };
+      f(Parameter<Real>{kName, view(values),
+                        gradients == nullptr ? ParameterView<Real>{} : view(gradients->scale)});
+    }
+    template <class Visitor>
+    void visit_storage(Gradients* gradients, Visitor& f) {
+      visit_buffer(f, kName, values, gradients, &Gradients::scale);
+    }
+    static constexpr const char* kName = "norm.scale";
+  };
+  template <class Visit>
+  void each_part(const LayerGradients& gradients, Visit&& visit) {
+    Scale scale{scale_};
+    visit(scale, gradients.all);
+    visit(layer_, gradients.all == nullptr ? nullptr : &gradients.all->layer);
+  }
+
   /// What a call takes, either way.
   struct Memory {
     Index bytes;
@@ -221,7 +189,13 @@ class NormedLayer : public impl::RefusedCalls<NormedLayer<L>> {
           rows(impl::take_rows<Real>(arena, shape.tokens, own.width())) {}
   };
 
-  NormedLayer& writable() const noexcept { return const_cast<NormedLayer&>(*this); }
+  void measure_forward(Arena& arena, const CallShape& shape, Mode mode, Index concurrency) const {
+    require_there();
+    static_cast<void>(Memory(*this, arena, shape, mode, concurrency));
+  }
+  void measure_backward(Arena& arena, const CallShape& shape, Index concurrency) const {
+    measure_forward(arena, shape, Mode::training, concurrency);
+  }
   void require_there() const { impl::require_there("layer", identity_ && scale_.size() > 0); }
 
   template <class TapeType, Executor X>
@@ -235,9 +209,7 @@ class NormedLayer : public impl::RefusedCalls<NormedLayer<L>> {
     const Index tokens = in.x.rows, d = width();
     const CallShape shape{tokens, in.segments.count(tokens), in.options};
     const Mode mode = kTaped ? Mode::training : Mode::inference;
-    Arena measuring;
-    static_cast<void>(Memory(*this, measuring, shape, mode, executor.concurrency()));
-    Arena arena = workspace.arena(measuring.bytes(), mode, executor.concurrency());
+    Arena arena = this->forward_arena(workspace, shape, mode, executor.concurrency());
     const Memory memory(*this, arena, shape, mode, executor.concurrency());
     executor.parallel_for(tokens, [&](Index t, Index) noexcept {
       if (impl::takes_part(in, t)) {
@@ -265,33 +237,11 @@ class NormedLayer : public impl::RefusedCalls<NormedLayer<L>> {
   }
 
   void check_backward(const LayerGradients& gradients, Index tokens) const {
-    if (gradients.dy.rows != tokens) {
-      fail<state_error>("tape: expected the tape of a call with ", gradients.dy.rows,
-                        " rows (as dy has), got one of ", tokens);
-    }
-    if (!is_finite(gradients.auxiliary_scale)) {
-      fail<config_error>("auxiliary_scale: expected a finite factor of the losses, got ",
-                         gradients.auxiliary_scale);
-    }
-    require_shape("dy", gradients.dy, tokens, width());
-    if (gradients.dx) {
-      require_shape("dx", gradients.dx, tokens, width());
-      require_disjoint("dy", gradients.dy, "dx", gradients.dx);
-    }
+    impl::check_backward_rows(gradients, tokens, width(), width());
     if (gradients.router_dx) {
       fail<config_error>("router_dx: expected none of a layer of normed rows, which the router reads, too");
     }
-    if (gradients.all != nullptr) check_scale(*gradients.all);
-  }
-  void check_scale(Gradients& gradients) const {
-    static_cast<void>(impl::require_gradients("norm.scale", scale_.size(), &gradients.scale));
-  }
-
-  template <class Visitor>
-  void show_scale(Gradients* gradients, Visitor& f) {
-    const auto view = [](Buffer<Real>& of) { return ParameterView<Real>{of.data(), of.size(), 1}; };
-    f(Parameter<Real>{"norm.scale", view(scale_),
-                      gradients == nullptr ? ParameterView<Real>{} : view(gradients->scale)});
+    this->check_gradients(gradients);
   }
 
   L layer_;

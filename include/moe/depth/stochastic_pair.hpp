@@ -1,7 +1,6 @@
 // A layer that learns from its rows and from noisy copies of them. S2MoE, 2503.23007.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -21,14 +20,15 @@
 #include "moe/core/workspace.hpp"
 #include "moe/depth/layer_calls.hpp"
 #include "moe/depth/layer_group.hpp"
+#include "moe/depth/pair_contrast.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/arguments.hpp"
+#include "moe/layer/call/measured_calls.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/layer/concept.hpp"
+#include "moe/layer/shown_parts.hpp"
 #include "moe/product/projection.hpp"
-#include "moe/router/vector_length.hpp"
-#include "moe/storage/parameter.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -49,8 +49,14 @@ struct StochasticPairOptions {
 /// observer see the first. Rows that take no part are 0 and in nothing, those that L isolates in either pass
 /// are NaN likewise.
 template <class L>
-class StochasticPair : public impl::RefusedCalls<StochasticPair<L>> {
+class StochasticPair : public impl::RefusedCalls<StochasticPair<L>>,
+                       public impl::MeasuredCalls<StochasticPair<L>>,
+                       public impl::ShownParts<StochasticPair<L>> {
   using Refused = impl::RefusedCalls<StochasticPair>;
+  using Measured = impl::MeasuredCalls<StochasticPair>;
+  using Shown = impl::ShownParts<StochasticPair>;
+  friend Measured;
+  friend Shown;
   static_assert(TokenLayer<L>, "moe: a stochastic pair is over a TokenLayer: moe/layer/concept.hpp");
 
  public:
@@ -123,19 +129,6 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>> {
     return training ? weakest(Coupling::per_segment, L::coupling(true)) : L::coupling(false);
   }
 
-  /// Bytes of workspace that a call of this shape takes.
-  Index workspace_bytes(const CallShape& shape, Mode mode = Mode::inference, Index concurrency = 1) const {
-    require_there();
-    Arena arena;
-    static_cast<void>(Forward(*this, arena, shape, mode, concurrency, nullptr, nullptr));
-    arena.rewind(0);
-    if (mode == Mode::training) Backward(*this, arena, shape, concurrency);
-    return arena.bytes();
-  }
-  Index workspace_bytes(Index tokens, Mode mode = Mode::inference, Index concurrency = 1) const {
-    return workspace_bytes(CallShape{tokens, tokens}, mode, concurrency);
-  }
-
   using Refused::backward, Refused::forward, Refused::forward_train;
 
   /// Y from X. Nothing is written if the layer refuses; what it throws is that layer's.
@@ -168,11 +161,8 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>> {
       fail<config_error>(
           "router_dx: expected none of a layer of layers, whose routers read what experts read");
     }
-    auto nobody = [](auto&&...) noexcept {};
-    const_cast<StochasticPair&>(*this).visit_storage(gradients, nobody);
-    Arena measuring;
-    static_cast<void>(Backward(*this, measuring, tape.shape_, executor.concurrency()));
-    Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
+    this->check_gradients(gradients);
+    Arena arena = this->backward_arena(workspace, tape.shape_, executor.concurrency());
     const Backward memory(*this, arena, tape.shape_, executor.concurrency());
     const ConstMatrixView<Real> first = rows(tape.first_u_, tokens), second = rows(tape.second_u_, tokens);
     executor.parallel_for(tokens, [&](Index t, Index) noexcept {
@@ -189,7 +179,8 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>> {
       scale_row(1 - g, dy, dother, n);
     });
     if (tape.paired_) {
-      const Contrast contrast(memory.contrast, tape, first, second, options_.tau);
+      const impl::PairContrast<Real> contrast(memory.contrast, tape.active_.data(), tape.begin_.data(),
+                                              tape.end_.data(), first, second, options_.tau);
       contrast.form(executor);
       const double scale = gradients.auxiliary_scale * options_.coefficient;
       contrast.backward(scale, memory.du, memory.dother, executor);
@@ -211,70 +202,19 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>> {
   Gradients make_gradients() const requires kTrainable {
     return {layer_.make_gradients(), gate_.make_gradients()};
   }
-  template <class Visitor>
-  void visit_parameters(Visitor&& f) {
-    layer_.visit_parameters(f);
-    gate_.visit_parameters(kGate, nullptr, f);
-  }
-  template <class Visitor>
-  void visit_parameters(Gradients& gradients, Visitor&& f) {
-    layer_.visit_parameters(gradients.layer, f);
-    gate_.visit_parameters(kGate, &gradients.gate, f);
-  }
-  template <class Visitor>
-  void visit_parameters(Visitor&& f) const {
-    const_cast<StochasticPair&>(*this).visit_parameters(impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_storage(Gradients& gradients, Visitor&& f) {
-    visit_storage(LayerGradients({}, {}, gradients), f);
-  }
-  /// Null for what is frozen.
-  template <class Visitor>
-  void visit_storage(const LayerGradients& gradients, Visitor&& f) {
-    impl::show_storage(layer_, gradients.layer, f);
-    gate_.visit_storage(kGate, gradients.gate, f);
-  }
-  template <class Visitor>
-  void visit_packed(Visitor&& f) {
-    impl::visit_packed_of(layer_, f);
-  }
-  template <class Visitor>
-  void visit_packed(Visitor&& f) const {
-    impl::visit_packed_of(layer_, f);
-  }
-  template <class Visitor>
-  void visit_state(Visitor&& f) {
-    impl::visit_state_of(layer_, f);
-  }
-  template <class Visitor>
-  void visit_state(Visitor&& f) const {
-    impl::visit_state_of(layer_, f);
-  }
-  void zero_gradients(Gradients& gradients) const requires kTrainable {
-    const_cast<StochasticPair&>(*this).visit_storage(gradients,
-                                                     [](const char*, const Real*, Real* g, Index n) {
-                                                       for (Index i = 0; i < n; ++i) g[i] = 0;
-                                                     });
-  }
 
  private:
-  static constexpr const char* kGate = "pair.gate";
+  template <class Visit>
+  void each_part(const LayerGradients& gradients, Visit&& visit) {
+    impl::NamedPart<Projection<Real>> gate{gate_, "pair.gate"};
+    visit(layer_, gradients.layer);
+    visit(gate, gradients.gate);
+  }
 
-  /// What the contrast of a call takes.
-  struct ContrastMemory {
-    double* unit;    // [2 T, D] u / |u|, then u' / |u'|
-    double* length;  // [2 T]
-    double* all;     // [T] ln sum over s of exp(cos / tau)
-    ContrastMemory(Arena& arena, Index tokens, Index width)
-        : unit(arena.take<double>(checked_product("contrast", Index{2}, tokens, width))),
-          length(arena.take<double>(2 * tokens)),
-          all(arena.take<double>(tokens)) {}
-  };
   struct Forward {
     MatrixView<Real> first, second, noisy, factor;  // [T, D] u, u', x', a
     MatrixView<Real> gate;                          // [T, 1]
-    ContrastMemory contrast;
+    impl::ContrastMemory contrast;
     bool* active;    // [T]
     Index* begin;    // [T]
     Index* end;      // [T]
@@ -312,7 +252,7 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>> {
   struct Backward {
     MatrixView<Real> du, dother, dx;  // [T, D]
     MatrixView<Real> dgate;           // [T, 1]
-    ContrastMemory contrast;
+    impl::ContrastMemory contrast;
     Index bytes;
     std::byte* inner;
 
@@ -331,96 +271,6 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>> {
     }
   };
 
-  /// cos(u_t, u'_s) of rows of one segment.
-  struct Contrast {
-    ContrastMemory memory;
-    const bool* active;
-    const Index *begin, *end;
-    ConstMatrixView<Real> first, second;
-    double tau;
-
-    Contrast(const ContrastMemory& memory_, const bool* active_, const Index* begin_, const Index* end_,
-             const ConstMatrixView<Real>& first_, const ConstMatrixView<Real>& second_, double tau_)
-        : memory(memory_),
-          active(active_),
-          begin(begin_),
-          end(end_),
-          first(first_),
-          second(second_),
-          tau(tau_) {}
-    Contrast(const ContrastMemory& memory_, const Tape& tape, const ConstMatrixView<Real>& first_,
-             const ConstMatrixView<Real>& second_, double tau_)
-        : Contrast(memory_, tape.active_.data(), tape.begin_.data(), tape.end_.data(), first_, second_,
-                   tau_) {}
-
-    Index tokens() const noexcept { return first.rows; }
-    const double* unit(Index i) const noexcept { return memory.unit + i * first.cols; }
-    double similarity(Index t, Index s) const noexcept {
-      return dot(unit(t), unit(tokens() + s), first.cols) / tau;
-    }
-    template <class X>
-    void form(X& executor) const {
-      executor.parallel_for(tokens(), [&](Index t, Index) noexcept {
-        if (!active[t]) return;
-        for (const Index i : {t, tokens() + t}) {
-          double* const to = memory.unit + i * first.cols;
-          const Real* const from = i == t ? first.row(t) : second.row(t);
-          for (Index j = 0; j < first.cols; ++j) to[j] = static_cast<double>(from[j]);
-          memory.length[i] = impl::length_of(to, first.cols);
-          for (Index j = 0; j < first.cols; ++j) to[j] /= memory.length[i];
-        }
-      });
-      executor.parallel_for(tokens(), [&](Index t, Index) noexcept {
-        if (!active[t]) return;
-        double top = -std::numeric_limits<double>::infinity(), sum = 0;
-        for (Index s = begin[t]; s < end[t]; ++s) {
-          if (active[s]) top = (std::max)(top, similarity(t, s));
-        }
-        for (Index s = begin[t]; s < end[t]; ++s) {
-          if (active[s]) sum += std::exp(similarity(t, s) - top);
-        }
-        memory.all[t] = top + std::log(sum);
-      });
-    }
-    Index count() const noexcept {
-      Index rows = 0;
-      for (Index t = 0; t < tokens(); ++t) rows += active[t] ? 1 : 0;
-      return rows;
-    }
-    double loss() const noexcept {
-      double sum = 0;
-      for (Index t = 0; t < tokens(); ++t) {
-        if (active[t]) sum += memory.all[t] - similarity(t, t);
-      }
-      const Index rows = count();
-      return rows == 0 ? 0.0 : sum / static_cast<double>(rows);
-    }
-    /// du and du' += scale * d loss: d / d cos_ts = (q_ts - [s = t]) / tau, d cos / d u = (u' - cos u) / |u|
-    /// of unit vectors. Every row sums up its own, ascending.
-    template <class X>
-    void backward(double scale, const MatrixView<Real>& du, const MatrixView<Real>& dother,
-                  X& executor) const {
-      const Index rows = count(), n = first.cols;
-      if (rows == 0 || scale == 0) return;
-      const double each = scale / tau / static_cast<double>(rows);
-      executor.parallel_for(2 * tokens(), [&](Index i, Index) noexcept {
-        const bool of_first = i < tokens();
-        const Index own = of_first ? i : i - tokens();
-        if (!active[own]) return;
-        Real* const d = of_first ? du.row(own) : dother.row(own);
-        for (Index k = begin[own]; k < end[own]; ++k) {
-          if (!active[k]) continue;
-          const Index t = of_first ? own : k, s = of_first ? k : own;
-          const double similar = similarity(t, s);
-          const double by =
-              each * (std::exp(similar - memory.all[t]) - (s == t ? 1.0 : 0.0)) / memory.length[i];
-          const double* const to = of_first ? unit(tokens() + s) : unit(t);
-          for (Index j = 0; j < n; ++j) d[j] += static_cast<Real>(by * (to[j] - similar * tau * unit(i)[j]));
-        }
-      });
-    }
-  };
-
   static const Options& checked(const Options& o) {
     if (!(o.noise >= 0 && is_finite(o.noise))) {
       fail<config_error>("stochastic pair noise: expected a finite value >= 0, got ", o.noise);
@@ -432,6 +282,13 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>> {
       fail<config_error>("stochastic pair tau: expected a finite value > 0, got ", o.tau);
     }
     return o;
+  }
+  void measure_forward(Arena& arena, const CallShape& shape, Mode mode, Index concurrency) const {
+    require_there();
+    static_cast<void>(Forward(*this, arena, shape, mode, concurrency, nullptr, nullptr));
+  }
+  void measure_backward(Arena& arena, const CallShape& shape, Index concurrency) const {
+    static_cast<void>(Backward(*this, arena, shape, concurrency));
   }
   void require_there() const { impl::require_there("stochastic pair", static_cast<bool>(identity_)); }
 
@@ -464,9 +321,7 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>> {
     if (training && options_.noise > 0 && in.draws == nullptr) impl::refuse_no_draws("a stochastic pair");
     const CallShape shape{tokens, in.segments.count(tokens), in.options};
     const Mode mode = kTaped ? Mode::training : Mode::inference;
-    Arena measuring;
-    static_cast<void>(Forward(*this, measuring, shape, mode, executor.concurrency(), nullptr, nullptr));
-    Arena arena = workspace.arena(measuring.bytes(), mode, executor.concurrency());
+    Arena arena = this->forward_arena(workspace, shape, mode, executor.concurrency());
     Forward memory(*this, arena, shape, mode, executor.concurrency(), in.draws, out.stats);
     const DrawKey key = in.draws == nullptr ? DrawKey{} : in.draws->key();
 
@@ -508,8 +363,8 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>> {
       for (Index j = 0; j < n; ++j) y[j] = other[j] + gate * (u[j] - other[j]);
     });
     if (training) {
-      const Contrast contrast(memory.contrast, memory.active, memory.begin, memory.end, memory.first,
-                              memory.second, options_.tau);
+      const impl::PairContrast<Real> contrast(memory.contrast, memory.active, memory.begin, memory.end,
+                                              memory.first, memory.second, options_.tau);
       contrast.form(executor);
       if (options_.coefficient != 0) losses.add("pair_contrast", options_.coefficient * contrast.loss());
     }

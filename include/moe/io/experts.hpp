@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <concepts>
 #include <cstdint>
 #include <cstdio>
@@ -11,6 +12,7 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "moe/core/buffer.hpp"
@@ -36,7 +38,7 @@ concept ExpertSource = requires(const S& s, Index e, ExpertMatrix part, MatrixVi
   { s.is_gated() } -> std::convertible_to<bool>;
   { s.has_bias(part) } -> std::convertible_to<bool>;
   s.read(e, part, m);
-  { s.groups(e, part) } -> std::same_as<std::optional<CodeGroups>>;
+  { s.groups(e, part) } -> std::same_as<std::optional<StoredCodes>>;
   s.read_bias(e, part, b);
   s.release(e);
 };
@@ -51,7 +53,7 @@ class AnyExpertSource {
   virtual bool is_gated() const noexcept = 0;
   virtual bool has_bias(ExpertMatrix part) const noexcept = 0;
   virtual void read(Index e, ExpertMatrix part, const MatrixView<float>& to) const = 0;
-  virtual std::optional<CodeGroups> groups(Index e, ExpertMatrix part) const = 0;
+  virtual std::optional<StoredCodes> groups(Index e, ExpertMatrix part) const = 0;
   virtual void read_bias(Index e, ExpertMatrix part, float* to) const = 0;
   virtual void release(Index e) const noexcept = 0;
 };
@@ -68,7 +70,7 @@ class ErasedExpertSource final : public AnyExpertSource {
   void read(Index e, ExpertMatrix part, const MatrixView<float>& to) const override {
     source_.read(e, part, to);
   }
-  std::optional<CodeGroups> groups(Index e, ExpertMatrix part) const override {
+  std::optional<StoredCodes> groups(Index e, ExpertMatrix part) const override {
     return source_.groups(e, part);
   }
   void read_bias(Index e, ExpertMatrix part, float* to) const override { source_.read_bias(e, part, to); }
@@ -124,7 +126,7 @@ class CheckpointExperts {
   void read(Index e, ExpertMatrix part, const MatrixView<float>& to) const { reader(part).read(e, to); }
 
   /// Codes and scales of expert e, if they can be repacked without loss.
-  std::optional<CodeGroups> groups(Index e, ExpertMatrix part) const {
+  std::optional<StoredCodes> groups(Index e, ExpertMatrix part) const {
     require_range("expert", e, 0, experts_ - 1);
     return reader(part).groups(e);
   }
@@ -224,6 +226,13 @@ struct TypedGroups {
   Scale scale(Index o, Index group) const noexcept { return {groups.scale_bits(o, group)}; }
 };
 
+/// CodeChannels, whose scale is the same in all groups.
+struct TypedChannels {
+  CodeChannels channels;
+  int code(Index o, Index i) const noexcept { return channels.code(o, i); }
+  float scale(Index o, Index) const noexcept { return channels.scale(o); }
+};
+
 template <class Scale>
 void require_finite_scales(const TypedGroups<Scale>& matrix, const char* part) {
   for (Index o = 0; o < matrix.groups.out; ++o) {
@@ -233,6 +242,40 @@ void require_finite_scales(const TypedGroups<Scale>& matrix, const char* part) {
     }
   }
 }
+inline void require_finite_scales(const TypedChannels& matrix, const char* part) {
+  constexpr double kLargest = kLargestWeight<Int8Channels> / 127;
+  for (Index o = 0; o < matrix.channels.out; ++o) {
+    const double scale = static_cast<double>(matrix.scale(o, 0));
+    if (std::abs(scale) <= kLargest) continue;
+    fail<numeric_error>(part, ": expected scales of magnitude up to ", kLargest, ", got ", scale, " in row ",
+                        o);
+  }
+}
+
+/// What a storage repacks, typed: matrix = codes, if they are of the storage's kind.
+template <class Storage>
+struct RepackedMatrix {
+  using Scale = GroupScale<Storage>;
+  using type = TypedGroups<Scale>;
+  static bool take(const StoredCodes& codes, type& matrix) noexcept {
+    constexpr DType kScale = std::is_same_v<Scale, BFloat16> ? DType::BF16 : DType::F16;
+    const CodeGroups* const groups = std::get_if<CodeGroups>(&codes);
+    if (groups == nullptr || groups->bits != StorageBlock<Storage>::kBits || groups->scale_dtype != kScale) {
+      return false;
+    }
+    matrix.groups = *groups;
+    return true;
+  }
+};
+template <>
+struct RepackedMatrix<Int8Channels> {
+  using type = TypedChannels;
+  static bool take(const StoredCodes& codes, type& matrix) noexcept {
+    const CodeChannels* const channels = std::get_if<CodeChannels>(&codes);
+    if (channels != nullptr) matrix.channels = *channels;
+    return channels != nullptr;
+  }
+};
 
 template <class Bank>
 constexpr ExpertMatrix part_of_matrix(Index m) noexcept {
@@ -242,28 +285,93 @@ constexpr ExpertMatrix part_of_matrix(Index m) noexcept {
 template <class Bank>
 inline constexpr Index kMatrices = GatedBank<Bank> ? 3 : 2;
 
-/// Repacks expert e; false, with nothing written, where the bank's storage is another than the file's.
-template <class Bank, class Source>
-bool repack_expert(Bank& bank, const Source& source, Index e) {
+/// A matrix of blocks, or of floats that are rounded to blocks.
+template <class Storage>
+struct BlockMatrix {
+  CodeBlocks blocks{};
+  ConstMatrixView<float> floats{};
+
+  void read(Index o, Index block, SuperColumn& to) const noexcept {
+    if (blocks.decode != nullptr) return blocks.read(o, block, to);
+    float x[kSuperRows] = {};
+    const Index first = block * kSuperRows, end = (std::min)(floats.cols, first + kSuperRows);
+    std::copy(floats.row(o) + first, floats.row(o) + end, x);
+    encode_column(x, to, Storage{});
+  }
+};
+
+template <class Storage>
+void require_finite_scales(const BlockMatrix<Storage>& matrix, const char* part) {
+  SuperColumn column{};
+  for (Index o = 0; o < matrix.blocks.out; ++o) {
+    for (Index b = 0; b < matrix.blocks.in / kSuperRows; ++b) {
+      matrix.read(o, b, column);
+      if (is_finite(column.scale.to_float()) && is_finite(column.offset.to_float())) continue;
+      fail<numeric_error>(part, ": expected finite scales, got another in row ", o, ", block ", b);
+    }
+  }
+}
+
+template <class Bank, class Matrix>
+void load_groups(Bank& bank, Index e, const Matrix* matrix) {
+  if constexpr (GatedBank<Bank>) {
+    bank.load_groups(e, matrix[0], matrix[1], matrix[2]);
+  } else {
+    bank.load_groups(e, matrix[0], matrix[1]);
+  }
+}
+
+/// Repacks expert e if one of its matrices is of blocks that the storage holds; GGUF files mix them, and the
+/// others go through float. As repack_expert().
+template <class Bank, class CodesOf, class Read>
+bool repack_blocks(Bank& bank, Index e, const CodesOf& codes_of, const Read& read) {
   using Storage = typename Bank::StorageType;
-  if constexpr (!GroupStorage<Storage>) {
+  constexpr int kBits = StorageBlock<Storage>::Group::kBits;
+  BlockMatrix<Storage> matrix[kMatrices<Bank>];
+  Buffer<float> floats[kMatrices<Bank>];
+  bool any = false;
+  for (Index m = 0; m < kMatrices<Bank>; ++m) {
+    const std::optional<StoredCodes> found = codes_of(part_of_matrix<Bank>(m));
+    const CodeBlocks* const blocks = found ? std::get_if<CodeBlocks>(&*found) : nullptr;
+    if (blocks == nullptr || blocks->bits != kBits) continue;
+    matrix[m].blocks = *blocks;
+    any = true;
+  }
+  for (Index m = 0; any && m < kMatrices<Bank>; ++m) {
+    const char* const name = part_name(part_of_matrix<Bank>(m));
+    if (matrix[m].blocks.decode != nullptr) {
+      require_finite_scales(matrix[m], name);
+      continue;
+    }
+    const bool second = m == kMatrices<Bank> - 1;
+    const Index out = second ? bank.width() : bank.hidden(), in = second ? bank.hidden() : bank.width();
+    const MatrixView<float> view(floats[m].resize(checked_product("expert", out, in)), out, in);
+    read(part_of_matrix<Bank>(m), view);
+    matrix[m].floats = view;
+    require_roundable<Storage>(name, matrix[m].floats);
+  }
+  if (any) load_groups(bank, e, matrix);
+  return any;
+}
+
+/// Repacks expert e, whose matrices are codes_of(part), optional StoredCodes, and read(part, floats); false,
+/// with nothing written, where the bank's storage is another than the file's.
+template <class Bank, class CodesOf, class Read>
+bool repack_expert(Bank& bank, Index e, const CodesOf& codes_of, const Read& read) {
+  using Storage = typename Bank::StorageType;
+  if constexpr (SuperStorage<Storage>) {
+    return repack_blocks(bank, e, codes_of, read);
+  } else if constexpr (!GroupStorage<Storage>) {
     return false;
   } else {
-    using Scale = GroupScale<Storage>;
-    constexpr int kBits = StorageBlock<Storage>::kLargest == 127 ? 8 : 4;
-    constexpr DType kScale = std::is_same_v<Scale, BFloat16> ? DType::BF16 : DType::F16;
-    TypedGroups<Scale> matrix[kMatrices<Bank>];
+    using Repacked = RepackedMatrix<Storage>;
+    typename Repacked::type matrix[kMatrices<Bank>];
     for (Index m = 0; m < kMatrices<Bank>; ++m) {
-      const std::optional<CodeGroups> found = source.groups(e, part_of_matrix<Bank>(m));
-      if (!found || found->bits != kBits || found->scale_dtype != kScale) return false;
-      matrix[m].groups = *found;
+      const std::optional<StoredCodes> found = codes_of(part_of_matrix<Bank>(m));
+      if (!found || !Repacked::take(*found, matrix[m])) return false;
       require_finite_scales(matrix[m], part_name(part_of_matrix<Bank>(m)));
     }
-    if constexpr (GatedBank<Bank>) {
-      bank.load_groups(e, matrix[0], matrix[1], matrix[2]);
-    } else {
-      bank.load_groups(e, matrix[0], matrix[1]);
-    }
+    load_groups(bank, e, matrix);
     return true;
   }
 }
@@ -309,10 +417,11 @@ class FloatExpert {
 
 /// Copies every expert of `source` into `bank` (Glu or Mlp of the same extents; throws config_error if not).
 /// Where the bank's storage is the file's (Int8Groups<Float16>: Q8_0; Int4Groups<Float16>: Q4_0;
-/// Int4Groups<scale's type>: int4 groups of 32), codes and scales are copied as they are; else weights go
-/// through float and block storages round them (numeric_error where they cannot). Parts without a bias in the
-/// source get zeros where the bank has one. Memory: one expert in float besides the bank. progress(done,
-/// total), noexcept, after each expert.
+/// Int4Groups<scale's type>: int4 groups of 32; Int8Channels: int8 with one scale a row or one for all;
+/// Q4K, Q6K: the same, also where some of an expert's matrices are others), codes and scales are copied as
+/// they are; else weights go through float and block storages round them (numeric_error where they cannot).
+/// Parts without a bias in the source get zeros where the bank has one. Memory: one expert in float besides
+/// the bank. progress(done, total), noexcept, after each expert.
 template <class Bank, ExpertSource Source, class Progress>
 void load_experts(Bank& bank, const Source& source, Progress&& progress) {
   static_assert(noexcept(progress(Index{}, Index{})), "moe: the progress callback must be noexcept");
@@ -321,7 +430,9 @@ void load_experts(Bank& bank, const Source& source, Progress&& progress) {
   impl::FloatExpert<Bank> expert;
   for (Index e = 0; e < source.experts(); ++e) {
     try {
-      if (!impl::repack_expert(bank, source, e)) expert.load(bank, source, e);
+      const auto codes_of = [&](ExpertMatrix part) { return source.groups(e, part); };
+      const auto read = [&](ExpertMatrix part, const MatrixView<float>& to) { source.read(e, part, to); };
+      if (!impl::repack_expert(bank, e, codes_of, read)) expert.load(bank, source, e);
     } catch (const numeric_error& error) {  // of a block storage, which knows the place but not the expert
       fail<numeric_error>("expert ", e, " of the checkpoint: ", error.what());
     }

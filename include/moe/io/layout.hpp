@@ -28,6 +28,8 @@ struct MatrixLayout {
   bool transposed = false;
   Outputs outputs = Outputs::all;
   bool stacked = false;
+  Index first = 0;   // number of the first expert in names
+  Index behind = 0;  // experts that a tensor of all holds behind those that are read
 
   Encoding encoding = Encoding::plain;
   std::string scales{};  // tensor of the scales, likewise

@@ -66,9 +66,9 @@ class MatrixReader {
   /// Lets go of the file's pages behind expert e.
   void release(Index e) const noexcept {
     const auto drop = [&](const std::string& name) {
-      const Tensor* const t = checkpoint_->find(with_number(name, "{expert}", e));
+      const Tensor* const t = checkpoint_->find(with_number(name, "{expert}", layout_.first + e));
       if (t == nullptr || t->file == nullptr) return;
-      const Index pieces = each_ || experts_ == 0 ? 1 : experts_;
+      const Index pieces = each_ || experts_ == 0 ? 1 : stored_experts();
       const Index bytes = t->bytes / pieces;
       t->file->release(t->data + (pieces == 1 ? 0 : e * bytes), bytes);
     };
@@ -102,8 +102,9 @@ class MatrixReader {
   }
 
   /// Expert e's codes and scales where they can be repacked without loss: 4-bit groups of 32 along `in`, with
-  /// 16-bit scales.
-  std::optional<CodeGroups> groups(Index e) const {
+  /// 16-bit scales; 8-bit integers with one scale a row or one for all.
+  std::optional<StoredCodes> groups(Index e) const {
+    if (layout_.encoding == Encoding::scaled) return channels(e);
     if (layout_.encoding != Encoding::int4 || layout_.group != CodeGroups::kGroup || layout_.transposed) {
       return std::nullopt;
     }
@@ -125,24 +126,40 @@ class MatrixReader {
   }
 
  private:
-  const Tensor& tensor(const std::string& name, Index e) const {
-    return checkpoint_->at(each_ ? with_number(name, "{expert}", e) : name);
+  std::optional<StoredCodes> channels(Index e) const {
+    const ScaledMatrix m = std::get<ScaledMatrix>(matrix(e));
+    if (m.dtype != DType::I8 || layout_.transposed || m.block_cols < in_) return std::nullopt;
+    return CodeChannels{.out = out_,
+                        .in = in_,
+                        .codes = m.values,
+                        .scale_dtype = m.scale_dtype,
+                        .scales = m.scales,
+                        .scale_rows = m.block_rows,
+                        .first_output = choice_.first,
+                        .output_step = choice_.step};
   }
+
+  const Tensor& tensor(const std::string& name, Index e) const {
+    return checkpoint_->at(each_ ? with_number(name, "{expert}", layout_.first + e) : name);
+  }
+  /// Of a tensor that holds all.
+  Index stored_experts() const noexcept { return experts_ + layout_.behind; }
   /// Bytes of expert e in a tensor.
   const std::byte* piece(const Tensor& t, Index e) const noexcept {
-    return each_ || experts_ == 0 ? t.data : t.data + e * (t.bytes / experts_);
+    return each_ || experts_ == 0 ? t.data : t.data + e * (t.bytes / stored_experts());
   }
 
   Shape expected_shape(Index a, Index b) const {
     if (each_ || experts_ == 0) return Shape(a, b);
-    return layout_.stacked ? Shape(experts_ * a, b) : Shape(experts_, a, b);
+    return layout_.stacked ? Shape(stored_experts() * a, b) : Shape(stored_experts(), a, b);
   }
   void require_shape_of(const Tensor& t, Index a, Index b) const {
     const Shape expected = expected_shape(a, b);
     if (t.shape == expected) return;
     const bool turned = a != b && t.shape == expected_shape(b, a);
-    fail<format_error>(t.where().c_str(), ": expected shape ", expected.text().c_str(), " for ", experts_,
-                       " experts, ", out_, " outputs, ", in_, " inputs, got ", t.shape.text().c_str(),
+    fail<format_error>(t.where().c_str(), ": expected shape ", expected.text().c_str(), " for ",
+                       experts_ == 0 ? 0 : stored_experts(), " experts, ", out_, " outputs, ", in_,
+                       " inputs, got ", t.shape.text().c_str(),
                        turned ? "; that is the other orientation" : "");
   }
   /// A tensor of scales: of that shape, or without extents of 1.

@@ -9,6 +9,7 @@
 
 #include "moe/core/types.hpp"
 #include "moe/io/file/dtype.hpp"
+#include "moe/kernel/super_block.hpp"
 
 MOE_NAMESPACE_BEGIN
 namespace io {
@@ -178,6 +179,41 @@ struct CodeGroups {
                                                  group * scale_group);
   }
 };
+
+/// The same of 8-bit codes with one scale a row, or one for all: what Int8Channels can hold.
+struct CodeChannels {
+  Index out, in;
+  const std::byte* codes;  // two's complement, [.., in]
+  DType scale_dtype;
+  const std::byte* scales;
+  Index scale_rows;                         // rows under a scale
+  Index first_output = 0, output_step = 1;  // as of CodeGroups
+
+  int code(Index o, Index i) const noexcept {
+    return static_cast<std::int8_t>(codes[(first_output + o * output_step) * in + i]);
+  }
+  float scale(Index o) const noexcept {
+    float s;
+    decode_floats(scale_dtype, scales, (first_output + o * output_step) / scale_rows, 1, &s);
+    return s;
+  }
+};
+
+/// Rows of blocks of 256 numbers that Q4K, of 4 bits, or Q6K can hold.
+struct CodeBlocks {
+  Index out, in;
+  int bits;
+  const std::byte* blocks;
+  Index row_bytes, block_bytes;
+  void (*decode)(const std::byte* block, SuperColumn& to) noexcept;
+
+  void read(Index o, Index block, SuperColumn& to) const noexcept {
+    decode(blocks + o * row_bytes + block * block_bytes, to);
+  }
+};
+
+/// One of them.
+using StoredCodes = std::variant<CodeGroups, CodeChannels, CodeBlocks>;
 
 /// One of them.
 using StoredMatrix =

@@ -65,6 +65,26 @@ struct ClampedGate {
   }
 };
 
+/// min(act(g), limit) * clamp(u, -limit, limit): Step-3.5 bounds what comes out of Silu, not what goes in.
+/// Beyond the limit a partial derivative is 0, at the limit it is not.
+template <Activation Act>
+struct BoundedGate {
+  double limit;
+  Act act{};
+
+  template <class V>
+  V value(const V& g, const V& u) const noexcept {
+    return math::at_most(V(act.value(g)), limit) * math::clamp(u, -limit, limit);
+  }
+  template <class V>
+  GatePartials<V> partials(const V& g, const V& u) const noexcept {
+    using math::abs;
+    const V a = act.value(g);
+    const V of_gate = act.derivative(g) * math::clamp(u, -limit, limit), of_up = math::at_most(a, limit);
+    return {math::where_at_most(a, limit, of_gate), math::where_at_most(V(abs(u)), limit, of_up)};
+  }
+};
+
 /// beta tanh(g / beta) sigmoid(g) * limit tanh(u / limit), the SiTU of Kimi K3 (beta 4, limit 25): both
 /// halves saturate smoothly.
 struct SituGate {
@@ -98,10 +118,10 @@ struct SituGate {
 
 /// A gate chosen at run time; row kernels look at `kind` once a row and run the code of that gate.
 struct AnyGate {
-  enum class Kind : std::uint8_t { product, clamped, situ };
+  enum class Kind : std::uint8_t { product, clamped, situ, bounded };
   Kind kind = Kind::product;
-  AnyActivation act{};  // product, clamped
-  double limit = 0;     // clamped, situ
+  AnyActivation act{};  // all but situ
+  double limit = 0;     // all but product
   double offset = 0;    // clamped
   double beta = 0;      // situ
 
@@ -110,6 +130,7 @@ struct AnyGate {
   decltype(auto) visit(const F& f) const noexcept {
     if (kind == Kind::clamped) return f(ClampedGate<AnyActivation>{limit, offset, act});
     if (kind == Kind::situ) return f(SituGate{beta, limit});
+    if (kind == Kind::bounded) return f(BoundedGate<AnyActivation>{limit, act});
     return f(ProductGate<AnyActivation>{act});
   }
   template <class V>

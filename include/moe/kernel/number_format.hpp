@@ -70,4 +70,14 @@ struct Int8Groups {};
 template <class Scale = BFloat16>
 struct Int4Groups {};
 
+/// 8-bit codes -128 .. 127 times one float for a whole column, against rows in 8 bits with one scale for the
+/// whole row: the weights of W8A8 checkpoints as they are.
+struct Int8Channels {};
+
+/// GGUF's K-quants as they are (kernel/super_block.hpp): 4-bit codes 0 .. 15 with a scale and an offset for
+/// every 32 weights of a column, 6-bit codes -32 .. 31 with a scale for every 16; 4.625 and 6.5625 bits a
+/// weight.
+struct Q4K {};
+struct Q6K {};
+
 MOE_NAMESPACE_END

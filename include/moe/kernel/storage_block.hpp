@@ -21,6 +21,18 @@ inline constexpr Index kBlockRows = 32;
 template <class Storage>
 struct StorageBlock;
 
+/// Blocks of a panel of `rows` rows.
+template <class Storage>
+constexpr Index panel_blocks(Index rows) noexcept {
+  return ceil_div(rows, kBlockRows);
+}
+/// Bytes of kBlockRows rows of a panel.
+template <class Storage>
+inline constexpr Index kGroupBytes = static_cast<Index>(sizeof(StorageBlock<Storage>));
+/// Most rows of a matrix: what its products can sum.
+template <class Storage>
+inline constexpr Index kMostInputs = PTRDIFF_MAX;
+
 /// Pairs of k side by side: what one lane of a bf16 dot product takes.
 template <>
 struct alignas(64) StorageBlock<BFloat16> {
@@ -33,6 +45,7 @@ struct alignas(64) StorageBlock<BFloat16> {
 /// Quads of k side by side, stored as code + 128: the unsigned operand of an 8-bit dot product.
 template <class Scale>
 struct alignas(64) StorageBlock<Int8Groups<Scale>> {
+  static constexpr int kBits = 8;
   static constexpr int kOffset = 128;
   static constexpr int kLargest = 127;
 
@@ -52,6 +65,7 @@ struct alignas(64) StorageBlock<Int8Groups<Scale>> {
 /// Two quads of k a byte, stored as code + 8: the first in the low halves, the second in the high ones.
 template <class Scale>
 struct alignas(64) StorageBlock<Int4Groups<Scale>> {
+  static constexpr int kBits = 4;
   static constexpr int kOffset = 8;
   static constexpr int kLargest = 7;
 
@@ -86,6 +100,12 @@ void decode_block(const StorageBlock<Storage>& block, float* values) noexcept {
       values[k * kPanel<float> + c] = static_cast<float>(block.code(k, c)) * scale[c];
     }
   }
+}
+
+/// values [kBlockRows][kPanel<float>] = rows group * kBlockRows and on of a panel.
+template <class Storage>
+void decode_rows(const StorageBlock<Storage>* panel, Index group, float* values) noexcept {
+  decode_block(panel[group], values);
 }
 
 /// The block nearest to values [kBlockRows][kPanel<float>], which are finite.

@@ -13,10 +13,10 @@
 #include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/expert/concept.hpp"
-#include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/checks.hpp"
+#include "moe/layer/call/measured_calls.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/layer/call/scoped.hpp"
 #include "moe/layer/call/stored_input.hpp"
@@ -25,6 +25,7 @@
 #include "moe/layer/frame/identity.hpp"
 #include "moe/layer/shared/concept.hpp"
 #include "moe/layer/shared/none.hpp"
+#include "moe/layer/shown_parts.hpp"
 #include "moe/layer/sum/routed_sum.hpp"
 #include "moe/plan/capacity/dropless.hpp"
 #include "moe/plan/statistics.hpp"
@@ -37,8 +38,14 @@ MOE_NAMESPACE_BEGIN
 /// the layer refer to a part that lives elsewhere (routers or pools shared by several layers). Const calls
 /// may run at the same time on different workspaces.
 template <class R, class B, class C = Dropless, class S = NoShared, class F = IdentityFrame>
-class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
+class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>>,
+                 public impl::MeasuredCalls<MoeLayer<R, B, C, S, F>>,
+                 public impl::ShownParts<MoeLayer<R, B, C, S, F>> {
   using Refused = impl::RefusedCalls<MoeLayer>;
+  using Measured = impl::MeasuredCalls<MoeLayer>;
+  using Shown = impl::ShownParts<MoeLayer>;
+  friend Measured;
+  friend Shown;
   using Sum = RoutedSum<R, B, C>;
   using RouterType = std::remove_reference_t<R>;
   using Bank = std::remove_reference_t<B>;
@@ -158,20 +165,6 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
   /// How much of the batch a token's result depends on: the weakest of the parts.
   static constexpr Coupling coupling(bool training) noexcept { return Sum::coupling(training); }
 
-  /// Bytes of workspace that a call of this shape takes; forward_train and backward may take more than
-  /// forward.
-  Index workspace_bytes(const CallShape& shape, Mode mode = Mode::inference, Index concurrency = 1) const {
-    Arena arena;
-    measure_forward(arena, shape, concurrency);
-    if constexpr (kTrainable) {
-      if (mode == Mode::training) measure_backward(arena, shape, concurrency);
-    }
-    return arena.bytes();
-  }
-  Index workspace_bytes(Index tokens, Mode mode = Mode::inference, Index concurrency = 1) const {
-    return workspace_bytes(CallShape{tokens, tokens}, mode, concurrency);
-  }
-
   using Refused::backward, Refused::forward, Refused::forward_train;
 
   /// Y from X. Nothing is written if it throws: shape_error, config_error, numeric_error (non-finite logits,
@@ -204,11 +197,9 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
                 X&& executor = X{}) const requires kTrainable {
     const Index tokens = check_backward(tape, gradients);
     const RouterInput<Real>& in = tape.input_.router_input();
-    const CallShape shape{tokens, in.segments.count(tokens), in.options};
-    Arena measuring;
-    measure_backward(measuring, shape, executor.concurrency());
-    check_gradients(gradients.router, gradients.experts, gradients.shared, gradients.frame);
-    Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
+    Arena arena = this->backward_arena(workspace, {tokens, in.segments.count(tokens), in.options},
+                                       executor.concurrency());
+    this->check_gradients(gradients);
     if (tokens == 0) return;
 
     const ConstMatrixView<Real> x = tape.input_.x(tokens);
@@ -249,91 +240,27 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
 
   /// visit(part, its gradients or null) for router, experts, shared experts and frame: for who holds several
   /// layers that refer to one part. Throws shape_error for another layer's gradients.
+  using Shown::visit_parts;
+
+  /// After an optimiser step: the router's state from the counts of the step (all micro-batches).
+  void on_step_end(const RouteStats& stats) requires kTrainable { impl::on_step_end_of(router(), stats); }
+
+ private:
   template <class Visit>
-  void visit_parts(const LayerGradients& gradients, Visit&& visit) {
-    check_gradients(gradients.router, gradients.experts, gradients.shared, gradients.frame);
+  void each_part(const LayerGradients& gradients, Visit&& visit) {
     visit(router(), gradients.router);
     visit(experts(), gradients.experts);
     visit(shared_, gradients.shared);
     visit(frame_, gradients.frame);
   }
 
-  /// f(Parameter<Real>) for every named parameter, values only.
-  template <class Visitor>
-  void visit_parameters(Visitor&& f) {
-    visit_parts({}, [&](auto& part, auto* none) { impl::visit_parameters_of(part, none, f); });
-  }
-  /// f(Parameter<Real>) with gradients. Throws shape_error for another layer's.
-  template <class Visitor>
-  void visit_parameters(Gradients& gradients, Visitor&& f) {
-    visit_parts(LayerGradients({}, {}, gradients),
-                [&](auto& part, auto* own) { impl::visit_parameters_of(part, own, f); });
-  }
-  /// f(name, Real* values, Real* gradients, n) for every flat range, packed as the kernels read it (padding
-  /// included, always 0): what elementwise optimisers want.
-  template <class Visitor>
-  void visit_storage(Gradients& gradients, Visitor&& f) {
-    visit_storage(LayerGradients({}, {}, gradients), f);
-  }
-  /// The same with the gradients of a backward; null for the parts that it froze.
-  template <class Visitor>
-  void visit_storage(const LayerGradients& gradients, Visitor&& f) {
-    visit_parts(gradients, [&](auto& part, auto* own) { impl::visit_storage_of(part, own, f); });
-  }
-  /// f(name, std::byte* data, bytes) for weights of a block storage, as they lie in memory: what
-  /// visit_parameters cannot show.
-  template <class Visitor>
-  void visit_packed(Visitor&& f) {
-    visit_parts({}, [&](auto& part, auto*) { impl::visit_packed_of(part, f); });
-  }
-  /// f(name, double* values, n) for everything that is saved but not trained by gradient.
-  template <class Visitor>
-  void visit_state(Visitor&& f) {
-    impl::visit_state_of(router(), f);
-    impl::visit_state_of(experts(), f);
-  }
-
-  /// The same of a const layer, with pointers to const: f(Parameter<const Real>), f(name, const Real* values,
-  /// Real* gradients, n), f(name, const std::byte* data, bytes), f(name, const double* values, n).
-  template <class Visitor>
-  void visit_parameters(Visitor&& f) const {
-    writable().visit_parameters(impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_storage(Gradients& gradients, Visitor&& f) const {
-    writable().visit_storage(gradients, impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_packed(Visitor&& f) const {
-    writable().visit_packed(impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_state(Visitor&& f) const {
-    impl::visit_state_of(router(), f);
-    impl::visit_state_of(experts(), f);
-  }
-
-  void zero_gradients(Gradients& gradients) const requires kTrainable {
-    visit_storage(gradients, [](const char*, const Real*, Real* g, Index n) {
-      for (Index i = 0; i < n; ++i) g[i] = 0;
-    });
-  }
-
-  /// After an optimiser step: the router's state from the counts of the step (all micro-batches).
-  void on_step_end(const RouteStats& stats) requires kTrainable { impl::on_step_end_of(router(), stats); }
-
- private:
-  /// For visits, which write nothing themselves.
-  MoeLayer& writable() const noexcept { return const_cast<MoeLayer&>(*this); }
-
   // The layer's own memory and that of its parts; what a frame takes stays taken until the call ends, and so
   // do table, plan and d weight.
-  void measure_forward(Arena& arena, const CallShape& shape, Index concurrency) const {
+  void measure_forward(Arena& arena, const CallShape& shape, Mode, Index concurrency) const {
     arena.take<bool>(shape.tokens);
     sum_.measure(arena, shape, concurrency,
                  [&](Arena& from) { frame_.measure(from, shape.tokens, concurrency); });
     shared_.measure(arena, shape.tokens, concurrency);
-    arena.rewind(0);
   }
   void measure_backward(Arena& arena, const CallShape& shape, Index concurrency) const {
     if (kRemembers) arena.take<Real>(checked_product("memory", shape.tokens, width()));
@@ -341,7 +268,6 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     sum_.measure_backward_experts(arena, shape, concurrency);
     scoped(arena, [&] { shared_.measure_backward(arena, shape.tokens, concurrency); });
     sum_.measure_backward_router(arena, shape, concurrency);
-    arena.rewind(0);
   }
 
   /// `tape` is null in forward().
@@ -360,10 +286,8 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     check_carry(input, out);
     if (out.stats != nullptr) out.stats->require_experts(router().experts());
     const Index tokens = input.x.rows;
-    Arena measuring;
-    measure_forward(measuring, {tokens, input.segments.count(tokens), input.options}, executor.concurrency());
-    Arena arena =
-        workspace.arena(measuring.bytes(), kTaped ? Mode::training : Mode::inference, executor.concurrency());
+    Arena arena = this->forward_arena(workspace, {tokens, input.segments.count(tokens), input.options},
+                                      kTaped ? Mode::training : Mode::inference, executor.concurrency());
     bool* const active = arena.take<bool>(tokens);
     ConstMatrixView<Real> x = input.x;
     SumRows<Real> rows;
@@ -480,29 +404,8 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     require_parts();
     tape.writer_.require("tape", sum_.identity());
     const Index tokens = tape.tokens_;
-    if (gradients.dy.rows != tokens) {
-      fail<state_error>("tape: expected the tape of a call with ", gradients.dy.rows,
-                        " rows (as dy has), got one of ", tokens);
-    }
-    if (!is_finite(gradients.auxiliary_scale)) {
-      fail<config_error>("auxiliary_scale: expected a finite factor of the losses, got ",
-                         gradients.auxiliary_scale);
-    }
-    require_shape("dy", gradients.dy, tokens, width());
-    if (gradients.dx) {
-      require_shape("dx", gradients.dx, tokens, width());
-      require_disjoint("dy", gradients.dy, "dx", gradients.dx);
-    }
-    const Index router_width = tape.input_.router_input().x.cols;
-    if (gradients.router_dx) {
-      if (!tape.input_.separate_router()) {
-        fail<config_error>(
-            "router_dx: expected none, for the call had no router_x; its gradient is part of dx");
-      }
-      require_shape("router_dx", gradients.router_dx, tokens, router_width);
-      require_disjoint("dy", gradients.dy, "router_dx", gradients.router_dx);
-      require_disjoint("dx", gradients.dx, "router_dx", gradients.router_dx);
-    }
+    impl::check_row_gradients(gradients, tokens, width(), tape.input_.separate_router(),
+                              tape.input_.router_input().x.cols);
     require_disjoint("dlogit", gradients.dlogit, "dx", gradients.dx);
     require_disjoint("dlogit", gradients.dlogit, "router_dx", gradients.router_dx);
     require_disjoint("dcarry_out", gradients.dcarry_out, "dx", gradients.dx);
@@ -528,13 +431,6 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>> {
     if (!kRemembers) out.dcarry_out = gradients.dcarry_out;
     if (!kRemembers || sum_.carry_width() > 0) out.dcarry = gradients.dcarry;
     return out;
-  }
-  void check_gradients(impl::GradientsOf<RouterType>* router, impl::GradientsOf<Bank>* experts,
-                       typename S::Gradients* shared, typename F::Gradients* frame) const {
-    impl::check_gradients_of(sum_.router(), router);
-    impl::check_gradients_of(sum_.experts(), experts);
-    impl::check_gradients_of(shared_, shared);
-    impl::check_gradients_of(frame_, frame);
   }
 
   Sum sum_;

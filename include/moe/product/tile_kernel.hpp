@@ -14,7 +14,7 @@
 MOE_NAMESPACE_BEGIN
 
 /// `Cell`: a prepared row is an array of them, `stride(depth)` apart for rows of `depth` numbers. `kRounds`:
-/// preparing rounds.
+/// preparing rounds, `kWholeRows`: by what the whole row holds.
 template <class Arch, class Storage>
 struct TileKernel;
 
@@ -23,6 +23,7 @@ struct TileKernel<Arch, Storage> {
   using Real = Storage;
   using Cell = Storage;
   static constexpr bool kRounds = false;
+  static constexpr bool kWholeRows = false;
   /// Most rows of a tile.
   static constexpr Index kRows = kTileRows<Arch, Storage>;
   /// Rows from which on the next panel is prefetched. Fewer leave the memory no idle time to use, unless they
@@ -69,21 +70,22 @@ struct TileKernel<Arch, Storage> {
   using Real = float;
   using Cell = RowGroup<Arch, Storage>;
   static constexpr bool kRounds = true;
+  static constexpr bool kWholeRows = moe::kWholeRows<Storage>;
   static constexpr Index kRows = kBlockTileRows<Arch, Storage>;
   /// The smaller the weights, the fewer rows keep the processor busy until they have arrived.
-  static constexpr Index kPrefetchRows = (std::min)(sizeof(StorageBlock<Storage>) > 1536  ? Index{8}
-                                                    : sizeof(StorageBlock<Storage>) > 768 ? Index{4}
-                                                                                          : Index{2},
+  static constexpr Index kPrefetchRows = (std::min)(kGroupBytes<Storage> > 1536  ? Index{8}
+                                                    : kGroupBytes<Storage> > 768 ? Index{4}
+                                                                                 : Index{2},
                                                     kOnePassBlockRows<Arch, Storage> + 1);
   static constexpr Index kChunk = 0;
   static constexpr Index kChunkTiles = 1;
   /// One row of codes is just so much work that the processor's own prefetch falls behind.
   static constexpr Index kStreamRows = 1;
-  static constexpr Index kPanelPitch = static_cast<Index>(sizeof(StorageBlock<Storage>));
+  static constexpr Index kPanelPitch = kGroupBytes<Storage>;
 
   /// Not a multiple of 4 KiB: see row_stride.
   static constexpr Index stride(Index depth) noexcept {
-    const Index cells = ceil_div(depth, kBlockRows);
+    const Index cells = row_cells<Storage>(depth);
     return cells * Index{sizeof(Cell)} % 4096 == 0 ? cells + 1 : cells;
   }
   static void prepare(const Real* row, Index depth, Cell* cells) noexcept {
@@ -97,7 +99,7 @@ struct TileKernel<Arch, Storage> {
 
   static void transpose(const PackedView<const Storage>& weight, Index j, Index block, Real* out) noexcept {
     alignas(64) float values[kBlockRows * kPanel<float>];
-    decode_block(weight.panel(j)[block], values);
+    decode_rows(weight.panel(j), block, values);
     transpose_panel<Arch>(values, kBlockRows, out);
   }
 };

@@ -10,6 +10,9 @@ MOE_NAMESPACE_BEGIN
 using Storages = TypeList<float,         //
                           BFloat16,      //
                           Int8Groups<>,  //
-                          Int4Groups<>>;
+                          Int4Groups<>,  //
+                          Int8Channels,  //
+                          Q4K,           //
+                          Q6K>;
 
 MOE_NAMESPACE_END

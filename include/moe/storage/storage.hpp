@@ -4,8 +4,10 @@
 #include <concepts>
 
 #include "moe/core/types.hpp"
+#include "moe/kernel/channel_block.hpp"
 #include "moe/kernel/panel.hpp"
 #include "moe/kernel/storage_block.hpp"
+#include "moe/kernel/super_block.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -13,7 +15,7 @@ MOE_NAMESPACE_BEGIN
 template <class Storage>
 concept DenseStorage = std::same_as<Storage, float> || std::same_as<Storage, double>;
 
-/// Stored in blocks of 32 rows x 32 columns (kernel/storage_block.hpp): BFloat16, Int8Groups, Int4Groups.
+/// Stored in blocks (kernel/storage_block.hpp): BFloat16, Int8Groups, Int4Groups, Int8Channels, Q4K, Q6K.
 template <class Storage>
 concept BlockStorage = !DenseStorage<Storage> && requires {
   sizeof(StorageBlock<Storage>);
@@ -49,6 +51,12 @@ template <>
 inline constexpr const char* kStorageName<Int4Groups<BFloat16>> = "int4_groups_bfloat16";
 template <>
 inline constexpr const char* kStorageName<Int4Groups<Float16>> = "int4_groups_float16";
+template <>
+inline constexpr const char* kStorageName<Int8Channels> = "int8_channels";
+template <>
+inline constexpr const char* kStorageName<Q4K> = "q4_k";
+template <>
+inline constexpr const char* kStorageName<Q6K> = "q6_k";
 }  // namespace impl
 
 template <BlockStorage Storage>
@@ -56,7 +64,7 @@ struct StorageTraits<Storage> {
   using Real = float;
   using Element = StorageBlock<Storage>;
   static constexpr const char* kName = impl::kStorageName<Storage>;
-  static constexpr Index panel_size(Index rows) noexcept { return ceil_div(rows, kBlockRows); }
+  static constexpr Index panel_size(Index rows) noexcept { return panel_blocks<Storage>(rows); }
 };
 
 MOE_NAMESPACE_END

@@ -9,6 +9,7 @@
 #include "io/file/temporary_folder.hpp"
 #include "moe/io/safetensors/reader.hpp"
 #include "moe/kernel/finite.hpp"
+#include "moe/kernel/super_block.hpp"
 #include "support/catch.hpp"
 #include "support/same_bits.hpp"
 
@@ -36,6 +37,22 @@ std::string codes(unsigned seed, int n) {
   std::string out;
   for (int i = 0; i < n; ++i) out += static_cast<char>(seed = seed * 5 + 17);
   return out;
+}
+
+/// Blocks of Q4_K or Q6_K as the storage of that name holds their codes.
+template <class Storage>
+std::vector<float> stored(const std::byte* bytes, Index n) {
+  constexpr bool kFour = std::is_same_v<Storage, moe::Q4K>;
+  std::vector<moe::StorageBlock<Storage>> block(1);
+  moe::SuperColumn column;
+  std::vector<float> all;
+  for (Index b = 0; b < n / 256; ++b) {
+    if (kFour) moe::io::impl::read_q4_k(bytes + b * 144, column);
+    if (!kFour) moe::io::impl::read_q6_k(bytes + b * 210, column);
+    block[0].set_column(b % 32, column);
+    for (Index k = 0; k < 256; ++k) all.push_back(block[0].number(k, b % 32));
+  }
+  return all;
 }
 
 }  // namespace
@@ -107,5 +124,7 @@ TEST_CASE("ggml rows: every type of block decodes to the same bits as in the ggu
     moe::io::decode_floats(moe::io::DType::F32, values.data, 0, n, want.data());
     const std::string text(reinterpret_cast<const char*>(bytes.data), static_cast<std::size_t>(bytes.bytes));
     CHECK(test::same_bits(row_of(type, text, n), want));
+    if (type == GgmlType::Q4_K) CHECK(test::same_bits(stored<moe::Q4K>(bytes.data, n), want));
+    if (type == GgmlType::Q6_K) CHECK(test::same_bits(stored<moe::Q6K>(bytes.data, n), want));
   }
 }

@@ -11,6 +11,7 @@
 #include "moe/io/experts.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
+#include "support/same_bits.hpp"
 
 using moe::Index;
 using moe::io::ExpertMatrix;
@@ -162,13 +163,28 @@ TEST_CASE("gguf experts: gate and up in one tensor, a scale for each expert", "[
       CHECK(bias[3] == -500 + static_cast<float>((2 * e + Index{up}) * kF + 3));
       const auto groups = source.groups(e, part);
       REQUIRE(groups.has_value());
-      CHECK(0.5f * static_cast<float>(groups->code(kF - 1, 7)) ==
+      CHECK(0.5f * static_cast<float>(std::get<moe::io::CodeGroups>(*groups).code(kF - 1, 7)) ==
             q8_value(e, kF - 1 + (up ? kF : 0), 7, 2 * kF, kD));
     }
     source.read(e, ExpertMatrix::down, moe::MatrixView<float>(to.data(), kD, kF));
     CHECK(to[9] == (e == 0 ? 2.0f : -0.5f) * q8_value(e, 0, 9, kD, kF));
     CHECK(!source.groups(e, ExpertMatrix::down).has_value());
   }
+  const GgufExperts unscaled(file, 0, false);  // somebody else reads the scale of the second layer
+  unscaled.read(0, ExpertMatrix::down, moe::MatrixView<float>(to.data(), kD, kF));
+  CHECK(to[9] == q8_value(0, 0, 9, kD, kF));
+  CHECK(unscaled.groups(0, ExpertMatrix::down).has_value());
+  // A bias is added behind the scale.
+  GgufBytes biased = b;
+  biased.tensor(p + "down_exps.bias", {kD, kExperts}, 0, biased.data(floats(kD * kExperts, 100)));
+  std::vector<std::byte> of_biased;
+  const GgufFile biased_file = file_of(biased, of_biased);
+  const GgufExperts both(biased_file, 0);
+  std::vector<float> offset(kD);
+  both.read(1, ExpertMatrix::down, moe::MatrixView<float>(to.data(), kD, kF));
+  both.read_bias(1, ExpertMatrix::down, offset.data());
+  CHECK(to[9] == -0.5f * q8_value(1, 0, 9, kD, kF));
+  CHECK(offset[2] == 100 + static_cast<float>(kD + 2));
   // Nothing of an expert is left out without a word.
   const auto reason = [&](const char* name, std::initializer_list<std::uint64_t> extents, Index n) {
     GgufBytes more = b;
@@ -180,8 +196,6 @@ TEST_CASE("gguf experts: gate and up in one tensor, a scale for each expert", "[
         "moe: f: tensor \"blk.0.ffn_gate_exps.weight\": expected no such tensor beside "
         "ffn_gate_up_exps.weight, got "
         "one that would not be read");
-  CHECK(reason("down_exps.bias", {kD, kExperts}, kD * kExperts).find("expected a matrix without a bias") !=
-        std::string::npos);
   GgufBytes bias_alone = model();
   bias_alone.tensor("blk.4.ffn_gate_exps.bias", {kF, kExperts}, 0, bias_alone.data(floats(kExperts * kF, 0)));
   std::vector<std::byte> own;
@@ -217,4 +231,102 @@ TEST_CASE("gguf experts: Q8_0 and Q4_0 are repacked as they are", "[io]") {
   };
   check(moe::Int8Groups<moe::Float16>{}, 8, 32);
   check(moe::Int4Groups<moe::Float16>{}, 2, 16);
+}
+
+namespace {
+
+/// Blocks of Q4_K or Q6_K of any bytes, but for scales that are not finite.
+std::string super_blocks(Index blocks, bool four, std::uint32_t seed) {
+  std::string out;
+  for (Index b = 0; b < blocks; ++b) {
+    std::string block;
+    for (int i = 0; i < (four ? 144 : 210); ++i)
+      block += static_cast<char>((seed = seed * 1664525 + 1013904223) >> 24);
+    for (const std::size_t high : {std::size_t{four ? 1u : 209u}, std::size_t{four ? 3u : 209u}}) {
+      block[high] = static_cast<char>(block[high] & ~0x40);  // scales below 2
+    }
+    out += block;
+  }
+  return out;
+}
+
+constexpr Index kSuper = 256;
+/// fc1 and fc2, [256, 256].
+struct SuperMatrices {
+  std::vector<float> fc1, fc2;
+  SuperMatrices() : fc1(kSuper * kSuper), fc2(fc1.size()) {}
+  moe::MatrixView<float> view(bool second) { return {(second ? fc2 : fc1).data(), kSuper, kSuper}; }
+};
+
+template <class Storage>
+SuperMatrices repacked(const GgufExperts& source) {
+  moe::Mlp<moe::Relu, Storage> bank({.experts = 1, .width = kSuper, .hidden = kSuper});
+  moe::io::load_experts(bank, source);
+  SuperMatrices m;
+  bank.unpack(0, m.view(false), m.view(true));
+  return m;
+}
+
+}  // namespace
+
+TEST_CASE("gguf experts: Q4_K and Q6_K are repacked as they are, every matrix by itself", "[io]") {
+  const std::string four = super_blocks(kSuper, true, 1), six = super_blocks(kSuper, false, 2);
+  const auto file_of = [&](bool up_four, bool down_four, std::vector<std::byte>& own) {
+    GgufBytes bytes;
+    bytes.tensor("blk.0.ffn_up_exps.weight", {kSuper, kSuper, 1}, up_four ? 12 : 14,
+                 bytes.data(up_four ? four : six));
+    bytes.tensor("blk.0.ffn_down_exps.weight", {kSuper, kSuper, 1}, down_four ? 12 : 14,
+                 bytes.data(down_four ? four : six));
+    own = test::exact_bytes(bytes.all());
+    return GgufFile::from_bytes(own, "f");
+  };
+  std::vector<std::byte> own;
+  const auto read = [](const GgufExperts& source) {
+    SuperMatrices m;
+    source.read(0, ExpertMatrix::fc1, m.view(false));
+    source.read(0, ExpertMatrix::fc2, m.view(true));
+    return m;
+  };
+  {
+    const GgufFile file = file_of(true, true, own);
+    const GgufExperts source(file, 0);
+    const SuperMatrices got = repacked<moe::Q4K>(source), want = read(source);
+    CHECK(test::same_bits(got.fc1, want.fc1));
+    CHECK(test::same_bits(got.fc2, want.fc2));
+  }
+  {
+    const GgufFile file = file_of(false, false, own);
+    const GgufExperts source(file, 0);
+    const SuperMatrices got = repacked<moe::Q6K>(source), want = read(source);
+    CHECK(test::same_bits(got.fc1, want.fc1));
+    CHECK(test::same_bits(got.fc2, want.fc2));
+  }
+  // Mixed, as files are: what is not the storage's is rounded, the other not.
+  const GgufFile file = file_of(true, false, own);
+  const GgufExperts source(file, 0);
+  SuperMatrices want = read(source);
+  const SuperMatrices as_four = repacked<moe::Q4K>(source), as_six = repacked<moe::Q6K>(source);
+  moe::Mlp<moe::Relu, moe::Q4K> rounded({.experts = 1, .width = kSuper, .hidden = kSuper});
+  rounded.load(0, want.view(false), want.view(true));
+  SuperMatrices all_rounded;
+  rounded.unpack(0, all_rounded.view(false), all_rounded.view(true));
+  CHECK(test::same_bits(as_four.fc1, want.fc1));
+  CHECK(test::same_bits(as_four.fc2, all_rounded.fc2));
+  CHECK_FALSE(test::same_bits(as_four.fc2, want.fc2));
+  CHECK_FALSE(test::same_bits(all_rounded.fc1, want.fc1));
+  CHECK(test::same_bits(as_six.fc2, want.fc2));
+}
+
+TEST_CASE("gguf experts: super-blocks whose scales are not finite are refused", "[io]") {
+  std::string blocks = super_blocks(kSuper, true, 3);
+  blocks[5 * 144 + 3] = 0x7C;
+  blocks[5 * 144 + 2] = 0;
+  GgufBytes bytes;
+  bytes.tensor("blk.0.ffn_up_exps.weight", {kSuper, kSuper, 1}, 12, bytes.data(blocks));
+  bytes.tensor("blk.0.ffn_down_exps.weight", {kSuper, kSuper, 1}, 12,
+               bytes.data(super_blocks(kSuper, true, 4)));
+  const std::vector<std::byte> own = test::exact_bytes(bytes.all());
+  const GgufFile file = GgufFile::from_bytes(own, "f");
+  CHECK(test::message_of<moe::numeric_error>([&] { repacked<moe::Q4K>(GgufExperts(file, 0)); }) ==
+        "moe: expert 0 of the checkpoint: moe: fc1: expected finite scales, got another in row 5, block 0");
 }

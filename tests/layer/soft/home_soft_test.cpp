@@ -7,7 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "moe/archive/reader.hpp"
+#include "moe/archive/writer.hpp"
 #include "moe/expert/bank/glu.hpp"
+#include "moe/expert/bank/normed.hpp"
 #include "moe/kernel/activation.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
@@ -242,6 +245,34 @@ TEST_CASE("parts of HoME's soft experts have names, the second level's apart", "
   CHECK(std::adjacent_find(parameters.begin(), parameters.end()) == parameters.end());
   CHECK(std::count(parameters.begin(), parameters.end(), "second.slots.weight") == 1);
   layer.visit_packed([](const char*, const std::byte*, Index) { FAIL("dense experts are not packed"); });
+}
+
+TEST_CASE("the state of both levels is saved, the second's under its own names", "[layer]") {
+  using Normed = moe::NormedExperts<Bank>;
+  const auto normed = [](double mean) {
+    const auto bank = [](Index experts) {
+      return Normed(Bank({.experts = experts, .width = kWidth, .hidden = 3}));
+    };
+    auto layer =
+        moe::home_soft({.width = kWidth, .group = 2, .experts = 2, .second_experts = 2}, bank(2), bank(2));
+    layer.visit_state([&](const char*, double* values, Index n) {
+      for (Index i = 0; i < n; ++i) values[i] = mean++;
+    });
+    return layer;
+  };
+  const auto state_of = [](const auto& layer) {
+    Vector all;
+    layer.visit_state(
+        [&](const char*, const double* values, Index n) { all.insert(all.end(), values, values + n); });
+    return all;
+  };
+  const auto first = normed(1);
+  auto second = normed(100);
+  moe::ArchiveWriter writer;
+  writer.add_layer("layer", first);
+  moe::Archive::from_bytes(writer.bytes()).load_layer("layer", second);
+  CHECK(state_of(second) == state_of(first));
+  CHECK(!state_of(first).empty());
 }
 
 TEST_CASE("HoME's soft experts refuse banks and parameters that do not fit", "[layer]") {

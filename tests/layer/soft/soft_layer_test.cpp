@@ -163,6 +163,21 @@ TEST_CASE("a soft layer shows the state of its experts, as every layer does", "[
   CHECK(of_layer == of_experts);
 }
 
+TEST_CASE("normed experts couple the segments of a soft layer in training alone", "[layer]") {
+  using Normed = moe::NormedExperts<Bank>;
+  using NormedLayer = moe::SoftLayer<moe::SoftMoeRouter<double>, Normed>;
+  STATIC_REQUIRE(NormedLayer::coupling(true) == moe::Coupling::per_batch);
+  STATIC_REQUIRE(NormedLayer::coupling(false) == moe::Coupling::per_segment);  // as the router says
+  NormedLayer soft(moe::soft_moe<double>({.width = kWidth, .experts = 2}),
+                   Normed(Bank({.experts = 2, .width = kWidth, .hidden = 3})));
+  soft.router().scorer().initialise(1);
+  soft.experts().inner().initialise(2);
+  const moe::IsolatedLayer<NormedLayer> layer(std::move(soft));
+  const std::vector<double> x = normal_rows(7, kWidth, 5), y = forward_rows(layer, x, {0, 3, 7});
+  const std::vector<double> second(x.begin() + 3 * kWidth, x.end());
+  CHECK(forward_rows(layer, second, {0, 4}) == std::vector<double>(y.begin() + 3 * kWidth, y.end()));
+}
+
 TEST_CASE("one slot: all rows of a segment get one result; one row: its slots are the row", "[layer]") {
   const Layer one = make(1, 1);
   const std::vector<double> x = normal_rows(4, kWidth, 5), y = forward_rows(one, x, {0, 4});

@@ -2,9 +2,11 @@
 // that their tensors are from; and what is refused of a file.
 #include "moe/models/file/gguf_layer.hpp"
 
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -41,21 +43,30 @@ std::string floats(Index n, int seed) {
 
 constexpr Index kD = 4, kF = 3, kE = 3;
 
-/// Two layers of qwen3moe, the second with experts. `change` may add to it.
+/// Two layers of qwen3moe, the second with experts. `change` may add to it; `set`: keys of other values;
+/// `lost`: a tensor that is not there.
 GgufBytes qwen(const std::function<void(GgufBytes&)>& change = {}, std::uint64_t experts = kE,
-               const std::string& arch = "qwen3moe") {
+               const std::string& arch = "qwen3moe", std::map<std::string, std::uint64_t> set = {},
+               const std::string& lost = "") {
   GgufBytes b;
   b.value("general.architecture", 8, GgufBytes::text(arch));
-  b.value(arch + ".block_count", 4, little(2, 4));
-  b.value(arch + ".embedding_length", 4, little(kD, 4));
-  b.value(arch + ".expert_count", 4, little(experts, 4));
-  b.value(arch + ".expert_used_count", 4, little(2, 4));
-  b.tensor("blk.0.ffn_up.weight", {kD, kF}, 0, b.data(floats(kD * kF, 1)));
-  b.tensor("blk.1.ffn_norm.weight", {kD}, 0, b.data(floats(kD, 1)));
-  b.tensor("blk.1.ffn_gate_inp.weight", {kD, kE}, 0, b.data(floats(kE * kD, 2)));
-  b.tensor("blk.1.ffn_gate_exps.weight", {kD, kF, kE}, 0, b.data(floats(kE * kD * kF, 3)));
-  b.tensor("blk.1.ffn_up_exps.weight", {kD, kF, kE}, 0, b.data(floats(kE * kD * kF, 4)));
-  b.tensor("blk.1.ffn_down_exps.weight", {kF, kD, kE}, 0, b.data(floats(kE * kD * kF, 5)));
+  for (const auto& [key, value] : std::map<std::string, std::uint64_t>{{"block_count", 2},
+                                                                       {"embedding_length", kD},
+                                                                       {"expert_count", experts},
+                                                                       {"expert_used_count", 2}}) {
+    set.try_emplace(key, value);
+  }
+  for (const auto& [key, value] : set) b.value(arch + "." + key, 4, little(value, 4));
+  const auto tensor = [&](const std::string& name, std::initializer_list<std::uint64_t> extents, Index n,
+                          int seed) {
+    if (name != lost) b.tensor(name, extents, 0, b.data(floats(n, seed)));
+  };
+  tensor("blk.0.ffn_up.weight", {kD, kF}, kD * kF, 1);
+  tensor("blk.1.ffn_norm.weight", {kD}, kD, 1);
+  tensor("blk.1.ffn_gate_inp.weight", {kD, kE}, kE * kD, 2);
+  tensor("blk.1.ffn_gate_exps.weight", {kD, kF, kE}, kE * kD * kF, 3);
+  tensor("blk.1.ffn_up_exps.weight", {kD, kF, kE}, kE * kD * kF, 4);
+  tensor("blk.1.ffn_down_exps.weight", {kF, kD, kE}, kE * kD * kF, 5);
   if (change) change(b);
   return b;
 }
@@ -86,7 +97,7 @@ TEST_CASE("a layer of a GGUF file has the bits of the folder that its tensors ar
     CHECK(test::same_bits(run(from_file), run(from_folder)));
     ++files;
   }
-  CHECK(files == 21);
+  CHECK(files == 25);
 }
 
 TEST_CASE("a GGUF file's layers are listed and loaded, dense ones named", "[models][gguf]") {
@@ -125,6 +136,40 @@ TEST_CASE("what a GGUF file says and no preset computes is refused by key", "[mo
         "moe: layer: expected a value in [0, 1] (\"qwen3moe.block_count\"), got 2");
   CHECK(refused<moe::models::dense_layer_error>(qwen(), 0) ==
         "moe: f: expected a layer with experts, got layer 0, which is dense");
+}
+
+TEST_CASE("values of a GGUF file that are out of range are reported by their keys there", "[models][gguf]") {
+  using moe::config_error;
+  struct Case {
+    const char* key;
+    std::uint64_t value;
+    const char* range;
+  };
+  for (const Case& c :
+       {Case{"block_count", 0, "[1, 1048576], got 0"}, Case{"embedding_length", 0, "[1, 1048576], got 0"},
+        Case{"embedding_length", 0x7FFFFFFF, "[1, 1048576], got 2147483647"},
+        Case{"expert_count", 0, "[1, 1048576], got 0"}, Case{"expert_used_count", 0, "[1, 3], got 0"},
+        Case{"expert_used_count", 4, "[1, 3], got 4"},
+        Case{"expert_group_count", 0x7FFFFFFF, "[0, 1048576], got 2147483647"},
+        Case{"expert_shared_count", 5000, "[0, 1024], got 5000"},
+        Case{"leading_dense_block_count", 0x7FFFFFFF, "[0, 1048576], got 2147483647"}}) {
+    const std::string message = refused<config_error>(qwen({}, kE, "qwen3moe", {{c.key, c.value}}));
+    INFO(c.key << ": " << message);
+    CHECK(message == "moe: f: \"qwen3moe." + std::string(c.key) + "\": expected an integer in " + c.range);
+  }
+}
+
+TEST_CASE("a matrix of the experts that is missing, or too many, is named", "[models][gguf]") {
+  using moe::format_error;
+  CHECK(refused<format_error>(qwen({}, kE, "qwen3moe", {}, "blk.1.ffn_gate_exps.weight")) ==
+        "moe: f: expected a tensor \"blk.1.ffn_gate_exps.weight\", got none");
+  CHECK(refused<format_error>(qwen({}, kE, "qwen3moe", {}, "blk.1.ffn_down_exps.weight")) ==
+        "moe: f: expected a tensor \"blk.1.ffn_down_exps.weight\", got none");
+  CHECK(refused<format_error>(
+            qwen([](GgufBytes& b) { b.tensor("blk.1.exp_probs_b.bias", {kE}, 0, b.data(floats(kE, 6))); }, kE,
+                 "nemotron_h_moe")) ==
+        "moe: f: tensor \"blk.1.ffn_gate_exps.weight\": expected no such tensor, because the experts of the "
+        "preset nemotron_3 have no gate");
 }
 
 TEST_CASE("counts of a GGUF file that its tensors contradict are refused", "[models][gguf]") {
@@ -186,4 +231,70 @@ TEST_CASE("tensors of a GGUF file that go with neither metadata nor preset are r
   };
   CHECK(refused<moe::numeric_error>(spoiled(), 0) ==
         "moe: f: tensor \"blk.0.ffn_gate_inp.weight\": expected finite numbers, got nan at 3");
+}
+
+namespace {
+
+/// Blocks of Q4_K or Q6_K whose numbers are about normal, of deviation 1 / 20 or so.
+std::string k_quant_blocks(Index blocks, bool four, std::uint32_t seed) {
+  std::string out;
+  for (Index b = 0; b < blocks; ++b) {
+    std::string block;
+    for (int i = 0; i < (four ? 144 : 210); ++i) {
+      block += static_cast<char>((seed = seed * 1664525 + 1013904223) >> 24);
+    }
+    if (four) {
+      block.replace(0, 4, little(0x0C00, 2) + little(0x1780, 2));  // 2^-12, and 7.5 of it for the offsets
+    } else {
+      block.replace(208, 2, little(0x0200, 2));
+    }
+    out += block;
+  }
+  return out;
+}
+
+/// The norm of the difference of layer 0 in `storage` from the same in float, relative to it.
+double distance_in(moe::models::StorageKind storage, bool first_four, bool second_four) {
+  constexpr Index kSuper = 256, kExperts = 3;
+  GgufBytes b;
+  b.value("general.architecture", 8, GgufBytes::text("qwen3moe"));
+  b.value("qwen3moe.block_count", 4, little(1, 4));
+  b.value("qwen3moe.embedding_length", 4, little(kSuper, 4));
+  b.value("qwen3moe.expert_count", 4, little(kExperts, 4));
+  b.value("qwen3moe.expert_used_count", 4, little(2, 4));
+  b.tensor("blk.0.ffn_gate_inp.weight", {kSuper, kExperts}, 0, b.data(floats(kExperts * kSuper, 2)));
+  std::uint32_t seed = 0;
+  for (const char* const name : {"gate", "up", "down"}) {
+    const bool four = ++seed == 3 ? second_four : first_four;
+    b.tensor("blk.0.ffn_" + std::string(name) + "_exps.weight", {kSuper, kSuper, kExperts}, four ? 12 : 14,
+             b.data(k_quant_blocks(kSuper * kExperts, four, seed)));
+  }
+  const std::vector<std::byte> exact = test::exact_bytes(b.all());
+  const auto file = moe::io::GgufFile::from_bytes(exact, "f");
+  const std::vector<float> want = run(moe::models::load_layer(file, 0)),
+                           got = run(moe::models::load_layer(file, 0, {.storage = storage}));
+  double off = 0, size = 0;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    const auto y = static_cast<double>(want[i]), d = static_cast<double>(got[i]) - y;
+    off += d * d, size += y * y;
+  }
+  return std::sqrt(off / size);
+}
+
+}  // namespace
+
+TEST_CASE("a layer of K-quants in their own storage differs by the rounding of its rows alone",
+          "[models][gguf]") {
+  using moe::models::StorageKind;
+  // 8-bit codes of 32 numbers have steps of 1 / 127 of the largest; 4-bit ones of weights some 1 / 15 of
+  // their range.
+  CHECK(distance_in(StorageKind::q4_k, true, true) < 0.02);
+  CHECK(distance_in(StorageKind::q6_k, false, false) < 0.02);
+  CHECK(distance_in(StorageKind::int4, true, true) > 0.05);
+  CHECK(distance_in(StorageKind::q4_k, false, false) > 0.05);
+  // Files of both: one matrix of three is rounded, finely in the larger storage.
+  const double as_four = distance_in(StorageKind::q4_k, true, false);
+  CHECK(as_four > 0.03);
+  CHECK(as_four < distance_in(StorageKind::q4_k, false, false));
+  CHECK(distance_in(StorageKind::q6_k, true, false) < 0.04);
 }

@@ -85,8 +85,8 @@ TEST_CASE("a packed layer of every storage gives the same bits again", "[models]
   for (const char* const name : {"deepseek_v3", "gpt_oss", "kimi_k3", "longcat_flash", "moepp",
                                  "switch_transformers", "qwen2_moe", "jetmoe", "nemotron_h", "deepseek_v4"}) {
     const Golden golden(name);
-    for (const StorageKind storage :
-         {StorageKind::float32, StorageKind::bfloat16, StorageKind::int8, StorageKind::int4}) {
+    for (const StorageKind storage : {StorageKind::float32, StorageKind::bfloat16, StorageKind::int8,
+                                      StorageKind::int4, StorageKind::int8_channels}) {
       INFO(name << " as storage " << static_cast<int>(storage));
       AnyLayer layer = golden.load({.storage = storage});
       layer.visit_parameters([](const moe::Parameter<float>& p) { p.value(0, 0) += 0.125f; });  // trained

@@ -1,6 +1,8 @@
 // save_parameters(): what was trained comes back bit for bit, what was not is the input's bytes.
 #include "moe/models/file/save_layer.hpp"
 
+#include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -96,6 +98,33 @@ TEST_CASE("a trained router is saved under its name, everything else as it was",
     AnyLayer loaded = moe::models::load_layer(saved.folder.path(), golden.layer);
     CHECK(values_of(loaded) == trained);
   }
+}
+
+TEST_CASE("what lies turned, as a row of another tensor, or behind other experts is saved there",
+          "[models]") {
+  const Golden golden("ernie4_5_vl_moe_2");  // the experts of pictures
+  AnyLayer layer = golden.load();
+  train(golden, layer, {});
+  layer.visit_state([](const char*, double* values, Index n) {
+    for (Index i = 0; i < n; ++i) values[i] += static_cast<double>(i);
+  });
+  const Saved saved(golden, layer);
+  const std::string block = "model.layers.1.mlp.";
+  const auto changed = [&](const std::string& tail) {
+    return std::find(saved.changed.begin(), saved.changed.end(), block + tail) != saved.changed.end();
+  };
+  CHECK((changed("gate.weight_1") && changed("moe_statics.e_score_correction_bias")));
+  CHECK(!changed("gate.weight"));
+  for (const std::string& name : saved.changed) {  // experts 6 to 11 are theirs
+    const std::size_t at = name.find("experts.");
+    if (at != std::string::npos) CHECK(std::atoi(name.c_str() + at + 8) >= 6);
+  }
+  AnyLayer loaded = moe::models::load_layer(saved.folder.path(), golden.layer);
+  CHECK(values_of(loaded) == values_of(layer));
+  const auto before = test::floats(golden.model.at(block + "moe_statics.e_score_correction_bias")),
+             after = test::floats(saved.checkpoint().at(block + "moe_statics.e_score_correction_bias"));
+  CHECK(std::equal(before.begin(), before.begin() + 6, after.begin()));
+  CHECK(after[7] == before[7] + 1);
 }
 
 TEST_CASE("trained experts are saved where each matrix has a tensor", "[models]") {

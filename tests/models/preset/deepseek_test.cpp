@@ -74,3 +74,23 @@ TEST_CASE("configs without shared experts, with null, or without a bias", "[mode
         0);
   CHECK(describe(edited("nemotron_h_2", "\"hidden_size\"", "\"hidden_size\""), 1).expert_width() == 12);
 }
+
+TEST_CASE("Step 3's limits are a layer's own, and of shared experts others", "[models]") {
+  using Kind = moe::AnyGate::Kind;
+  const auto in = [](const char* folder, moe::Index layer) {
+    return describe(edited(folder, "\"hidden_size\"", "\"hidden_size\""), layer);
+  };
+  const auto limited = in("step3p7_2", 2), free = in("step3p7_2", 1), routed = in("step3p7_3", 2);
+  CHECK((limited.gate.kind == Kind::bounded && limited.gate.limit == 1.5));
+  CHECK((limited.shared_act->kind == Kind::bounded && limited.shared_act->limit == 2.5));
+  CHECK((free.gate.kind == Kind::product && free.shared_act->kind == Kind::product));
+  CHECK((routed.gate.kind == Kind::bounded && routed.shared_act->kind == Kind::product));
+  check_refused("step3p7", "\"hidden_size\"", "\"hidden_size\"", 0);
+}
+
+TEST_CASE("scales that have other names or may be null", "[models]") {
+  CHECK(weights_of(describe(edited("mimo_v2_flash", "\"hidden_size\"", "\"hidden_size\""), 1)).scale == 1);
+  CHECK(weights_of(describe(edited("hy_v3", "\"hidden_size\"", "\"hidden_size\""), 1)).scale == 2.826);
+  CHECK(weights_of(describe(edited("step3p7", "\"hidden_size\"", "\"hidden_size\""), 2)).scale == 3);
+  check_refused("glm4_moe", "\"routed_scaling_factor\": 2.5", "\"routed_scaling_factor\": null", 1);
+}

@@ -21,7 +21,7 @@ TEST_CASE("every preset has a name and model types of its own", "[models]") {
     }
     CHECK(preset->describe != nullptr);
   }
-  CHECK(names.size() == 42);
+  CHECK(names.size() == 55);
   CHECK(find_preset("llama") == nullptr);
   CHECK(find_preset("") == nullptr);
 }

@@ -68,3 +68,29 @@ TEST_CASE("lists by layer and optional parts", "[models]") {
             ->cap() == 5);
   CHECK(describe(edited("grok1", "\"hidden_size\"", "\"hidden_size\""), 0).router.map.is_identity());
 }
+
+TEST_CASE("ERNIE-VL's experts of text and of pictures", "[models]") {
+  const auto text = describe(edited("ernie4_5_vl_moe", "\"moe_k\"", "\"moe_k\""), 1),
+             pictures = describe(edited("ernie4_5_vl_moe_2", "\"moe_k\"", "\"moe_k\""), 1);
+  CHECK((text.hidden == 20 && text.experts == 7 && text.shared_hidden == 40));
+  CHECK((pictures.hidden == 12 && pictures.experts == 6 && pictures.shared_hidden == 0));
+  CHECK((text.tensors.front().theirs == "gate.weight" && text.expert_layouts.front().matrix[0].first == 0));
+  CHECK((pictures.tensors.front().theirs == "gate.weight_1" &&
+         pictures.expert_layouts.front().matrix[0].first == 6));
+}
+
+TEST_CASE("Command A+'s mean of routed and shared experts", "[models]") {
+  const auto of = [](const char* folder) {
+    return describe(edited(folder, "\"num_experts\"", "\"num_experts\""), test::Golden(folder).layer);
+  };
+  const auto mean = of("cohere2_moe"), sum = of("cohere2_moe_2"), softmax = of("cohere2_moe_3");
+  CHECK(mean.router.weighting.get_if<moe::SigmoidWeighting>()->options() ==
+        moe::SigmoidWeighting::Options{.shares = true, .scale = 0.5});
+  CHECK(sum.router.weighting.get_if<moe::SigmoidWeighting>()->options() == moe::SigmoidWeighting::Options{});
+  CHECK(softmax.router.weighting.get_if<moe::SoftmaxWeighting>()->options().scale == 0.5);
+  CHECK((mean.shared_scale == 0.5 && sum.shared_scale == 1 && softmax.shared_scale == 0.5));
+  const auto alone =
+      describe(edited("cohere2_moe_3", "\"num_shared_experts\": 1", "\"num_shared_experts\": 0"), 0);
+  CHECK((alone.shared_hidden == 0 &&
+         alone.router.weighting.get_if<moe::SoftmaxWeighting>()->options().scale == 1));
+}

@@ -12,8 +12,8 @@ namespace {
 using moe::EveryExpert;
 using moe::Index;
 
-EveryExpert<double> gated(Index experts, Index width) {
-  EveryExpert<double> router(experts, width);
+EveryExpert<double> gated(Index experts, Index width, double scale = 1) {
+  EveryExpert<double> router(experts, width, scale);
   router.visit_parameters(nullptr, [](const moe::Parameter<double>& p) {
     for (Index j = 0; j < p.value.cols; ++j) p.value(0, j) = std::cos(static_cast<double>(j));
   });
@@ -58,6 +58,7 @@ TEST_CASE("with a gate all of a token's weights are sigmoid(<x, w>); a NaN gate 
   // A dot product of 3, and an exponential within a few units.
   CHECK(std::abs(routed.weight_of(0, 0) - want) <= 16 * 0x1p-53);
   CHECK(routed.weight_of(0, 1) == routed.weight_of(0, 0));
+  CHECK(test::route(gated(2, 3, 0.5), call).weight_of(0, 1) == 0.5 * routed.weight_of(0, 0));
 }
 
 TEST_CASE("a gate does not hide a row that is not finite", "[every]") {
@@ -80,6 +81,8 @@ TEST_CASE("the laws and gradients of routers hold for every expert", "[every]") 
   test::check_router_laws(plain, {.masks = false});
   test::check_router_laws(router, {.masks = false});
   test::check_router_gradients(router, 5);
+  EveryExpert<double> scaled = gated(3, 4, 0.5);
+  test::check_router_gradients(scaled, 5);
 }
 
 TEST_CASE("the gate's name, and refusals", "[every]") {
@@ -94,6 +97,10 @@ TEST_CASE("the gate's name, and refusals", "[every]") {
   CHECK(seen == 1);
   CHECK_THROWS_AS(EveryExpert<double>(0), moe::config_error);
   CHECK_THROWS_AS(EveryExpert<double>(1, -1), moe::config_error);
+  for (const double bad :
+       {0.0, std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()}) {
+    CHECK_THROWS_AS(EveryExpert<double>(1, 0, bad), moe::config_error);
+  }
   test::RouterCall<double> call = test::random_call<double>(2, 3, 1);
   call.options.experts_per_token = 1;
   CHECK_THROWS_AS(test::route(router, call), moe::config_error);

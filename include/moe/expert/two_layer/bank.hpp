@@ -271,6 +271,7 @@ class TwoLayerBank {
     const Cell** hidden_row;  // [P]
     Index* tasks;
     Cell* hidden;            // [P, hidden_cells], unless on the tape
+    Real* whole;             // [P, hidden_stride] of rows that are rounded whole, unless on the tape
     PreparedRows<Kernel> x;  // what the first layer reads
     Scratch(Arena& arena, Index slots, const Parameters& parameters, bool taped)
         : hidden_row(arena.take<const Cell*>(slots)),
@@ -278,6 +279,9 @@ class TwoLayerBank {
           hidden(taped && !Kernel::kRounds
                      ? nullptr
                      : arena.take<Cell>(checked_product("hidden", slots, hidden_cells(parameters)))),
+          whole(taped || !Kernel::kWholeRows
+                    ? nullptr
+                    : arena.take<Real>(checked_product("hidden", slots, parameters.hidden_stride()))),
           x(arena, slots, parameters.width()) {}
   };
 
@@ -391,6 +395,11 @@ class TwoLayerBank {
     if constexpr (!Kernel::kRounds) {
       if (tape != nullptr) hidden_rows = taped_hidden;
     }
+    // Hidden values that are not rounded as soon as they are there.
+    constexpr bool kRoundsAtOnce = Kernel::kRounds && !Kernel::kWholeRows;
+    Real* exact_rows = tape == nullptr ? scratch.whole : taped_hidden;
+    if constexpr (!Kernel::kRounds) exact_rows = hidden_rows;
+    const Index exact_stride = Kernel::kRounds ? stride : cells;
     for (Index s = 0; s < slots; ++s) scratch.hidden_row[s] = hidden_rows + s * cells;
 
     const KeyedRandom draw = dropout_.draw(drops ? *batch.draws->key : DrawKey{});
@@ -404,11 +413,11 @@ class TwoLayerBank {
         [&](Index e, Index first, Index m, Index unit, Real* tile) noexcept {
           constexpr Index kUnitColumns = kTilePanels * kColumns;
           const Index column = unit * kUnitColumns;
-          alignas(64)
-              Real rounded[Kernel::kRounds ? Kernel::kRows * kUnitColumns : 1];  // still to be rounded
+          alignas(64) Real rounded[kRoundsAtOnce ? Kernel::kRows * kUnitColumns : 1];  // still to be rounded
           Real* h = rounded;
           Index h_stride = kUnitColumns;
-          if constexpr (!Kernel::kRounds) h = hidden_rows + first * cells + column, h_stride = cells;
+          if constexpr (!kRoundsAtOnce)
+            h = exact_rows + first * exact_stride + column, h_stride = exact_stride;
           for (Index p = 0; p < kTilePanels; ++p) {
             const Index position = (unit * kTilePanels + p) * kPanel<Real>;
             Real* const pre = tile + p * Kernel::kRows * kPanel<Real>;
@@ -422,7 +431,7 @@ class TwoLayerBank {
             for (Index i = 0; drops && i < m; ++i)
               drop(e, first + i, column + p * kColumns, h + i * h_stride + p * kColumns);
           }
-          if constexpr (Kernel::kRounds) {
+          if constexpr (kRoundsAtOnce) {
             for (Index i = 0; tape != nullptr && i < m; ++i) {
               copy_row(h + i * h_stride, taped_hidden + (first + i) * stride + column, kUnitColumns);
             }
@@ -434,11 +443,22 @@ class TwoLayerBank {
         },
         scratch.tasks, executor,
         [&](Index s, Index unit) noexcept {
-          constexpr Index kUnitCells = Kernel::kRounds ? kTilePanels * kColumns / kBlockRows : kColumns;
-          const Cell* const h = hidden_rows + s * cells + unit * kUnitCells;
-          prefetch_write(h);
-          prefetch_write(reinterpret_cast<const char*>(h + kUnitCells) - 1);
+          const auto fetch = [](const auto* h, Index count) noexcept {
+            prefetch_write(h);
+            prefetch_write(reinterpret_cast<const char*>(h + count) - 1);
+          };
+          if constexpr (kRoundsAtOnce) {
+            constexpr Index kUnitCells = kTilePanels * kColumns / kBlockRows;
+            fetch(hidden_rows + s * cells + unit * kUnitCells, kUnitCells);
+          } else {
+            fetch(exact_rows + s * exact_stride + unit * kTilePanels * kColumns, kTilePanels * kColumns);
+          }
         });
+    if constexpr (Kernel::kWholeRows) {
+      for_each_slot(batch, executor, [&](Index, Index s) noexcept {
+        Kernel::prepare(exact_rows + s * stride, hidden(), hidden_rows + s * cells);
+      });
+    }
 
     grouped_gemm<native_arch>(
         scratch.hidden_row, batch.offsets, batch.experts, weights.second,

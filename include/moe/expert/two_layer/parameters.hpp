@@ -83,8 +83,9 @@ class TwoLayerParameters {
   /// in groups of kBlockRows, so that many must be there at once.
   static constexpr Index kTilePanels = BlockStorage<Storage> ? kBlockRows / kColumns : 1;
 
-  /// All zero; with `weights` false, of the biases alone. Throws config_error for an extent below 1,
-  /// size_error when the weights would not fit 63 bits; both name it.
+  /// All zero; with `weights` false, of the biases alone. Throws config_error for an extent below 1, or
+  /// inputs that the storage cannot sum (kMostInputs), size_error when the weights would not fit 63 bits;
+  /// both name it.
   explicit TwoLayerParameters(const TwoLayerOptions& options, bool weights = true)
       : shape_(checked(options)) {
     const Index first = checked_product("first layer of the experts", experts(), first_size());
@@ -328,8 +329,8 @@ class TwoLayerParameters {
 
   static TwoLayerOptions checked(TwoLayerOptions options) {
     require_range("experts", options.experts, 1, (std::numeric_limits<ExpertId>::max)());
-    require_range("width", options.width, 1, PTRDIFF_MAX);
-    require_range("hidden", options.hidden, 1, PTRDIFF_MAX);
+    require_range("width", options.width, 1, kMostInputs<Storage>);
+    require_range("hidden", options.hidden, 1, kMostInputs<Storage>);
     require_range("output", options.output, 0, PTRDIFF_MAX);
     if (options.output == 0) options.output = options.width;
     // Room to round up to whole panels and to count bytes of both parts.

@@ -8,6 +8,7 @@
 #include "moe/core/types.hpp"
 #include "moe/io/file/dtype.hpp"
 #include "moe/io/gguf/ggml_type.hpp"
+#include "moe/kernel/super_block.hpp"
 
 MOE_NAMESPACE_BEGIN
 namespace io {
@@ -47,6 +48,12 @@ inline unsigned four_bits(const std::byte* bytes, Index j) noexcept {
 /// Number j of 256 in single bits: byte j % 32 holds one of every 32.
 inline unsigned one_bit(const std::byte* bytes, Index j) noexcept {
   return byte_at(bytes, j % 32) >> (j / 32) & 1;
+}
+
+/// Number j of 256 in Q6_K: 4 low bits, 2 high ones.
+inline int six_bit_code(const std::byte* block, Index j) noexcept {
+  const unsigned low = byte_at(block, j / 128 * 64 + j % 64) >> (j % 128 / 64 * 4) & 15;
+  return static_cast<int>(low | two_bits(block + 128, j) << 4) - 32;
 }
 
 /// Scale and offset codes, 6 bits each, of group g of eight, from the 12 bytes of Q4_K and Q5_K: four low
@@ -160,12 +167,28 @@ inline void decode_ggml_block(GgmlType type, const std::byte* block, float* to) 
     case GgmlType::Q6_K:
       for (Index j = 0; j < 256; ++j) {
         const auto scale = static_cast<std::int8_t>(byte_at(block, 192 + j / 16));
-        const unsigned low = byte_at(block, j / 128 * 64 + j % 64) >> (j % 128 / 64 * 4) & 15;
-        const int q = static_cast<int>(low | two_bits(block + 128, j) << 4) - 32;
-        to[j] = half_at(block + 208) * static_cast<float>(scale) * static_cast<float>(q);
+        const auto q = static_cast<float>(six_bit_code(block, j));
+        to[j] = half_at(block + 208) * static_cast<float>(scale) * q;
       }
       return;
   }
+}
+
+/// A block of Q4_K, or of Q6_K, as its codes.
+inline void read_q4_k(const std::byte* block, SuperColumn& to) noexcept {
+  to.scale = {moe::impl::load_little<std::uint16_t>(block)};
+  to.offset = {moe::impl::load_little<std::uint16_t>(block + 2)};
+  for (Index g = 0; g < 8; ++g) {
+    const SixBits of = six_bits(block + 4, g);
+    to.scales[g] = static_cast<std::int8_t>(of.scale);
+    to.offsets[g] = static_cast<std::int8_t>(of.offset);
+  }
+  for (Index j = 0; j < 256; ++j) to.codes[j] = static_cast<std::int8_t>(four_bits(block + 16, j));
+}
+inline void read_q6_k(const std::byte* block, SuperColumn& to) noexcept {
+  to.scale = {moe::impl::load_little<std::uint16_t>(block + 208)};
+  for (Index h = 0; h < 16; ++h) to.scales[h] = static_cast<std::int8_t>(byte_at(block, 192 + h));
+  for (Index j = 0; j < 256; ++j) to.codes[j] = static_cast<std::int8_t>(six_bit_code(block, j));
 }
 
 }  // namespace impl

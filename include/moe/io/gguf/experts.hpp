@@ -15,16 +15,43 @@
 MOE_NAMESPACE_BEGIN
 namespace io {
 
+/// Rows first .. first + out - 1 of [.., in] where their codes and scales can be repacked without loss: Q8_0,
+/// Q4_0, Q4_K and Q6_K.
+inline std::optional<StoredCodes> ggml_codes(const GgufTensor& t, Index first, Index out, Index in) {
+  const GgmlBlock block = ggml_block(t.type);
+  if (block.numbers == 0) return std::nullopt;
+  const Index row = in / block.numbers * block.bytes;
+  const std::byte* const rows = t.data + first * row;
+  if (t.type == GgmlType::Q4_K || t.type == GgmlType::Q6_K) {
+    const bool four = t.type == GgmlType::Q4_K;
+    return CodeBlocks{
+        out, in, four ? 4 : 6, rows, row, block.bytes, four ? impl::read_q4_k : impl::read_q6_k};
+  }
+  if (t.type != GgmlType::Q8_0 && t.type != GgmlType::Q4_0) return std::nullopt;
+  return CodeGroups{.out = out,
+                    .in = in,
+                    .bits = t.type == GgmlType::Q8_0 ? 8 : 4,
+                    .scale_dtype = DType::F16,
+                    .codes = rows + 2,
+                    .code_row = row,
+                    .code_group = block.bytes,
+                    .split = true,
+                    .scales = rows,
+                    .scale_row = row,
+                    .scale_group = block.bytes};
+}
+
 /// Tensors "blk.<layer>.ffn_{gate,up,down}_exps.weight" of [E, out, in] (and ".bias" of [E, out]), or gate
 /// and up in one "ffn_gate_up_exps.weight" of [E, 2 F, D], gate first; without the gate's, up and down are
-/// fc1 and fc2. A
-/// ".scale" of [E] multiplies the matrices of an expert. E, D and F are what the tensors say. Refers to the
-/// file, which must outlive it.
+/// fc1 and fc2. A ".scale" of [E] multiplies the matrices of an expert and not the biases, which are added
+/// behind it (as in llama.cpp). E, D and F are what the tensors say. Refers to the file, which must outlive
+/// it.
 class GgufExperts {
  public:
-  /// Throws format_error naming file and tensor where one is missing, of a type that cannot be decoded, or of
-  /// a shape that does not go with the others.
-  GgufExperts(const GgufFile& file, Index layer) : file_(&file) {
+  /// `scales_down`: false where "ffn_down_exps.scale" is read by somebody else (Gemma 4's router). Throws
+  /// format_error naming file and tensor where one is missing, of a type that cannot be decoded, or of a
+  /// shape that does not go with the others.
+  GgufExperts(const GgufFile& file, Index layer, bool scales_down = true) : file_(&file) {
     const std::string prefix = "blk." + std::to_string(layer) + ".ffn_";
     merged_ = file.find(prefix + "gate_up_exps.weight") != nullptr;
     gated_ = merged_ || file.find(prefix + "gate_exps.weight") != nullptr;
@@ -44,6 +71,7 @@ class GgufExperts {
       fail_at(up, "shape [experts, hidden, width]", up.shape.text());
     }
     if (down.shape.rank != 3) fail_at(down, "shape [experts, width, hidden]", down.shape.text());
+    if (!scales_down) scale_[index(gated_ ? ExpertMatrix::down : ExpertMatrix::fc2)] = nullptr;
     experts_ = up.shape[0], hidden_ = merged_ ? down.shape[2] : up.shape[1], width_ = up.shape[2];
     for (Index p = 0; p < kParts; ++p) {
       const ExpertMatrix part = static_cast<ExpertMatrix>(p);
@@ -56,10 +84,6 @@ class GgufExperts {
         require_known(*scale_[p]);
         const Shape each(experts_);
         if (!(scale_[p]->shape == each)) fail_at(*scale_[p], "shape " + each.text(), scale_[p]->shape.text());
-        if (bias_[p] != nullptr) {
-          fail_at(*scale_[p], "a matrix without a bias, which does not say whether it is scaled",
-                  "one with a bias");
-        }
       }
       if (bias_[p] == nullptr) continue;
       require_known(*bias_[p]);
@@ -106,26 +130,12 @@ class GgufExperts {
     decode_ggml_row(t.type, t.data + e * (t.bytes / experts_), first, first + outputs(part), to);
   }
 
-  /// Codes and scales of Q8_0 and Q4_0, which can be repacked without loss unless the expert has a scale.
-  std::optional<CodeGroups> groups(Index e, ExpertMatrix part) const {
+  /// As ggml_codes(), unless the expert has a scale.
+  std::optional<StoredCodes> groups(Index e, ExpertMatrix part) const {
     require_part(e, part, weight(part));
     const GgufTensor& t = *weight(part);
     if (scale_[index(part)] != nullptr) return std::nullopt;
-    if (t.type != GgmlType::Q8_0 && t.type != GgmlType::Q4_0) return std::nullopt;
-    const GgmlBlock block = ggml_block(t.type);
-    const Index row = inputs(part) / block.numbers * block.bytes;
-    const std::byte* const first = t.data + (e * stored_outputs(part) + first_output(part)) * row;
-    return CodeGroups{.out = outputs(part),
-                      .in = inputs(part),
-                      .bits = t.type == GgmlType::Q8_0 ? 8 : 4,
-                      .scale_dtype = DType::F16,
-                      .codes = first + 2,
-                      .code_row = row,
-                      .code_group = block.bytes,
-                      .split = true,
-                      .scales = first,
-                      .scale_row = row,
-                      .scale_group = block.bytes};
+    return ggml_codes(t, e * stored_outputs(part) + first_output(part), outputs(part), inputs(part));
   }
 
   /// Throws format_error for a tensor of a type that cannot be decoded.

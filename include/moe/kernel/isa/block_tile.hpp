@@ -95,6 +95,17 @@ struct BlockShape<ByteDot<Arch>, Storage> {
 };
 
 template <class Arch>
+struct BlockShape<ByteDot<Arch>, Int8Channels> {
+  using Row = ChannelCodes;
+  static constexpr int kRegisters = kCodeRegisters<Arch>;
+  /// 8 x 2 accumulators in 32 registers, 6 x 2 in 16.
+  static constexpr Index kRows = kRegisters == 32 ? 8 : 6;
+  static constexpr int vectors(int m) noexcept {
+    return kHasLanes<Arch, 8> && 4 * m + 5 <= kRegisters ? 4 : 2;
+  }
+};
+
+template <class Arch>
 MOE_ALWAYS_INLINE void prepare_whole_group(const float* x, Bf16Group& group, BFloat16) noexcept {
   constexpr Index kLanes = static_cast<Index>(Batch<float, Arch>::size);
   using L = Lanes<kLanes>;
@@ -186,31 +197,34 @@ MOE_NOINLINE void block_pass(Bf16Dot<Arch>, const Bf16Group* const* rows, Index 
   (sum[I].store_aligned(tile + Index{I / kVectors} * kPanel<float> + column + I % kVectors * B::size), ...);
 }
 
-template <int kVectors, class B, class Words, std::size_t... I>
-MOE_ALWAYS_INLINE void quad_step(const CodeGroup* const* row, Index g, Index k, const B* weight, Words* dot,
+template <int kVectors, class Group, class B, class Words, std::size_t... I>
+MOE_ALWAYS_INLINE void quad_step(const Group* const* row, Index g, Index k, const B* weight, Words* dot,
                                  std::index_sequence<I...>) noexcept {
   ((dot[I] = dot_quads(dot[I], weight[I % kVectors], broadcast_word<Words>(row[I / kVectors][g].codes + k))),
    ...);
 }
 
 /// Steps 2 pair and 2 pair + 1 of the 8 quads of a group.
-template <class Arch, int kVectors, class Scale, class Words, std::size_t... V, std::size_t... I>
-MOE_ALWAYS_INLINE void two_quads(const CodeGroup* const* row, Index g, Index pair,
-                                 const StorageBlock<Int8Groups<Scale>>& block, Index column, Words* dot,
-                                 std::index_sequence<V...>, std::index_sequence<I...> all) noexcept {
+template <class Arch, int kVectors, class Group, CodesOf<8> Block, class Words, std::size_t... V,
+          std::size_t... I>
+MOE_ALWAYS_INLINE void two_quads(const Group* const* row, Index g, Index pair, const Block& block,
+                                 Index column, Words* dot, std::index_sequence<V...>,
+                                 std::index_sequence<I...> all) noexcept {
   using B = Batch<float, Arch>;
   for (Index quad = 2 * pair; quad < 2 * pair + 2; ++quad) {
-    B weight[] = {load_vector<B>(&block.quads[quad][column + static_cast<Index>(V * B::size)])...};
+    B weight[] = {load_vector<B>(quads_at(block, quad, column + static_cast<Index>(V * B::size)))...};
     (hold_in_register(weight[V]), ...);
     quad_step<kVectors>(row, g, 4 * quad, weight, dot, all);
   }
 }
-template <class Arch, int kVectors, class Scale, class Words, std::size_t... V, std::size_t... I>
-MOE_ALWAYS_INLINE void two_quads(const CodeGroup* const* row, Index g, Index pair,
-                                 const StorageBlock<Int4Groups<Scale>>& block, Index column, Words* dot,
-                                 std::index_sequence<V...>, std::index_sequence<I...> all) noexcept {
+template <class Arch, int kVectors, class Group, CodesOf<4> Block, class Words, std::size_t... V,
+          std::size_t... I>
+MOE_ALWAYS_INLINE void two_quads(const Group* const* row, Index g, Index pair, const Block& block,
+                                 Index column, Words* dot, std::index_sequence<V...>,
+                                 std::index_sequence<I...> all) noexcept {
   using B = Batch<float, Arch>;
-  const Words both[] = {load_vector<Words>(&block.quads[pair][column + static_cast<Index>(V * B::size)])...};
+  const Words both[] = {
+      load_vector<Words>(quads_at(block, pair, column + static_cast<Index>(V * B::size)))...};
   B low[] = {std::bit_cast<B>(both[V] & 0x0F0F0F0F)...};
   (hold_in_register(low[V]), ...);
   quad_step<kVectors>(row, g, 8 * pair, low, dot, all);
@@ -220,10 +234,11 @@ MOE_ALWAYS_INLINE void two_quads(const CodeGroup* const* row, Index g, Index pai
 }
 
 template <class Arch, int kVectors, class Storage, std::size_t... R, std::size_t... V, std::size_t... I>
-MOE_NOINLINE void block_pass(ByteDot<Arch>, const CodeGroup* const* rows, Index groups,
-                             const StorageBlock<Storage>* panel, Index column, float* tile, FetchCursor fetch,
-                             std::index_sequence<R...>, std::index_sequence<V...> vectors,
-                             std::index_sequence<I...> all) noexcept {
+requires(!SuperStorage<Storage>) MOE_NOINLINE
+    void block_pass(ByteDot<Arch>, const CodeGroup* const* rows, Index groups,
+                    const StorageBlock<Storage>* panel, Index column, float* tile, FetchCursor fetch,
+                    std::index_sequence<R...>, std::index_sequence<V...> vectors,
+                    std::index_sequence<I...> all) noexcept {
   using B = Batch<float, Arch>;
   using L = Lanes<static_cast<Index>(B::size)>;
   using Words = typename L::Words;
@@ -248,6 +263,29 @@ MOE_NOINLINE void block_pass(ByteDot<Arch>, const CodeGroup* const* rows, Index 
     ((sum[I] = fma(product(dot[I], scale[I % kVectors]), B(row[I / kVectors][g].scale), sum[I])), ...);
   }
   (sum[I].store_aligned(tile + Index{I / kVectors} * kPanel<float> + column + I % kVectors * B::size), ...);
+}
+
+template <class Arch, int kVectors, std::size_t... R, std::size_t... V, std::size_t... I>
+MOE_NOINLINE void block_pass(ByteDot<Arch>, const ChannelCodes* const* rows, Index groups,
+                             const StorageBlock<Int8Channels>* panel, Index column, float* tile,
+                             FetchCursor fetch, std::index_sequence<R...>, std::index_sequence<V...> vectors,
+                             std::index_sequence<I...> all) noexcept {
+  using Words = typename Lanes<static_cast<Index>(Batch<float, Arch>::size)>::Words;
+  const ChannelCodes* const row[] = {rows[R] + 1 ...};
+  const ChannelHeader header[] = {header_of(*rows[R])...};
+  Words dot[] = {Words{} + static_cast<std::uint32_t>(header[I / kVectors].start)...};
+  ChannelQuads block{panel + 1};
+  for (Index g = 0; g < groups; ++g, block.at += kBlockRows / 4) {
+    fetch.step();
+    two_quads<Arch, kVectors>(row, g, 0, block, column, dot, vectors, all);
+    fetch.step();
+    two_quads<Arch, kVectors>(row, g, 1, block, column, dot, vectors, all);
+    fetch.step();
+    two_quads<Arch, kVectors>(row, g, 2, block, column, dot, vectors, all);
+    fetch.step();
+    two_quads<Arch, kVectors>(row, g, 3, block, column, dot, vectors, all);
+  }
+  finish_channels<Arch, kVectors>(dot, header, panel, column, tile, vectors, all);
 }
 
 template <class Row, class Storage, class Arch>

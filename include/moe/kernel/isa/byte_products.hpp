@@ -76,6 +76,14 @@ struct BlockShape<ByteProducts<Arch>, Int4Groups<Scale>> {
   }
 };
 
+template <class Arch>
+struct BlockShape<ByteProducts<Arch>, Int8Channels> {
+  using Row = ChannelCodes;
+  /// 5 x 2 accumulators.
+  static constexpr Index kRows = 5;
+  static constexpr int vectors(int m) noexcept { return kHasLanes<Arch, 8> && m <= 2 ? 4 : 2; }
+};
+
 template <class Group, class Storage, class Arch>
 void prepare_row(const float* x, Index count, Group* groups, Storage storage, ByteProducts<Arch>) noexcept {
   prepare_groups<Arch>(x, count, groups, storage);
@@ -180,14 +188,14 @@ MOE_ALWAYS_INLINE Words with_signs_of([[maybe_unused]] const Words& weights,
 }
 
 /// Quads 2 pair and 2 pair + 1 of the 8 of a group.
-template <int kVectors, class Scale, class Words, std::size_t... V, std::size_t... I>
-MOE_ALWAYS_INLINE void add_two_quads(const CodeGroup* const* row, Index g, Index pair,
-                                     const StorageBlock<Int8Groups<Scale>>& block, Index column, Words* dot,
-                                     std::index_sequence<V...>, std::index_sequence<I...>) noexcept {
+template <int kVectors, class Group, CodesOf<8> Block, class Words, std::size_t... V, std::size_t... I>
+MOE_ALWAYS_INLINE void add_two_quads(const Group* const* row, Index g, Index pair, const Block& block,
+                                     Index column, Words* dot, std::index_sequence<V...>,
+                                     std::index_sequence<I...>) noexcept {
   constexpr Index kLanes = static_cast<Index>(sizeof(Words) / 4);
   constexpr std::uint32_t kSign = 0x80808080u;
   for (Index quad = 2 * pair; quad < 2 * pair + 2; ++quad) {
-    Words weight[] = {kSign ^ load_vector<Words>(&block.quads[quad][column + Index{V} * kLanes])...};
+    Words weight[] = {kSign ^ load_vector<Words>(quads_at(block, quad, column + Index{V} * kLanes))...};
     (hold_words(weight[V]), ...);
     Words magnitude[] = {magnitudes_of(weight[V])...};
     (hold_words(magnitude[V]), ...);
@@ -199,10 +207,10 @@ MOE_ALWAYS_INLINE void add_two_quads(const CodeGroup* const* row, Index g, Index
      ...);
   }
 }
-template <int kVectors, class Scale, class Words, std::size_t... V, std::size_t... I>
-MOE_ALWAYS_INLINE void add_two_quads(const CodeGroup* const* row, Index g, Index pair,
-                                     const StorageBlock<Int4Groups<Scale>>& block, Index column, Words* sum,
-                                     std::index_sequence<V...>, std::index_sequence<I...>) noexcept {
+template <int kVectors, class Group, CodesOf<4> Block, class Words, std::size_t... V, std::size_t... I>
+MOE_ALWAYS_INLINE void add_two_quads(const Group* const* row, Index g, Index pair, const Block& block,
+                                     Index column, Words* sum, std::index_sequence<V...>,
+                                     std::index_sequence<I...>) noexcept {
   constexpr Index kLanes = static_cast<Index>(sizeof(Words) / 4);
   constexpr std::uint32_t kNibbles = 0x0F0F0F0Fu;
   for (Index high = 0; high < 2; ++high) {
@@ -228,10 +236,11 @@ MOE_ALWAYS_INLINE Words finish_group(const Words& sum, const CodeGroup& row, Int
 }
 
 template <class Arch, int kVectors, class Storage, std::size_t... R, std::size_t... V, std::size_t... I>
-MOE_NOINLINE void block_pass(ByteProducts<Arch>, const CodeGroup* const* rows, Index groups,
-                             const StorageBlock<Storage>* panel, Index column, float* tile, FetchCursor fetch,
-                             std::index_sequence<R...>, std::index_sequence<V...> vectors,
-                             std::index_sequence<I...> all) noexcept {
+requires(!SuperStorage<Storage>) MOE_NOINLINE
+    void block_pass(ByteProducts<Arch>, const CodeGroup* const* rows, Index groups,
+                    const StorageBlock<Storage>* panel, Index column, float* tile, FetchCursor fetch,
+                    std::index_sequence<R...>, std::index_sequence<V...> vectors,
+                    std::index_sequence<I...> all) noexcept {
   using B = Batch<float, Arch>;
   using L = Lanes<static_cast<Index>(B::size)>;
   using Words = typename L::Words;
@@ -273,6 +282,25 @@ MOE_NOINLINE void block_pass(ByteProducts<Arch>, const CodeGroup* const* rows, I
     }
   }
   if constexpr (kInRegisters) (sum[I].store_aligned(at(I)), ...);
+}
+
+template <class Arch, int kVectors, std::size_t... R, std::size_t... V, std::size_t... I>
+MOE_NOINLINE void block_pass(ByteProducts<Arch>, const ChannelCodes* const* rows, Index groups,
+                             const StorageBlock<Int8Channels>* panel, Index column, float* tile,
+                             FetchCursor fetch, std::index_sequence<R...>, std::index_sequence<V...> vectors,
+                             std::index_sequence<I...> all) noexcept {
+  using Words = typename Lanes<static_cast<Index>(Batch<float, Arch>::size)>::Words;
+  const ChannelCodes* const row[] = {rows[R] + 1 ...};
+  const ChannelHeader header[] = {header_of(*rows[R])...};
+  Words sum[] = {((void)I, Words{})...};
+  ChannelQuads block{panel + 1};
+  for (Index g = 0; g < groups; ++g, block.at += kBlockRows / 4) {
+    for (Index pair = 0; pair < kFetchSteps; ++pair) {
+      fetch.step();
+      add_two_quads<kVectors>(row, g, pair, block, column, sum, vectors, all);
+    }
+  }
+  finish_channels<Arch, kVectors>(sum, header, panel, column, tile, vectors, all);
 }
 
 template <class Row, class Storage, class Arch>

@@ -18,6 +18,25 @@ MOE_NAMESPACE_BEGIN
 
 namespace impl {
 
+/// The codes of one group of a panel of Int8Channels.
+struct ChannelQuads {
+  static constexpr int kBits = 8;
+  const StorageBlock<Int8Channels>* at;
+};
+
+/// kBits, 8 or 4, of a block or of what stands for one.
+template <class Block, int kBits>
+concept CodesOf = Block::kBits == kBits;
+
+/// Four codes of `column` and of those behind it: of quad `quad`, or of the two quads from 2 `quad` on.
+template <class Block>
+MOE_ALWAYS_INLINE const std::uint8_t* quads_at(const Block& block, Index quad, Index column) noexcept {
+  return block.quads[quad][column];
+}
+MOE_ALWAYS_INLINE const std::uint8_t* quads_at(const ChannelQuads& block, Index quad, Index column) noexcept {
+  return block.at[quad].bytes[column];
+}
+
 template <class Arch, Index kLanes>
 inline constexpr bool kHasLanes = false;
 template <class Arch, Index kLanes>
@@ -98,6 +117,16 @@ requires SimdArch<Arch>
 struct BlockShape<Arch, BFloat16> : TileShape<Arch, float> {
   using Row = FloatGroup;
 };
+template <class Arch>
+requires SimdArch<Arch>
+struct BlockShape<Arch, Q6K> : TileShape<Arch, float> {
+  using Row = FloatHalvedCodeGroup;
+};
+template <class Arch>
+requires SimdArch<Arch>
+struct BlockShape<Arch, Int8Channels> : TileShape<Arch, float> {
+  using Row = FloatChannelCodes;
+};
 
 template <class Arch, int kVectors, std::size_t... R, std::size_t... V, std::size_t... I>
 MOE_NOINLINE void block_pass(Arch, const FloatGroup* const* rows, Index groups,
@@ -129,25 +158,45 @@ MOE_NOINLINE void block_pass(Arch, const FloatGroup* const* rows, Index groups,
 }
 
 /// Lanes of stored codes k = 4 quad + kByte, as floats.
-template <Index kLanes, int kByte, class Scale>
-MOE_ALWAYS_INLINE auto widen_codes(const StorageBlock<Int8Groups<Scale>>& block, Index quad,
-                                   Index column) noexcept {
+template <Index kLanes, int kByte, CodesOf<8> Block>
+MOE_ALWAYS_INLINE auto widen_codes(const Block& block, Index quad, Index column) noexcept {
   using L = Lanes<kLanes>;
-  const auto four = load_vector<typename L::Words>(&block.quads[quad][column]);
+  const auto four = load_vector<typename L::Words>(quads_at(block, quad, column));
   const typename L::Words code = kByte == 3 ? four >> 24 : (four >> (8 * kByte)) & 0xFF;
   return __builtin_convertvector(std::bit_cast<typename L::Ints>(code), typename L::Floats);
 }
-template <Index kLanes, int kByte, class Scale>
-MOE_ALWAYS_INLINE auto widen_codes(const StorageBlock<Int4Groups<Scale>>& block, Index quad,
-                                   Index column) noexcept {
+template <Index kLanes, int kByte, CodesOf<4> Block>
+MOE_ALWAYS_INLINE auto widen_codes(const Block& block, Index quad, Index column) noexcept {
   using L = Lanes<kLanes>;
-  const auto four = load_vector<typename L::Words>(&block.quads[quad / 2][column]);
+  const auto four = load_vector<typename L::Words>(quads_at(block, quad / 2, column));
   const typename L::Words code = (four >> (Index{8} * kByte + 4 * (quad % 2))) & 0xF;
   return __builtin_convertvector(std::bit_cast<typename L::Ints>(code), typename L::Floats);
 }
 
-template <class Arch, int kVectors, int kByte, class Block, std::size_t... V, std::size_t... I>
-MOE_ALWAYS_INLINE void code_step(const FloatCodeGroup* const* row, Index g, const Block& block, Index quad,
+/// Stored codes, 0 .. 63, of quads 2 pair and 2 pair + 1 of a group of Q6K.
+template <class Words>
+struct TwoQuads {
+  Words first, second;
+};
+template <class Words, CodesOf<6> Block>
+MOE_ALWAYS_INLINE TwoQuads<Words> six_bits(const Block& block, Index pair, Index column) noexcept {
+  const auto low = load_vector<Words>(block.quads[pair][column]);
+  const auto high = load_vector<Words>(block.high[pair / 2][column]);
+  const Words first = pair % 2 == 0 ? high << 4 : high;
+  const Words second = pair % 2 == 0 ? high << 2 : high >> 2;
+  return {(low & 0x0F0F0F0Fu) | (first & 0x30303030u), ((low >> 4) & 0x0F0F0F0Fu) | (second & 0x30303030u)};
+}
+
+template <Index kLanes, int kByte, CodesOf<6> Block>
+MOE_ALWAYS_INLINE auto widen_codes(const Block& block, Index quad, Index column) noexcept {
+  using L = Lanes<kLanes>;
+  const auto both = six_bits<typename L::Words>(block, quad / 2, column);
+  const typename L::Words code = ((quad % 2 == 0 ? both.first : both.second) >> (8 * kByte)) & 0xFF;
+  return __builtin_convertvector(std::bit_cast<typename L::Ints>(code), typename L::Floats);
+}
+
+template <class Arch, int kVectors, int kByte, class Group, class Block, std::size_t... V, std::size_t... I>
+MOE_ALWAYS_INLINE void code_step(const Group* const* row, Index g, const Block& block, Index quad,
                                  Index column, Batch<float, Arch>* dot, std::index_sequence<V...>,
                                  std::index_sequence<I...>) noexcept {
   using B = Batch<float, Arch>;
@@ -157,12 +206,30 @@ MOE_ALWAYS_INLINE void code_step(const FloatCodeGroup* const* row, Index g, cons
   ((dot[I] = fma(B(row[I / kVectors][g].codes[4 * quad + kByte]), weight[I % kVectors], dot[I])), ...);
 }
 
+/// float(sum) * scale of the column * scale of the row, to the tile.
+template <class Arch, int kVectors, class Ints, std::size_t... V, std::size_t... I>
+MOE_ALWAYS_INLINE void finish_channels(const Ints* sum, const ChannelHeader* header,
+                                       const StorageBlock<Int8Channels>* panel, Index column, float* tile,
+                                       std::index_sequence<V...>, std::index_sequence<I...>) noexcept {
+  using B = Batch<float, Arch>;
+  using L = Lanes<static_cast<Index>(B::size)>;
+  constexpr Index kLanes = static_cast<Index>(B::size);
+  const B scale[] = {load_vector<B>(panel->bytes[column + Index{V} * kLanes])...};
+  const auto product = [](const Ints& exact, const B& weight_scale, float row_scale) noexcept -> B {
+    const auto number = __builtin_convertvector(std::bit_cast<typename L::Ints>(exact), typename L::Floats);
+    return std::bit_cast<B>(number) * weight_scale * B(row_scale);
+  };
+  (product(sum[I], scale[I % kVectors], header[I / kVectors].scale)
+       .store_aligned(tile + Index{I / kVectors} * kPanel<float> + column + Index{I % kVectors} * kLanes),
+   ...);
+}
+
 /// The sums live in the tile: a group's integer sums take the registers.
 template <class Arch, int kVectors, class Storage, std::size_t... R, std::size_t... V, std::size_t... I>
-MOE_NOINLINE void block_pass(Arch, const FloatCodeGroup* const* rows, Index groups,
-                             const StorageBlock<Storage>* panel, Index column, float* tile, FetchCursor fetch,
-                             std::index_sequence<R...>, std::index_sequence<V...> vectors,
-                             std::index_sequence<I...> all) noexcept {
+requires(!SuperStorage<Storage>) MOE_NOINLINE
+    void block_pass(Arch, const FloatCodeGroup* const* rows, Index groups, const StorageBlock<Storage>* panel,
+                    Index column, float* tile, FetchCursor fetch, std::index_sequence<R...>,
+                    std::index_sequence<V...> vectors, std::index_sequence<I...> all) noexcept {
   using B = Batch<float, Arch>;
   using Words = typename Lanes<static_cast<Index>(B::size)>::Words;
   constexpr Index kLanes = static_cast<Index>(B::size);
@@ -188,6 +255,33 @@ MOE_NOINLINE void block_pass(Arch, const FloatCodeGroup* const* rows, Index grou
   }
 }
 
+/// A group's sum is exact in float, that of all groups is an integer.
+template <class Arch, int kVectors, std::size_t... R, std::size_t... V, std::size_t... I>
+MOE_NOINLINE void block_pass(Arch, const FloatChannelCodes* const* rows, Index groups,
+                             const StorageBlock<Int8Channels>* panel, Index column, float* tile,
+                             FetchCursor fetch, std::index_sequence<R...>, std::index_sequence<V...> vectors,
+                             std::index_sequence<I...> all) noexcept {
+  using B = Batch<float, Arch>;
+  using L = Lanes<static_cast<Index>(B::size)>;
+  using Ints = typename L::Ints;
+  const FloatChannelCodes* const row[] = {rows[R] + 1 ...};
+  const ChannelHeader header[] = {header_of(*rows[R])...};
+  Ints sum[] = {Ints{} + header[I / kVectors].start...};
+  ChannelQuads block{panel + 1};
+  for (Index g = 0; g < groups; ++g, block.at += kBlockRows / 4) {
+    B dot[] = {((void)I, B(0))...};
+    for (Index quad = 0; quad < kBlockRows / 4; ++quad) {
+      if (quad % (kBlockRows / 4 / kFetchSteps) == 0) fetch.step();
+      code_step<Arch, kVectors, 0>(row, g, block, quad, column, dot, vectors, all);
+      code_step<Arch, kVectors, 1>(row, g, block, quad, column, dot, vectors, all);
+      code_step<Arch, kVectors, 2>(row, g, block, quad, column, dot, vectors, all);
+      code_step<Arch, kVectors, 3>(row, g, block, quad, column, dot, vectors, all);
+    }
+    ((sum[I] += __builtin_convertvector(std::bit_cast<typename L::Floats>(dot[I]), Ints)), ...);
+  }
+  finish_channels<Arch, kVectors>(sum, header, panel, column, tile, vectors, all);
+}
+
 /// Whole panels for m rows, in passes of as many columns as the registers hold. Path: as in BlockShape; Arch:
 /// whose vectors.
 template <class Path, class Arch, class Row, class Storage>
@@ -203,7 +297,7 @@ void tile_of_blocks(const Row* const* rows, Index m, Index groups, const Storage
         constexpr Index kPasses = kPanel<float> / (kVectors * kLanes);
         for (Index pass = 0; pass < kPasses; ++pass) {
           block_pass<Arch, kVectors>(Path{}, rows, groups, panel, pass * kVectors * kLanes, tile,
-                                     fetch_cursor(fetch, groups, sizeof(*panel), pass, kPasses),
+                                     fetch_cursor(fetch, groups, kGroupBytes<Storage>, pass, kPasses),
                                      std::make_index_sequence<kRows>{}, std::make_index_sequence<kVectors>{},
                                      std::make_index_sequence<kRows * kVectors>{});
         }

@@ -24,6 +24,17 @@ struct Lanes {
   typedef std::int8_t Bytes [[gnu::vector_size(kLanes)]];
 };
 
+struct FloatHalvedCodeGroup {
+  float codes[kBlockRows];
+  float scale;
+  float start[2];
+};
+
+/// kBlockRows codes of a row with one scale, for tiles that compute in float; see ChannelCodes.
+struct FloatChannelCodes {
+  float codes[kBlockRows];
+};
+
 template <class V>
 MOE_ALWAYS_INLINE V load_vector(const void* p) noexcept {
   V v;
@@ -62,7 +73,7 @@ struct FloatCodeGroup {
 
 /// The codes of a group, kBlockRows / kLanes vectors of them.
 template <Index kLanes, class Ints>
-MOE_ALWAYS_INLINE void store_codes(const Ints* codes, CodeGroup& group) noexcept {
+MOE_ALWAYS_INLINE void store_codes(const Ints* codes, std::int8_t* to) noexcept {
 #if defined(__AVX2__)
   if constexpr (kLanes == 8) {  // g++ 12 converts one lane at a time
     __m256i words[4];
@@ -71,47 +82,79 @@ MOE_ALWAYS_INLINE void store_codes(const Ints* codes, CodeGroup& group) noexcept
     const __m256i fours =
         _mm256_packs_epi16(_mm256_packs_epi32(words[0], words[1]), _mm256_packs_epi32(words[2], words[3]));
     const __m256i bytes = _mm256_permutevar8x32_epi32(fours, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    std::memcpy(group.codes, &bytes, sizeof(bytes));
+    std::memcpy(to, &bytes, sizeof(bytes));
     return;
   }
 #endif
   for (Index k = 0; k < kBlockRows; k += kLanes) {
     const auto bytes = __builtin_convertvector(codes[k / kLanes], typename Lanes<kLanes>::Bytes);
-    std::memcpy(group.codes + k, &bytes, sizeof(bytes));
+    std::memcpy(to + k, &bytes, sizeof(bytes));
   }
 }
 template <Index kLanes, class Ints>
-MOE_ALWAYS_INLINE void store_codes(const Ints* codes, FloatCodeGroup& group) noexcept {
+MOE_ALWAYS_INLINE void store_codes(const Ints* codes, float* to) noexcept {
   for (Index k = 0; k < kBlockRows; k += kLanes) {
     const auto floats = __builtin_convertvector(codes[k / kLanes], typename Lanes<kLanes>::Floats);
-    std::memcpy(group.codes + k, &floats, sizeof(floats));
+    std::memcpy(to + k, &floats, sizeof(floats));
   }
 }
 
-template <class Arch, class Group, class Storage>
-MOE_ALWAYS_INLINE void prepare_whole_group(const float* x, Group& group, Storage) noexcept {
-  using B = Batch<float, Arch>;
-  constexpr Index kLanes = static_cast<Index>(B::size);
-  using Words = typename Lanes<kLanes>::Words;
-  using Ints = typename Lanes<kLanes>::Ints;
-  Ints largest = {};
-  for (Index k = 0; k < kBlockRows; k += kLanes) {
+/// Lane by lane the largest magnitude, as bits, of `largest` and kBlockRows numbers.
+template <class Ints>
+MOE_ALWAYS_INLINE void raise_to_magnitudes(const float* x, Ints& largest) noexcept {
+  for (Index k = 0; k < kBlockRows; k += static_cast<Index>(sizeof(Ints) / 4)) {
     const Ints magnitude = load_vector<Ints>(x + k) & 0x7FFFFFFF;
     largest = largest < magnitude ? magnitude : largest;
   }
-  const RowScale scale = row_scale(static_cast<std::uint32_t>(largest_lane<kLanes>(largest)));
+}
+
+/// Codes of kBlockRows numbers; their sums are added to `sum` lane by lane.
+template <class Arch, class Ints, class Code>
+MOE_ALWAYS_INLINE void round_to_codes(const float* x, const RowScale& scale, Code* to, Ints& sum) noexcept {
+  using B = Batch<float, Arch>;
+  constexpr Index kLanes = static_cast<Index>(B::size);
+  using Words = typename Lanes<kLanes>::Words;
   const std::uint32_t keep = scale.to_codes == 0 ? 0 : 0xFFFFFFFF;  // else NaN would reach the codes
-  Ints sum = {}, codes[kBlockRows / kLanes];
+  Ints codes[kBlockRows / kLanes];
   for (Index k = 0; k < kBlockRows; k += kLanes) {
     const B number = std::bit_cast<B>(load_vector<Words>(x + k) & keep);
     const B shifted = fma(number, B(scale.to_codes), B(kRoundToInteger));
     codes[k / kLanes] = std::bit_cast<Ints>(shifted) - std::bit_cast<std::int32_t>(kRoundToInteger);
     sum += codes[k / kLanes];
   }
-  store_codes<kLanes>(codes, group);
+  store_codes<kLanes>(codes, to);
+}
+
+template <class Arch, class Group, class Storage>
+MOE_ALWAYS_INLINE void prepare_whole_group(const float* x, Group& group, Storage) noexcept {
+  constexpr Index kLanes = static_cast<Index>(Batch<float, Arch>::size);
+  using Ints = typename Lanes<kLanes>::Ints;
+  Ints largest = {}, sum = {};
+  raise_to_magnitudes(x, largest);
+  const RowScale scale = row_scale(static_cast<std::uint32_t>(largest_lane<kLanes>(largest)));
+  round_to_codes<Arch>(x, scale, group.codes, sum);
   group.scale = scale.from_codes;
   group.start =
       static_cast<decltype(group.start)>(-StorageBlock<Storage>::kOffset * sum_of_lanes<kLanes>(sum));
+}
+
+template <class Arch, class Group>
+MOE_ALWAYS_INLINE void prepare_whole_group(const float* x, Group& group, Q6K) noexcept {
+  constexpr Index kLanes = static_cast<Index>(Batch<float, Arch>::size);
+  static_assert(kLanes <= 16);
+  using Ints = typename Lanes<kLanes>::Ints;
+  Ints largest = {}, sum = {};
+  raise_to_magnitudes(x, largest);
+  const RowScale scale = row_scale(static_cast<std::uint32_t>(largest_lane<kLanes>(largest)));
+  round_to_codes<Arch>(x, scale, group.codes, sum);
+  group.scale = scale.from_codes;
+  // The start of the second half is what the first half leaves of the whole group's.
+  std::int32_t first = 0;
+  for (Index k = 0; k < 16; ++k) first += static_cast<std::int32_t>(group.codes[k]);
+  constexpr std::int32_t kOffset = StorageBlock<Q6K>::kOffset;
+  using Start = std::remove_reference_t<decltype(group.start[0])>;
+  group.start[0] = static_cast<Start>(-kOffset * first);
+  group.start[1] = static_cast<Start>(-kOffset * (sum_of_lanes<kLanes>(sum) - first));
 }
 
 /// The bits of BFloat16::from_float_within, in the upper halves of the words.
@@ -142,6 +185,24 @@ void prepare_groups(const float* x, Index count, Group* groups, Storage storage)
     std::memcpy(padded, x + k, static_cast<std::size_t>(count - k) * sizeof(float));
     prepare_whole_group<Arch>(padded, *groups, storage);
   }
+}
+
+/// The same with one scale for the row.
+template <class Arch, class Cell>
+void prepare_groups(const float* x, Index count, Cell* cells, Int8Channels) noexcept {
+  constexpr Index kLanes = static_cast<Index>(Batch<float, Arch>::size);
+  using Ints = typename Lanes<kLanes>::Ints;
+  const Index whole = count / kBlockRows * kBlockRows;
+  alignas(64) float padded[kBlockRows] = {};
+  if (count > whole) std::memcpy(padded, x + whole, static_cast<std::size_t>(count - whole) * sizeof(float));
+  Ints largest = {}, sum = {};
+  for (Index k = 0; k < whole; k += kBlockRows) raise_to_magnitudes(x + k, largest);
+  raise_to_magnitudes(padded, largest);
+  const RowScale scale = row_scale(static_cast<std::uint32_t>(largest_lane<kLanes>(largest)));
+  for (Index k = 0; k < count; k += kBlockRows) {
+    round_to_codes<Arch>(k < whole ? x + k : padded, scale, cells[1 + k / kBlockRows].codes, sum);
+  }
+  set_header(cells[0], {scale.from_codes, -StorageBlock<Int8Channels>::kOffset * sum_of_lanes<kLanes>(sum)});
 }
 
 template <class Group, class Storage, class Arch>

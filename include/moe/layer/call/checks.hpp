@@ -85,6 +85,39 @@ inline void require_segments(Coupling coupling, bool training, const Segments& s
   }
 }
 
+/// Throws what a backward refuses of dy [tokens, out_width], dx [tokens, width] and the scale of the losses.
+template <class LayerGradients>
+void check_backward_rows(const LayerGradients& gradients, Index tokens, Index width, Index out_width) {
+  if (gradients.dy.rows != tokens) {
+    fail<state_error>("tape: expected the tape of a call with ", gradients.dy.rows,
+                      " rows (as dy has), got one of ", tokens);
+  }
+  if (!is_finite(gradients.auxiliary_scale)) {
+    fail<config_error>("auxiliary_scale: expected a finite factor of the losses, got ",
+                       gradients.auxiliary_scale);
+  }
+  require_shape("dy", gradients.dy, tokens, out_width);
+  if (gradients.dx) {
+    require_shape("dx", gradients.dx, tokens, width);
+    require_disjoint("dy", gradients.dy, "dx", gradients.dx);
+  }
+}
+/// The same of rows as wide as their results, and of router_dx, for calls with rows of their own for the
+/// router
+/// (`separate_router`, [tokens, router_width]).
+template <class LayerGradients>
+void check_row_gradients(const LayerGradients& gradients, Index tokens, Index width, bool separate_router,
+                         Index router_width) {
+  check_backward_rows(gradients, tokens, width, width);
+  if (!gradients.router_dx) return;
+  if (!separate_router) {
+    fail<config_error>("router_dx: expected none, for the call had no router_x; its gradient is part of dx");
+  }
+  require_shape("router_dx", gradients.router_dx, tokens, router_width);
+  require_disjoint("dy", gradients.dy, "router_dx", gradients.router_dx);
+  require_disjoint("dx", gradients.dx, "router_dx", gradients.router_dx);
+}
+
 }  // namespace impl
 
 MOE_NAMESPACE_END

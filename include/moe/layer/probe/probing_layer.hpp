@@ -17,13 +17,14 @@
 #include "moe/core/part_traits.hpp"
 #include "moe/core/probes.hpp"
 #include "moe/expert/concept.hpp"
-#include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/checks.hpp"
+#include "moe/layer/call/measured_calls.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/layer/call/scoped.hpp"
 #include "moe/layer/call/stored_input.hpp"
+#include "moe/layer/shown_parts.hpp"
 #include "moe/layer/sum/routed_sum.hpp"
 #include "moe/plan/capacity/dropless.hpp"
 #include "moe/plan/statistics.hpp"
@@ -53,8 +54,14 @@ bool probes_call(const R& router, const RouterInput<typename R::Real>& in) {
 /// backward, and twice on a tape, which keeps two calls by turns. Rows are independent as far as the router's
 /// are, so a caller who has too many calls with fewer, for the same bits.
 template <class R, class B, class C = Dropless>
-class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>> {
+class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>>,
+                     public impl::MeasuredCalls<ProbingLayer<R, B, C>>,
+                     public impl::ShownParts<ProbingLayer<R, B, C>> {
   using Refused = impl::RefusedCalls<ProbingLayer>;
+  using Measured = impl::MeasuredCalls<ProbingLayer>;
+  using Shown = impl::ShownParts<ProbingLayer>;
+  friend Measured;
+  friend Shown;
   using Sum = RoutedSum<R, B, C>;
   using RouterType = std::remove_reference_t<R>;
   using Bank = std::remove_reference_t<B>;
@@ -129,17 +136,6 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>> {
 
   static constexpr Coupling coupling(bool training) noexcept { return Sum::coupling(training); }
 
-  /// Bytes of workspace that a call of this shape takes, the probes included if the router may need them.
-  Index workspace_bytes(const CallShape& shape, Mode mode = Mode::inference, Index concurrency = 1) const {
-    Arena arena;
-    measure_forward(arena, shape, concurrency, mode == Mode::training);
-    if (mode == Mode::training) measure_backward(arena, shape, concurrency);
-    return arena.bytes();
-  }
-  Index workspace_bytes(Index tokens, Mode mode = Mode::inference, Index concurrency = 1) const {
-    return workspace_bytes(CallShape{tokens, tokens}, mode, concurrency);
-  }
-
   using Refused::backward, Refused::forward, Refused::forward_train;
 
   /// Y from X, and errors, as MoeLayer. In the mode of training a call takes what workspace_bytes says for
@@ -167,10 +163,9 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>> {
                 X&& executor = X{}) const {
     const Index tokens = check_backward(tape, gradients);
     const RouterInput<Real>& in = tape.input_.router_input();
-    Arena measuring;
-    measure_backward(measuring, {tokens, in.segments.count(tokens), in.options}, executor.concurrency());
-    check_gradients(gradients);
-    Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
+    Arena arena = this->backward_arena(workspace, {tokens, in.segments.count(tokens), in.options},
+                                       executor.concurrency());
+    this->check_gradients(gradients);
     if (tokens == 0) return;
 
     const ConstMatrixView<Real> x = tape.input_.x(tokens);
@@ -206,77 +201,29 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>> {
 
   Gradients make_gradients() const { return sum_.make_gradients(); }
 
-  /// As MoeLayer's visits.
-  template <class Visit>
-  void visit_parts(const LayerGradients& gradients, Visit&& visit) {
-    check_gradients(gradients);
-    visit(router(), gradients.router);
-    visit(experts(), gradients.experts);
-  }
-  template <class Visitor>
-  void visit_parameters(Visitor&& f) {
-    visit_parts({}, [&](auto& part, auto* none) { impl::visit_parameters_of(part, none, f); });
-  }
-  template <class Visitor>
-  void visit_parameters(Gradients& gradients, Visitor&& f) {
-    visit_parts(LayerGradients({}, {}, gradients),
-                [&](auto& part, auto* own) { impl::visit_parameters_of(part, own, f); });
-  }
-  template <class Visitor>
-  void visit_storage(Gradients& gradients, Visitor&& f) {
-    visit_storage(LayerGradients({}, {}, gradients), f);
-  }
-  template <class Visitor>
-  void visit_storage(const LayerGradients& gradients, Visitor&& f) {
-    visit_parts(gradients, [&](auto& part, auto* own) { impl::visit_storage_of(part, own, f); });
-  }
-  template <class Visitor>
-  void visit_packed(Visitor&& f) {
-    visit_parts({}, [&](auto& part, auto*) { impl::visit_packed_of(part, f); });
-  }
-  template <class Visitor>
-  void visit_state(Visitor&& f) {
-    impl::visit_state_of(router(), f);
-    impl::visit_state_of(experts(), f);
-  }
-  template <class Visitor>
-  void visit_parameters(Visitor&& f) const {
-    writable().visit_parameters(impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_storage(Gradients& gradients, Visitor&& f) const {
-    writable().visit_storage(gradients, impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_packed(Visitor&& f) const {
-    writable().visit_packed(impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_state(Visitor&& f) const {
-    impl::visit_state_of(router(), f);
-    impl::visit_state_of(experts(), f);
-  }
+  /// As MoeLayer's.
+  using Shown::visit_parts;
 
-  void zero_gradients(Gradients& gradients) const {
-    visit_storage(gradients, [](const char*, const Real*, Real* g, Index n) { fill_row(Real{0}, g, n); });
-  }
   /// After an optimiser step: the router's state from the counts of the step (all micro-batches).
   void on_step_end(const RouteStats& stats) { impl::on_step_end_of(router(), stats); }
 
  private:
-  /// For visits, which write nothing themselves.
-  ProbingLayer& writable() const noexcept { return const_cast<ProbingLayer&>(*this); }
+  template <class Visit>
+  void each_part(const LayerGradients& gradients, Visit&& visit) {
+    visit(router(), gradients.router);
+    visit(experts(), gradients.experts);
+  }
 
-  void measure_forward(Arena& arena, const CallShape& shape, Index concurrency, bool training) const {
+  /// The probes included if the router may need them.
+  void measure_forward(Arena& arena, const CallShape& shape, Mode mode, Index concurrency) const {
     sum_.require_parts();
     arena.take<bool>(shape.tokens);
-    if (impl::may_probe(router(), training)) {
+    if (impl::may_probe(router(), mode == Mode::training)) {
       arena.take<std::int32_t>(shape.tokens);
       experts().carve_probes(arena, shape.tokens);
       scoped(arena, [&] { experts().measure_probe(arena, shape.tokens, concurrency); });
     }
     sum_.measure(arena, shape, concurrency);
-    arena.rewind(0);
   }
   void measure_backward(Arena& arena, const CallShape& shape, Index concurrency) const {
     const bool probes = impl::may_probe(router(), true) || impl::may_probe(router(), false);
@@ -287,7 +234,6 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>> {
       arena.take<std::int32_t>(shape.tokens);
       experts().measure_probe_backward(arena, shape.tokens, concurrency);
     }
-    arena.rewind(0);
   }
 
   /// The rows of `in` that take part and that `more(t)`; `rows` [T].
@@ -316,11 +262,9 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>> {
     impl::require_carry("output carry", out.carry, input.x.rows, 0);
     if (out.stats != nullptr) out.stats->require_experts(router().experts());
     const Index tokens = input.x.rows;
-    Arena measuring;
-    measure_forward(measuring, {tokens, input.segments.count(tokens), input.options}, executor.concurrency(),
-                    training);
-    Arena arena = workspace.arena(measuring.bytes(), training || kTaped ? Mode::training : Mode::inference,
-                                  executor.concurrency());
+    Arena arena =
+        this->forward_arena(workspace, {tokens, input.segments.count(tokens), input.options},
+                            training || kTaped ? Mode::training : Mode::inference, executor.concurrency());
     bool* const active = arena.take<bool>(tokens);
     ask(in, input.x, tape, arena, executor);
     SumRows<Real> rows;
@@ -385,28 +329,8 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>> {
     sum_.require_parts();
     tape.writer_.require("tape", sum_.identity());
     const Index tokens = tape.tokens_;
-    if (gradients.dy.rows != tokens) {
-      fail<state_error>("tape: expected the tape of a call with ", gradients.dy.rows,
-                        " rows (as dy has), got one of ", tokens);
-    }
-    if (!is_finite(gradients.auxiliary_scale)) {
-      fail<config_error>("auxiliary_scale: expected a finite factor of the losses, got ",
-                         gradients.auxiliary_scale);
-    }
-    require_shape("dy", gradients.dy, tokens, width());
-    if (gradients.dx) {
-      require_shape("dx", gradients.dx, tokens, width());
-      require_disjoint("dy", gradients.dy, "dx", gradients.dx);
-    }
-    if (gradients.router_dx) {
-      if (!tape.input_.separate_router()) {
-        fail<config_error>(
-            "router_dx: expected none, for the call had no router_x; its gradient is part of dx");
-      }
-      require_shape("router_dx", gradients.router_dx, tokens, tape.input_.router_input().x.cols);
-      require_disjoint("dy", gradients.dy, "router_dx", gradients.router_dx);
-      require_disjoint("dx", gradients.dx, "router_dx", gradients.router_dx);
-    }
+    impl::check_row_gradients(gradients, tokens, width(), tape.input_.separate_router(),
+                              tape.input_.router_input().x.cols);
     require_disjoint("dlogit", gradients.dlogit, "dx", gradients.dx);
     require_disjoint("dlogit", gradients.dlogit, "router_dx", gradients.router_dx);
     sum_.check(tape.sum_, tape.input_.router_input(), outside(gradients), gradients.frozen_pair);
@@ -417,10 +341,6 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>> {
     out.dlogit = gradients.dlogit;
     out.advantage = gradients.advantage.borrow();
     return out;
-  }
-  void check_gradients(const LayerGradients& gradients) const {
-    impl::check_gradients_of(router(), gradients.router);
-    impl::check_gradients_of(experts(), gradients.experts);
   }
 
   Sum sum_;

@@ -70,6 +70,14 @@ class AnyShared {
   void visit_packed(Visitor&& f) {
     if (part_) part_->visit_packed(f);
   }
+  template <class Visitor>
+  void visit_state(Visitor& f) {
+    if (part_) part_->visit_state(f);
+  }
+  template <class Visitor>
+  void visit_state(Visitor& f) const {
+    if (part_) part_->visit_state(f);
+  }
 
  private:
   /// Throws shape_error for those of shared experts that are not here, or none of those that are.

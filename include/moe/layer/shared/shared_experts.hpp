@@ -1,5 +1,5 @@
 // Experts that every token visits, outside the routing: y[t] += s(t) * sum over shared experts of f(x[t]),
-// after the routed sum. s is 1, or sigmoid(<x[t], w>) (Qwen2-MoE's shared expert gate).
+// after the routed sum. s is 1, or sigmoid(<x[t], w>) (Qwen2-MoE's shared expert gate), times a scale.
 #pragma once
 
 #include <limits>
@@ -19,8 +19,8 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// The experts of `B`, all of them for every token; with `gated`, scaled by sigmoid(<x, w>), w = 0 at first.
-/// Parameters: "shared_experts." + the bank's names, "shared_expert_gate.weight" [1, D].
+/// The experts of `B`, all of them for every token, times `scale`; with `gated`, also times sigmoid(<x, w>),
+/// w = 0 at first. Parameters: "shared_experts." + the bank's names, "shared_expert_gate.weight" [1, D].
 template <ExpertBank B>
 class SharedExperts {
   using Sum = RoutedSum<EveryExpert<typename B::Real>, B>;
@@ -30,8 +30,8 @@ class SharedExperts {
   using Tape = typename Sum::Tape;
   using Gradients = typename Sum::Gradients;
 
-  explicit SharedExperts(B bank, bool gated = false)
-      : SharedExperts(EveryExpert<Real>(bank.experts(), gated ? Index{bank.width()} : Index{0}),
+  explicit SharedExperts(B bank, bool gated = false, double scale = 1)
+      : SharedExperts(EveryExpert<Real>(bank.experts(), gated ? Index{bank.width()} : Index{0}, scale),
                       std::move(bank)) {}
 
   template <class Visitor>
@@ -122,6 +122,14 @@ class SharedExperts {
     impl::visit_storage_of(bank(), gradients == nullptr ? nullptr : &gradients->experts, renamed);
     impl::visit_storage_of(sum_.router(), gradients == nullptr ? nullptr : &gradients->router, renamed);
   }
+  template <class Visitor>
+  void visit_state(Visitor& f) {
+    show_state(bank(), f);
+  }
+  template <class Visitor>
+  void visit_state(Visitor& f) const {
+    show_state(bank(), f);
+  }
 
  private:
   template <ExpertBank>
@@ -130,6 +138,13 @@ class SharedExperts {
   /// `bank` by reference: the gate may be made of it in the same call.
   SharedExperts(EveryExpert<Real> gate, B&& bank) : sum_(std::move(gate), std::move(bank)) {}
 
+  template <class Bank, class Visitor>
+  static void show_state(Bank& bank, Visitor& f) {
+    auto renamed = [&](const char* name, auto* values, Index n) {
+      f(ParameterName("shared_", name).c_str(), values, n);
+    };
+    impl::visit_state_of(bank, renamed);
+  }
   static RouterInput<Real> input(const ConstMatrixView<Real>& x, const bool* active) noexcept {
     RouterInput<Real> in;
     in.x = x;

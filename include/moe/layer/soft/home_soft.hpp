@@ -4,37 +4,33 @@
 // back to the rows by the weights of the first. Not causal.
 #pragma once
 
-#include <algorithm>
-#include <cstdint>
+#include <cstddef>
 #include <limits>
-#include <type_traits>
 #include <utility>
 
-#include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/core/input.hpp"
 #include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/expert/concept.hpp"
-#include "moe/kernel/finite.hpp"
-#include "moe/kernel/math.hpp"
 #include "moe/kernel/panel.hpp"
 #include "moe/kernel/rms_norm.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/checks.hpp"
+#include "moe/layer/call/measured_calls.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/layer/call/scoped.hpp"
 #include "moe/layer/call/stored_input.hpp"
 #include "moe/layer/concept.hpp"
+#include "moe/layer/shown_parts.hpp"
+#include "moe/layer/soft/home_gates.hpp"
 #include "moe/layer/soft/soft_calls.hpp"
 #include "moe/layer/soft/soft_sum.hpp"
 #include "moe/plan/statistics.hpp"
 #include "moe/router/concept.hpp"
 #include "moe/router/soft/mean_slots.hpp"
-#include "moe/storage/parameter.hpp"
-#include "moe/storage/prefixed.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -47,77 +43,19 @@ struct HomeSoftOptions {
   NonFinite non_finite = NonFinite::throw_;
 };
 
-/// What stands between the levels: z = scale[e] clamp(sigmoid(<gate, mean> + bias), 0.01, 1) result, of a
-/// slot of expert e in a group whose rows have that mean, and the root-mean-square norm of the second level.
-/// Parameters "expert_scale" [1, E], "group_gate.weight" [1, D], "group_gate.bias" [1, 1], "between.norm"
-/// [1, D]; scale and norm are 1 at first, the gate is sigmoid(0).
-template <class Real>
-class HomeGates {
- public:
-  struct Gradients {
-    Buffer<Real> scale;  // [E]
-    Buffer<Real> gate;   // [D]
-    Buffer<Real> bias;   // [1]
-    Buffer<Real> norm;   // [D]
-  };
-
-  HomeGates(Index width, Index experts) : scale_(experts), gate_(width), bias_(1), norm_(width) {
-    scale_.fill(1);
-    norm_.fill(1);
-  }
-
-  Real scale(Index e) const noexcept { return scale_[e]; }
-  /// The group's gate; `open`: whether it has a derivative, which it loses where it is clamped.
-  Real gate(const Real* mean, bool& open) const noexcept {
-    const Real s = math::sigmoid_pair(dot(gate_.data(), mean, gate_.size()) + bias_[0]).of_x;
-    open = s > Real(0.01) && s < Real(1);
-    return s < Real(0.01) ? Real(0.01) : s;
-  }
-  const Real* gate_weight() const noexcept { return gate_.data(); }
-  const Real* norm() const noexcept { return norm_.data(); }
-  bool finite() const noexcept {
-    return all_finite(scale_.data(), scale_.size()) && all_finite(gate_.data(), gate_.size()) &&
-           all_finite(bias_.data(), bias_.size()) && all_finite(norm_.data(), norm_.size());
-  }
-
-  Gradients make_gradients() const {
-    return {Buffer<Real>(scale_.size()), Buffer<Real>(gate_.size()), Buffer<Real>(1),
-            Buffer<Real>(norm_.size())};
-  }
-  template <class Visitor>
-  void visit_parameters(Gradients* gradients, Visitor& f) {
-    each([&](const char* name, Buffer<Real>& values, Buffer<Real> Gradients::*own) {
-      const auto view = [](Buffer<Real>& b) { return ParameterView<Real>{b.data(), 1, b.size(), 1, 1, 1}; };
-      f(Parameter<Real>{name, view(values),
-                        gradients == nullptr ? ParameterView<Real>{} : view(gradients->*own)});
-    });
-  }
-  template <class Visitor>
-  void visit_storage(Gradients* gradients, Visitor& f) {
-    each([&](const char* name, Buffer<Real>& values, Buffer<Real> Gradients::*own) {
-      visit_buffer(f, name, values, gradients, own);
-    });
-  }
-
- private:
-  template <class F>
-  void each(const F& f) {
-    f("expert_scale", scale_, &Gradients::scale);
-    f("group_gate.weight", gate_, &Gradients::gate);
-    f("group_gate.bias", bias_, &Gradients::bias);
-    f("between.norm", norm_, &Gradients::norm);
-  }
-
-  Buffer<Real> scale_, gate_, bias_, norm_;
-};
-
 /// Banks of the two levels; parameters of the second level are named "second.". A group's gate reads the rows
 /// that the router reads. A row that is not finite throws or is isolated; results of experts that are not
 /// make their segment NaN. Parameters of the second level that are not finite throw as well, and then the
 /// tape is empty, not as it was. Statistics are of the first level.
 template <class B1, class B2>
-class HomeSoftLayer : public impl::RefusedCalls<HomeSoftLayer<B1, B2>> {
+class HomeSoftLayer : public impl::RefusedCalls<HomeSoftLayer<B1, B2>>,
+                      public impl::MeasuredCalls<HomeSoftLayer<B1, B2>>,
+                      public impl::ShownParts<HomeSoftLayer<B1, B2>> {
   using Refused = impl::RefusedCalls<HomeSoftLayer>;
+  using Measured = impl::MeasuredCalls<HomeSoftLayer>;
+  using Shown = impl::ShownParts<HomeSoftLayer>;
+  friend Measured;
+  friend Shown;
 
  public:
   using Real = typename B1::Real;
@@ -222,18 +160,6 @@ class HomeSoftLayer : public impl::RefusedCalls<HomeSoftLayer<B1, B2>> {
     return weakest(First::coupling(training), Second::coupling(training));
   }
 
-  Index workspace_bytes(const CallShape& shape, Mode mode = Mode::inference, Index concurrency = 1) const {
-    Arena arena;
-    measure_forward(arena, shape, concurrency);
-    if constexpr (kTrainable) {
-      if (mode == Mode::training) measure_backward(arena, shape, concurrency);
-    }
-    return arena.bytes();
-  }
-  Index workspace_bytes(Index tokens, Mode mode = Mode::inference, Index concurrency = 1) const {
-    return workspace_bytes(CallShape{tokens, tokens}, mode, concurrency);
-  }
-
   using Refused::backward, Refused::forward, Refused::forward_train;
 
   /// As SoftLayer's.
@@ -255,10 +181,9 @@ class HomeSoftLayer : public impl::RefusedCalls<HomeSoftLayer<B1, B2>> {
                 X&& executor = X{}) const requires kTrainable {
     const Index tokens = check_backward(tape, gradients);
     const RouterInput<Real>& in = tape.input_.router_input();
-    Arena measuring;
-    measure_backward(measuring, {tokens, in.segments.count(tokens), in.options}, executor.concurrency());
-    check_gradients(gradients);
-    Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
+    Arena arena = this->backward_arena(workspace, {tokens, in.segments.count(tokens), in.options},
+                                       executor.concurrency());
+    this->check_gradients(gradients);
     if (tokens == 0) return;
     const Between& between = tape.between_;
     const MixTable<Real>& table = tape.first_.table();
@@ -309,33 +234,6 @@ class HomeSoftLayer : public impl::RefusedCalls<HomeSoftLayer<B1, B2>> {
             impl::make_gradients_of(second_.experts())};
   }
 
-  // Visits are MoeLayer's.
-  template <class Visitor>
-  void visit_parameters(Visitor&& f) {
-    visit_parts(
-        {}, [&](auto& part, auto* none, auto& g) { impl::visit_parameters_of(part, none, g); }, f);
-  }
-  template <class Visitor>
-  void visit_parameters(Gradients& gradients, Visitor&& f) {
-    visit_parts(
-        LayerGradients({}, {}, gradients),
-        [&](auto& part, auto* own, auto& g) { impl::visit_parameters_of(part, own, g); }, f);
-  }
-  template <class Visitor>
-  void visit_storage(Gradients& gradients, Visitor&& f) {
-    visit_storage(LayerGradients({}, {}, gradients), f);
-  }
-  template <class Visitor>
-  void visit_storage(const LayerGradients& gradients, Visitor&& f) {
-    visit_parts(
-        gradients, [&](auto& part, auto* own, auto& g) { impl::visit_storage_of(part, own, g); }, f);
-  }
-  template <class Visitor>
-  void visit_packed(Visitor&& f) {
-    impl::PrefixedVisitor<std::remove_reference_t<Visitor>> second(f, "second", -1);
-    impl::visit_packed_of(first_.experts(), f);
-    impl::visit_packed_of(second_.experts(), second);
-  }
   template <class Visitor>
   void visit_names(Visitor&& f) const {
     impl::visit_names_of("router", first_.router(), f);
@@ -343,37 +241,18 @@ class HomeSoftLayer : public impl::RefusedCalls<HomeSoftLayer<B1, B2>> {
     impl::visit_names_of("second router", second_.router(), f);
     impl::visit_names_of("second experts", second_.experts(), f);
   }
-  template <class Visitor>
-  void visit_state(Visitor&& f) {
-    impl::visit_state_of(experts(), f);
-    impl::visit_state_of(second_experts(), f);
-  }
-  template <class Visitor>
-  void visit_parameters(Visitor&& f) const {
-    const_cast<HomeSoftLayer&>(*this).visit_parameters(impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_storage(Gradients& gradients, Visitor&& f) const {
-    const_cast<HomeSoftLayer&>(*this).visit_storage(gradients, impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_packed(Visitor&& f) const {
-    const_cast<HomeSoftLayer&>(*this).visit_packed(impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_state(Visitor&& f) const {
-    impl::visit_state_of(first_.experts(), f);
-    impl::visit_state_of(second_.experts(), f);
-  }
-
-  void zero_gradients(Gradients& gradients) const requires kTrainable {
-    visit_storage(gradients, [](const char*, const Real*, Real* g, Index n) {
-      for (Index i = 0; i < n; ++i) g[i] = 0;
-    });
-  }
   void on_step_end(const RouteStats&) requires kTrainable {}
 
  private:
+  template <class Visit>
+  void each_part(const LayerGradients& gradients, Visit&& visit) {
+    visit(first_.router(), gradients.router);
+    visit(first_.experts(), gradients.experts);
+    visit(gates_, gradients.gates);
+    visit(second_.router(), gradients.second_router, "second", -1);
+    visit(second_.experts(), gradients.second_experts, "second", -1);
+  }
+
   MatrixView<Real> rows(Arena& arena, Index count) const {
     MatrixView<Real> view;
     view.stride = row_stride<Real>(width());
@@ -398,7 +277,7 @@ class HomeSoftLayer : public impl::RefusedCalls<HomeSoftLayer<B1, B2>> {
     return {first_.router().extent(shape).slots, shape.segments};
   }
 
-  void measure_forward(Arena& arena, const CallShape& shape, Index concurrency) const {
+  void measure_forward(Arena& arena, const CallShape& shape, Mode, Index concurrency) const {
     require_parts();
     const MixExtent room = first_.router().extent(shape);
     const CallShape second = second_shape(shape);
@@ -410,7 +289,6 @@ class HomeSoftLayer : public impl::RefusedCalls<HomeSoftLayer<B1, B2>> {
     second_.measure_experts(arena, second, concurrency);
     second_.measure_combine(arena, second, concurrency);
     first_.measure_combine(arena, shape, concurrency);
-    arena.rewind(0);
   }
   void measure_backward(Arena& arena, const CallShape& shape, Index concurrency) const {
     const MixExtent room = first_.router().extent(shape);
@@ -428,7 +306,6 @@ class HomeSoftLayer : public impl::RefusedCalls<HomeSoftLayer<B1, B2>> {
     arena.take<Real>(checked_product("group means", room.groups, width()));
     first_.measure_experts_backward(arena, shape, concurrency);
     first_.measure_mix_backward(arena, shape, concurrency);
-    arena.rewind(0);
   }
 
   /// What the second level reads: a segment's slots are its segment there.
@@ -539,10 +416,9 @@ class HomeSoftLayer : public impl::RefusedCalls<HomeSoftLayer<B1, B2>> {
     if (out.stats != nullptr) out.stats->require_experts(experts);
     if (!gates_.finite()) fail<numeric_error>("gates: expected finite parameters, got others");
     const Index segments = input.segments.count(tokens);
-    Arena measuring;
-    measure_forward(measuring, {tokens, segments, input.options}, executor.concurrency());
-    Arena arena = workspace.arena(measuring.bytes(), tape != nullptr ? Mode::training : Mode::inference,
-                                  executor.concurrency());
+    Arena arena =
+        this->forward_arena(workspace, {tokens, segments, input.options},
+                            tape != nullptr ? Mode::training : Mode::inference, executor.concurrency());
     bool* const active = arena.take<bool>(tokens);
     ConstMatrixView<Real> x = input.x;
     const MixTable<Real> table =
@@ -596,29 +472,10 @@ class HomeSoftLayer : public impl::RefusedCalls<HomeSoftLayer<B1, B2>> {
   Index check_backward(const Tape& tape, const LayerGradients& gradients) const {
     require_parts();
     tape.writer_.require("tape", identity_);
-    return impl::check_row_gradients(gradients, tape.tokens_, width(), tape.input_.separate_router(),
-                                     tape.input_.router_input().x.cols);
+    impl::check_row_gradients(gradients, tape.tokens_, width(), tape.input_.separate_router(),
+                              tape.input_.router_input().x.cols);
+    return tape.tokens_;
   }
-  void check_gradients(const LayerGradients& gradients) const {
-    impl::check_gradients_of(first_.router(), gradients.router);
-    impl::check_gradients_of(first_.experts(), gradients.experts);
-    impl::check_gradients_of(gates_, gradients.gates);
-    impl::check_gradients_of(second_.router(), gradients.second_router);
-    impl::check_gradients_of(second_.experts(), gradients.second_experts);
-  }
-
-  /// visit(part, its gradients, f), with a prefix to the names of the second level.
-  template <class Visit, class Visitor>
-  void visit_parts(const LayerGradients& gradients, const Visit& visit, Visitor& f) {
-    check_gradients(gradients);
-    visit(first_.router(), gradients.router, f);
-    visit(first_.experts(), gradients.experts, f);
-    visit(gates_, gradients.gates, f);
-    impl::PrefixedVisitor<Visitor> second(f, "second", -1);
-    visit(second_.router(), gradients.second_router, second);
-    visit(second_.experts(), gradients.second_experts, second);
-  }
-
   static constexpr Real kNan = std::numeric_limits<Real>::quiet_NaN();
 
   impl::Identity identity_;

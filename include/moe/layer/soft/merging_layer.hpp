@@ -12,15 +12,16 @@
 #include "moe/core/moved.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/expert/merging.hpp"
-#include "moe/kernel/finite.hpp"
 #include "moe/kernel/panel.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/checks.hpp"
+#include "moe/layer/call/measured_calls.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/layer/call/scoped.hpp"
 #include "moe/layer/call/stored_input.hpp"
 #include "moe/layer/concept.hpp"
+#include "moe/layer/shown_parts.hpp"
 #include "moe/plan/statistics.hpp"
 #include "moe/router/concept.hpp"
 #include "moe/router/soft/mixer.hpp"
@@ -36,8 +37,14 @@ MOE_NAMESPACE_BEGIN
 /// Statistics: every row counts for all experts of its mixture, gate mass by their weights (the mean over
 /// heads). An Observer is refused: no row is routed.
 template <class M, class B>
-class MergingLayer : public impl::RefusedCalls<MergingLayer<M, B>> {
+class MergingLayer : public impl::RefusedCalls<MergingLayer<M, B>>,
+                     public impl::MeasuredCalls<MergingLayer<M, B>>,
+                     public impl::ShownParts<MergingLayer<M, B>> {
   using Refused = impl::RefusedCalls<MergingLayer>;
+  using Measured = impl::MeasuredCalls<MergingLayer>;
+  using Shown = impl::ShownParts<MergingLayer>;
+  friend Measured;
+  friend Shown;
   using MixerType = std::remove_reference_t<M>;
   using Bank = std::remove_reference_t<B>;
   static_assert(Mixer<MixerType>, "moe: M is not a Mixer: moe/router/soft/mixer.hpp says what it needs");
@@ -122,17 +129,6 @@ class MergingLayer : public impl::RefusedCalls<MergingLayer<M, B>> {
     return weakest(Coupling::per_segment, MixerType::coupling(training));
   }
 
-  Index workspace_bytes(const CallShape& shape, Mode mode = Mode::inference, Index concurrency = 1) const {
-    require_parts();
-    Arena arena;
-    measure_forward(arena, shape, concurrency);
-    if (mode == Mode::training) measure_backward(arena, shape, concurrency);
-    return arena.bytes();
-  }
-  Index workspace_bytes(Index tokens, Mode mode = Mode::inference, Index concurrency = 1) const {
-    return workspace_bytes(CallShape{tokens, tokens}, mode, concurrency);
-  }
-
   using Refused::backward, Refused::forward, Refused::forward_train;
 
   /// Y from X. Nothing is written if it throws, as MoeLayer's. No allocation once the workspace has grown.
@@ -161,10 +157,8 @@ class MergingLayer : public impl::RefusedCalls<MergingLayer<M, B>> {
     const Index tokens = tape.tokens_;
     const RouterInput<Real>& in = tape.input_.router_input();
     const typename Tape::Decided& decided = tape.decided();
-    const CallShape shape{tokens, decided.p.rows, in.options};
-    Arena measuring;
-    measure_backward(measuring, shape, executor.concurrency());
-    Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
+    Arena arena =
+        this->backward_arena(workspace, {tokens, decided.p.rows, in.options}, executor.concurrency());
     if (tokens == 0) return;
 
     const ConstMatrixView<Real> x = tape.input_.x(tokens);
@@ -210,56 +204,6 @@ class MergingLayer : public impl::RefusedCalls<MergingLayer<M, B>> {
     return {impl::make_gradients_of(router()), impl::make_gradients_of(experts())};
   }
 
-  // The visits are MoeLayer's.
-
-  template <class Visitor>
-  void visit_parameters(Visitor&& f) {
-    visit_parts({}, [&](auto& part, auto* none) { impl::visit_parameters_of(part, none, f); });
-  }
-  template <class Visitor>
-  void visit_parameters(Gradients& gradients, Visitor&& f) {
-    visit_parts(LayerGradients({}, {}, gradients),
-                [&](auto& part, auto* own) { impl::visit_parameters_of(part, own, f); });
-  }
-  template <class Visitor>
-  void visit_storage(Gradients& gradients, Visitor&& f) {
-    visit_storage(LayerGradients({}, {}, gradients), f);
-  }
-  template <class Visitor>
-  void visit_storage(const LayerGradients& gradients, Visitor&& f) {
-    visit_parts(gradients, [&](auto& part, auto* own) { impl::visit_storage_of(part, own, f); });
-  }
-  template <class Visitor>
-  void visit_packed(Visitor&& f) {
-    visit_parts({}, [&](auto& part, auto*) { impl::visit_packed_of(part, f); });
-  }
-  template <class Visitor>
-  void visit_state(Visitor&& f) {
-    impl::visit_state_of(router(), f);
-    impl::visit_state_of(experts(), f);
-  }
-  template <class Visitor>
-  void visit_parameters(Visitor&& f) const {
-    writable().visit_parameters(impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_storage(Gradients& gradients, Visitor&& f) const {
-    writable().visit_storage(gradients, impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_packed(Visitor&& f) const {
-    writable().visit_packed(impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_state(Visitor&& f) const {
-    impl::visit_state_of(router(), f);
-    impl::visit_state_of(experts(), f);
-  }
-  void zero_gradients(Gradients& gradients) const {
-    visit_storage(gradients, [](const char*, const Real*, Real* g, Index n) {
-      for (Index i = 0; i < n; ++i) g[i] = 0;
-    });
-  }
   void on_step_end(const RouteStats& stats) { impl::on_step_end_of(router(), stats); }
 
  private:
@@ -313,9 +257,15 @@ class MergingLayer : public impl::RefusedCalls<MergingLayer<M, B>> {
 
   /// W: entries of a mixture.
   Index weights() const noexcept { return Index{mixer_.heads()} * Index{mixer_.experts()}; }
-  MergingLayer& writable() const noexcept { return const_cast<MergingLayer&>(*this); }
 
-  void measure_forward(Arena& arena, const CallShape& shape, Index concurrency) const {
+  template <class Visit>
+  void each_part(const LayerGradients& gradients, Visit&& visit) {
+    visit(router(), gradients.router);
+    visit(experts(), gradients.experts);
+  }
+
+  void measure_forward(Arena& arena, const CallShape& shape, Mode, Index concurrency) const {
+    require_parts();
     arena.take<bool>(shape.tokens);
     arena.take<Real>(checked_product("mixtures", shape.segments, weights()));
     scoped(arena, [&] { impl::measure_of(mixer_, arena, shape, concurrency); });
@@ -323,7 +273,6 @@ class MergingLayer : public impl::RefusedCalls<MergingLayer<M, B>> {
     experts_.take_merged(arena);
     scoped(arena, [&] { experts_.measure_merge(arena, concurrency); });
     experts_.measure_merged(arena, shape.tokens, concurrency);
-    arena.rewind(0);
   }
   void measure_backward(Arena& arena, const CallShape& shape, Index concurrency) const {
     arena.take<Real>(checked_product("mixtures", shape.segments, weights()));
@@ -336,7 +285,6 @@ class MergingLayer : public impl::RefusedCalls<MergingLayer<M, B>> {
       experts_.measure_merge_backward(arena, concurrency);
     });
     impl::measure_backward_of(mixer_, arena, shape, concurrency);
-    arena.rewind(0);
   }
 
   /// `one` of the weights p, unless it is that of the same weights; `merged`: those it is of, or null.
@@ -367,11 +315,9 @@ class MergingLayer : public impl::RefusedCalls<MergingLayer<M, B>> {
     }
     impl::check_call_of(experts_, in);
     const Index tokens = input.x.rows, segments = input.segments.count(tokens);
-    const CallShape shape{tokens, segments, input.options};
-    Arena measuring;
-    measure_forward(measuring, shape, executor.concurrency());
-    Arena arena = workspace.arena(measuring.bytes(), tape != nullptr ? Mode::training : Mode::inference,
-                                  executor.concurrency());
+    Arena arena =
+        this->forward_arena(workspace, {tokens, segments, input.options},
+                            tape != nullptr ? Mode::training : Mode::inference, executor.concurrency());
     bool* spoiled = arena.take<bool>(tokens);
     MatrixView<Real> p(arena.take<Real>(segments * weights()), segments, weights());
     typename MixerType::Tape* mixer_tape = nullptr;
@@ -463,41 +409,9 @@ class MergingLayer : public impl::RefusedCalls<MergingLayer<M, B>> {
   void check_backward(const Tape& tape, const LayerGradients& gradients) const {
     require_parts();
     tape.writer_.require("tape", identity_);
-    const Index tokens = tape.tokens_;
-    if (gradients.dy.rows != tokens) {
-      fail<state_error>("tape: expected the tape of a call with ", gradients.dy.rows,
-                        " rows (as dy has), got one of ", tokens);
-    }
-    if (!is_finite(gradients.auxiliary_scale)) {
-      fail<config_error>("auxiliary_scale: expected a finite factor of the losses, got ",
-                         gradients.auxiliary_scale);
-    }
-    require_shape("dy", gradients.dy, tokens, width());
-    if (gradients.dx) {
-      require_shape("dx", gradients.dx, tokens, width());
-      require_disjoint("dy", gradients.dy, "dx", gradients.dx);
-    }
-    if (gradients.router_dx) {
-      if (!tape.input_.separate_router()) {
-        fail<config_error>(
-            "router_dx: expected none, for the call had no router_x; its gradient is part of dx");
-      }
-      require_shape("router_dx", gradients.router_dx, tokens, tape.input_.router_input().x.cols);
-      require_disjoint("dy", gradients.dy, "router_dx", gradients.router_dx);
-      require_disjoint("dx", gradients.dx, "router_dx", gradients.router_dx);
-    }
-    check_gradients(gradients);
-  }
-  void check_gradients(const LayerGradients& gradients) const {
-    impl::check_gradients_of(router(), gradients.router);
-    impl::check_gradients_of(experts(), gradients.experts);
-  }
-
-  template <class Visit>
-  void visit_parts(const LayerGradients& gradients, Visit&& visit) {
-    check_gradients(gradients);
-    visit(router(), gradients.router);
-    visit(experts(), gradients.experts);
+    impl::check_row_gradients(gradients, tape.tokens_, width(), tape.input_.separate_router(),
+                              tape.input_.router_input().x.cols);
+    this->check_gradients(gradients);
   }
 
   impl::Identity identity_;

@@ -1,10 +1,7 @@
-// What calls of soft layers have in common: checks of a backward, statistics.
+// What calls of soft layers have in common: statistics.
 #pragma once
 
-#include "moe/core/check.hpp"
 #include "moe/core/types.hpp"
-#include "moe/core/view.hpp"
-#include "moe/kernel/finite.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/plan/mix_table.hpp"
 #include "moe/plan/statistics.hpp"
@@ -12,35 +9,6 @@
 MOE_NAMESPACE_BEGIN
 
 namespace impl {
-
-/// Throws unless dy, dx and router_dx fit a call of `tokens` rows, T, which it returns.
-template <class LayerGradients>
-Index check_row_gradients(const LayerGradients& gradients, Index tokens, Index width, bool separate_router,
-                          Index router_width) {
-  if (gradients.dy.rows != tokens) {
-    fail<state_error>("tape: expected the tape of a call with ", gradients.dy.rows,
-                      " rows (as dy has), got one of ", tokens);
-  }
-  if (!is_finite(gradients.auxiliary_scale)) {
-    fail<config_error>("auxiliary_scale: expected a finite factor of the losses, got ",
-                       gradients.auxiliary_scale);
-  }
-  require_shape("dy", gradients.dy, tokens, width);
-  if (gradients.dx) {
-    require_shape("dx", gradients.dx, tokens, width);
-    require_disjoint("dy", gradients.dy, "dx", gradients.dx);
-  }
-  if (gradients.router_dx) {
-    if (!separate_router) {
-      fail<config_error>(
-          "router_dx: expected none, for the call had no router_x; its gradient is part of dx");
-    }
-    require_shape("router_dx", gradients.router_dx, tokens, router_width);
-    require_disjoint("dy", gradients.dy, "router_dx", gradients.router_dx);
-    require_disjoint("dx", gradients.dx, "router_dx", gradients.router_dx);
-  }
-  return tokens;
-}
 
 /// Adds a call's counts: slots as load, what rows give their results as gate mass.
 template <class Real>

@@ -15,6 +15,7 @@
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/arguments.hpp"
 #include "moe/layer/call/checks.hpp"
+#include "moe/layer/call/measured_calls.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/layer/call/scoped.hpp"
 #include "moe/layer/call/stored_input.hpp"
@@ -23,6 +24,7 @@
 #include "moe/layer/frame/identity.hpp"
 #include "moe/layer/shared/concept.hpp"
 #include "moe/layer/shared/none.hpp"
+#include "moe/layer/shown_parts.hpp"
 #include "moe/layer/soft/soft_calls.hpp"
 #include "moe/layer/soft/soft_sum.hpp"
 #include "moe/plan/statistics.hpp"
@@ -36,8 +38,14 @@ MOE_NAMESPACE_BEGIN
 /// as its gate mass. A row of x that takes part and is not finite is refused, or isolated where the router
 /// isolates it. Errors are MoeLayer's.
 template <class R, class B, class S = NoShared, class F = IdentityFrame>
-class SoftLayer : public impl::RefusedCalls<SoftLayer<R, B, S, F>> {
+class SoftLayer : public impl::RefusedCalls<SoftLayer<R, B, S, F>>,
+                  public impl::MeasuredCalls<SoftLayer<R, B, S, F>>,
+                  public impl::ShownParts<SoftLayer<R, B, S, F>> {
   using Refused = impl::RefusedCalls<SoftLayer>;
+  using Measured = impl::MeasuredCalls<SoftLayer>;
+  using Shown = impl::ShownParts<SoftLayer>;
+  friend Measured;
+  friend Shown;
   using Sum = SoftSum<R, B>;
   using RouterType = std::remove_reference_t<R>;
   using Bank = std::remove_reference_t<B>;
@@ -131,20 +139,6 @@ class SoftLayer : public impl::RefusedCalls<SoftLayer<R, B, S, F>> {
 
   static constexpr Coupling coupling(bool training) noexcept { return Sum::coupling(training); }
 
-  /// Bytes of workspace that a call of this shape takes; forward_train and backward may take more than
-  /// forward.
-  Index workspace_bytes(const CallShape& shape, Mode mode = Mode::inference, Index concurrency = 1) const {
-    Arena arena;
-    measure_forward(arena, shape, concurrency);
-    if constexpr (kTrainable) {
-      if (mode == Mode::training) measure_backward(arena, shape, concurrency);
-    }
-    return arena.bytes();
-  }
-  Index workspace_bytes(Index tokens, Mode mode = Mode::inference, Index concurrency = 1) const {
-    return workspace_bytes(CallShape{tokens, tokens}, mode, concurrency);
-  }
-
   using Refused::backward, Refused::forward, Refused::forward_train;
 
   /// Y from X. Nothing is written if it throws. No allocation once the workspace has grown. Throws
@@ -173,10 +167,9 @@ class SoftLayer : public impl::RefusedCalls<SoftLayer<R, B, S, F>> {
                 X&& executor = X{}) const requires kTrainable {
     const Index tokens = check_backward(tape, gradients);
     const RouterInput<Real>& in = tape.input_.router_input();
-    Arena measuring;
-    measure_backward(measuring, {tokens, in.segments.count(tokens), in.options}, executor.concurrency());
-    check_gradients(gradients);
-    Arena arena = workspace.arena(measuring.bytes(), Mode::training, executor.concurrency());
+    Arena arena = this->backward_arena(workspace, {tokens, in.segments.count(tokens), in.options},
+                                       executor.concurrency());
+    this->check_gradients(gradients);
     if (tokens == 0) return;
 
     const ConstMatrixView<Real> x = tape.input_.x(tokens);
@@ -212,63 +205,18 @@ class SoftLayer : public impl::RefusedCalls<SoftLayer<R, B, S, F>> {
             frame_.make_gradients()};
   }
 
-  // Visits are MoeLayer's.
-  template <class Visitor>
-  void visit_parameters(Visitor&& f) {
-    visit_parts({}, [&](auto& part, auto* none) { impl::visit_parameters_of(part, none, f); });
-  }
-  template <class Visitor>
-  void visit_parameters(Gradients& gradients, Visitor&& f) {
-    visit_parts(LayerGradients({}, {}, gradients),
-                [&](auto& part, auto* own) { impl::visit_parameters_of(part, own, f); });
-  }
-  template <class Visitor>
-  void visit_storage(Gradients& gradients, Visitor&& f) {
-    visit_storage(LayerGradients({}, {}, gradients), f);
-  }
-  template <class Visitor>
-  void visit_storage(const LayerGradients& gradients, Visitor&& f) {
-    visit_parts(gradients, [&](auto& part, auto* own) { impl::visit_storage_of(part, own, f); });
-  }
-  template <class Visitor>
-  void visit_packed(Visitor&& f) {
-    visit_parts({}, [&](auto& part, auto*) { impl::visit_packed_of(part, f); });
-  }
-  template <class Visitor>
-  void visit_state(Visitor&& f) {
-    impl::visit_state_of(router(), f);
-    impl::visit_state_of(experts(), f);
-  }
-  template <class Visitor>
-  void visit_parameters(Visitor&& f) const {
-    writable().visit_parameters(impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_storage(Gradients& gradients, Visitor&& f) const {
-    writable().visit_storage(gradients, impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_packed(Visitor&& f) const {
-    writable().visit_packed(impl::ReadingVisitor(f));
-  }
-  template <class Visitor>
-  void visit_state(Visitor&& f) const {
-    impl::visit_state_of(router(), f);
-    impl::visit_state_of(experts(), f);
-  }
-
-  void zero_gradients(Gradients& gradients) const requires kTrainable {
-    visit_storage(gradients, [](const char*, const Real*, Real* g, Index n) {
-      for (Index i = 0; i < n; ++i) g[i] = 0;
-    });
-  }
-
   void on_step_end(const RouteStats& stats) requires kTrainable { impl::on_step_end_of(router(), stats); }
 
  private:
-  SoftLayer& writable() const noexcept { return const_cast<SoftLayer&>(*this); }
+  template <class Visit>
+  void each_part(const LayerGradients& gradients, Visit&& visit) {
+    visit(router(), gradients.router);
+    visit(experts(), gradients.experts);
+    visit(shared_, gradients.shared);
+    visit(frame_, gradients.frame);
+  }
 
-  void measure_forward(Arena& arena, const CallShape& shape, Index concurrency) const {
+  void measure_forward(Arena& arena, const CallShape& shape, Mode, Index concurrency) const {
     require_parts();
     arena.take<bool>(shape.tokens);
     sum_.measure_mix(arena, shape, concurrency);
@@ -276,7 +224,6 @@ class SoftLayer : public impl::RefusedCalls<SoftLayer<R, B, S, F>> {
     sum_.measure_experts(arena, shape, concurrency);
     sum_.measure_combine(arena, shape, concurrency);
     shared_.measure(arena, shape.tokens, concurrency);
-    arena.rewind(0);
   }
   void measure_backward(Arena& arena, const CallShape& shape, Index concurrency) const {
     frame_.measure_backward(arena, shape.tokens, concurrency);
@@ -284,7 +231,6 @@ class SoftLayer : public impl::RefusedCalls<SoftLayer<R, B, S, F>> {
     sum_.measure_experts_backward(arena, shape, concurrency);
     scoped(arena, [&] { shared_.measure_backward(arena, shape.tokens, concurrency); });
     sum_.measure_mix_backward(arena, shape, concurrency);
-    arena.rewind(0);
   }
 
   /// `tape` is null in forward().
@@ -304,10 +250,9 @@ class SoftLayer : public impl::RefusedCalls<SoftLayer<R, B, S, F>> {
       fail<config_error>("observer: expected none for a soft layer, which has no pairs to see, got one");
     }
     if (out.stats != nullptr) out.stats->require_experts(experts);
-    Arena measuring;
-    measure_forward(measuring, {tokens, input.segments.count(tokens), input.options}, executor.concurrency());
-    Arena arena = workspace.arena(measuring.bytes(), tape != nullptr ? Mode::training : Mode::inference,
-                                  executor.concurrency());
+    Arena arena =
+        this->forward_arena(workspace, {tokens, input.segments.count(tokens), input.options},
+                            tape != nullptr ? Mode::training : Mode::inference, executor.concurrency());
     bool* const active = arena.take<bool>(tokens);
     ConstMatrixView<Real> x = input.x;
     typename Sum::Tape* const sum_tape = part_tape(tape, &Tape::sum_);
@@ -364,23 +309,9 @@ class SoftLayer : public impl::RefusedCalls<SoftLayer<R, B, S, F>> {
   Index check_backward(const Tape& tape, const LayerGradients& gradients) const {
     require_parts();
     tape.writer_.require("tape", identity_);
-    return impl::check_row_gradients(gradients, tape.tokens_, width(), tape.input_.separate_router(),
-                                     tape.input_.router_input().x.cols);
-  }
-  void check_gradients(const LayerGradients& gradients) const {
-    impl::check_gradients_of(router(), gradients.router);
-    impl::check_gradients_of(experts(), gradients.experts);
-    impl::check_gradients_of(shared_, gradients.shared);
-    impl::check_gradients_of(frame_, gradients.frame);
-  }
-
-  template <class Visit>
-  void visit_parts(const LayerGradients& gradients, Visit&& visit) {
-    check_gradients(gradients);
-    visit(router(), gradients.router);
-    visit(experts(), gradients.experts);
-    visit(shared_, gradients.shared);
-    visit(frame_, gradients.frame);
+    impl::check_row_gradients(gradients, tape.tokens_, width(), tape.input_.separate_router(),
+                              tape.input_.router_input().x.cols);
+    return tape.tokens_;
   }
 
   impl::Identity identity_;

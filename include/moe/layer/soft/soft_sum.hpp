@@ -115,7 +115,7 @@ class SoftSum {
     require_fit<state_error>();
   }
   static constexpr Coupling coupling(bool training) noexcept {
-    return weakest(RouterType::coupling(training), Bank::coupling);
+    return weakest(RouterType::coupling(training), impl::bank_coupling<Bank>(training));
   }
 
   // The steps of a call, in order. What a step hands out stays taken; its measure takes the same, or as much

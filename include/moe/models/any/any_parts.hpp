@@ -25,8 +25,8 @@ template <class Storage>
 using AnyBank = OneBank<FeedForward<Storage>, Composite<FeedForward<Storage>, ZeroComputation<float>>>;
 
 /// How a layer's weights are stored; the router always in float.
-enum class StorageKind : std::uint8_t { float32, bfloat16, int8, int4 };  // in the order of Storages
-static_assert(Storages::kSize == 4);
+enum class StorageKind : std::uint8_t { float32, bfloat16, int8, int4, int8_channels, q4_k, q6_k };
+static_assert(Storages::kSize == 7);  // in this order
 
 namespace impl {
 

@@ -98,6 +98,9 @@ inline constexpr GgufFamily kGgufFamilies[] = {
      false},
     {"hunyuan-moe", "hunyuan_v1_moe", "num_experts", "moe_topk", "moe_intermediate_size", GgufNorm::always,
      false},
+    {"nemotron_h_moe", "nemotron_h", "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size",
+     GgufNorm::told, true},
+    {"gemma4", "gemma4", "num_experts", "top_k_experts", "moe_intermediate_size", GgufNorm::always, false},
     {"gpt-oss", "gpt_oss", "num_local_experts", "num_experts_per_tok", "intermediate_size", GgufNorm::never,
      false},
 };
@@ -122,12 +125,21 @@ class GgufValues {
   const GgufFamily& family() const noexcept { return *family_; }
   std::string key(const char* tail) const { return architecture_ + "." + tail; }
   bool has(const char* tail) const { return file_->has(key(tail)); }
-  Index required(const char* tail) const { return file_->required<Index>(key(tail)); }
-  Index integer(const char* tail, Index otherwise) const {
-    return file_->optional<Index>(key(tail)).value_or(otherwise);
+  /// An integer in [low, high].
+  Index required(const char* tail, Index low, Index high) const {
+    return in_range(tail, file_->required<Index>(key(tail)), low, high);
   }
-  double real(const char* tail, double otherwise) const {
-    return file_->optional<double>(key(tail)).value_or(otherwise);
+  Index integer(const char* tail, Index otherwise, Index low, Index high) const {
+    const std::optional<Index> value = file_->optional<Index>(key(tail));
+    return value ? in_range(tail, *value, low, high) : otherwise;
+  }
+  /// A number in [low, high].
+  double required(const char* tail, double low, double high) const {
+    return in_range(tail, file_->required<double>(key(tail)), low, high);
+  }
+  double real(const char* tail, double otherwise, double low, double high) const {
+    const std::optional<double> value = file_->optional<double>(key(tail));
+    return value ? in_range(tail, *value, low, high) : otherwise;
   }
   bool flag(const char* tail, bool otherwise) const {
     return file_->optional<bool>(key(tail)).value_or(otherwise);
@@ -139,14 +151,26 @@ class GgufValues {
 
   /// Without the layers of multi-token prediction, which are the last.
   Index layers() const {
-    const Index all = required("block_count"), more = integer("nextn_predict_layers", 0);
-    if (all < 1 || all > kMostLayers || more < 0 || more >= all) {
+    const Index all = required("block_count", Index{1}, kMostLayers);
+    const Index more = integer("nextn_predict_layers", 0, 0, kMostLayers);
+    if (more >= all) {
       refuse("block_count", "at least one layer beside those of multi-token prediction", std::to_string(all));
     }
     return all - more;
   }
 
  private:
+  Index in_range(const char* tail, Index value, Index low, Index high) const {
+    if (value >= low && value <= high) return value;
+    fail<config_error>(file_->name().c_str(), ": ", io::in_quotes(key(tail)).c_str(),
+                       ": expected an integer in [", low, ", ", high, "], got ", value);
+  }
+  double in_range(const char* tail, double value, double low, double high) const {
+    if (value >= low && value <= high) return value;  // not a NaN
+    fail<config_error>(file_->name().c_str(), ": ", io::in_quotes(key(tail)).c_str(),
+                       ": expected a number in [", low, ", ", high, "], got ", value);
+  }
+
   const io::GgufFile* file_;
   std::string architecture_;
   const GgufFamily* family_ = nullptr;
@@ -200,7 +224,12 @@ inline io::Config gguf_config(const io::GgufFile& file, Index layer) {
   file.at(block + "ffn_gate_inp.weight");
   const io::GgufExperts experts(file, layer);
   const Index hidden = experts.hidden(), shared = impl::gguf_shared_hidden(file, layer);
-  const Index dense = values.integer("leading_dense_block_count", 0);
+  if (hidden > kMostWidth || shared / hidden > kMostShared || shared > kMostWidth) {
+    fail<format_error>(file.name().c_str(), ": expected at most ", kMostWidth, " hidden columns, and ",
+                       kMostShared, " shared experts, in ", io::in_quotes(block + "*").c_str(), ", got ",
+                       hidden, ", shared ", shared);
+  }
+  const Index dense = values.integer("leading_dense_block_count", 0, 0, kMostLayers);
   if (layer < dense) {
     values.refuse("leading_dense_block_count", "at most the number of the first block with experts",
                   std::to_string(dense));
@@ -208,7 +237,8 @@ inline io::Config gguf_config(const io::GgufFile& file, Index layer) {
   const bool biased = file.find(block + "exp_probs_b.bias") != nullptr;
 
   // Obeyed or refused: what decides the maths.
-  const Index gating = values.integer("expert_gating_func", family.sigmoid && arch != "deepseek2" ? 2 : 1);
+  const Index gating =
+      values.integer("expert_gating_func", family.sigmoid && arch != "deepseek2" ? 2 : 1, 0, INT32_MAX);
   const bool sigmoid = gating == 2;
   if (gating < 1 || gating > 2 || (arch != "deepseek2" && sigmoid != family.sigmoid)) {
     values.refuse("expert_gating_func", family.sigmoid ? "2 (sigmoid)" : "1 (softmax)",
@@ -220,26 +250,34 @@ inline io::Config gguf_config(const io::GgufFile& file, Index layer) {
   } else if (values.flag("expert_weights_norm", norm) != norm) {
     values.refuse("expert_weights_norm", norm ? "true" : "false", norm ? "false" : "true");
   }
-  double scale = values.real("expert_weights_scale", 1);
+  double scale = values.real("expert_weights_scale", 1, -1e6, 1e6);
   if (scale == 0) scale = 1;  // written for "none"
   const bool scales = family.norm == impl::GgufNorm::told || arch == "lfm2moe";
   if (scale != 1 && !scales) values.refuse("expert_weights_scale", "1", std::to_string(scale));
-  const Index groups = values.integer("expert_group_count", 1);
-  const Index kept = groups > 1 ? values.required("expert_group_used_count") : 1;
-  const bool grouped = sigmoid && (arch == "deepseek2" || arch == "glm4moe" || arch == "bailingmoe2");
+  const Index groups = values.integer("expert_group_count", 1, 0, kMostExperts);
+  const Index kept = groups > 1 ? values.required("expert_group_used_count", Index{1}, groups) : 1;
+  const bool grouped = sigmoid && (arch == "deepseek2" || arch == "glm4moe" || arch == "bailingmoe2" ||
+                                   arch == "nemotron_h_moe");
   if (groups > 1 && kept != groups && !grouped) {
     values.refuse("expert_group_count", "1", std::to_string(groups));
   }
-  if (values.has("expert_feed_forward_length") && values.required("expert_feed_forward_length") != hidden) {
-    values.refuse("expert_feed_forward_length", std::to_string(hidden).c_str(),
-                  std::to_string(values.required("expert_feed_forward_length")));
+  if (const Index length = values.integer("expert_feed_forward_length", hidden, 0, INT32_MAX);
+      length != hidden) {
+    values.refuse("expert_feed_forward_length", std::to_string(hidden).c_str(), std::to_string(length));
   }
-  if (values.required("expert_count") != experts.experts()) {
-    values.refuse("expert_count", std::to_string(experts.experts()).c_str(),
-                  std::to_string(values.required("expert_count")));
+  const Index count = values.required("expert_count", Index{1}, kMostExperts);
+  if (count != experts.experts()) {
+    values.refuse("expert_count", std::to_string(experts.experts()).c_str(), std::to_string(count));
   }
-  const Index shared_count = values.integer("expert_shared_count", 0);
-  const Index shared_length = values.integer("expert_shared_feed_forward_length", 0);
+  if (grouped && kept < groups && (count % groups != 0 || count < 2 * groups)) {
+    values.refuse("expert_group_count",
+                  ("groups of at least 2 of " + std::to_string(count) + " experts").c_str(),
+                  std::to_string(groups));
+  }
+  const bool limited = grouped && kept < groups;
+  const Index k = values.required("expert_used_count", Index{1}, limited ? count / groups * kept : count);
+  const Index shared_count = values.integer("expert_shared_count", 0, 0, kMostShared);
+  const Index shared_length = values.integer("expert_shared_feed_forward_length", 0, 0, kMostWidth);
   const Index each = shared_length > 0 ? shared_length : hidden;
   if (shared_count > 0 && shared != each && (shared == 0 || shared != shared_count * each)) {
     values.refuse("expert_shared_count", "as many as the file has tensors for", std::to_string(shared_count));
@@ -249,7 +287,7 @@ inline io::Config gguf_config(const io::GgufFile& file, Index layer) {
                   std::to_string(shared_length));
   }
   if (shared > 0 && shared % hidden != 0 && arch != "qwen2moe" && arch != "qwen3next" &&
-      arch != "granitemoe" && arch != "hunyuan-moe") {
+      arch != "granitemoe" && arch != "hunyuan-moe" && arch != "nemotron_h_moe") {
     values.refuse("expert_shared_count", "shared experts of whole widths",
                   std::to_string(shared) + " columns");
   }
@@ -258,10 +296,8 @@ inline io::Config gguf_config(const io::GgufFile& file, Index layer) {
   const bool v2 = arch == "deepseek2" && !sigmoid;
   config.add("model_type", v2 ? "deepseek_v2" : family.model_type);
   impl::JsonText& sizes = arch == "dbrx" ? ffn : config;
-  sizes.add(family.experts, values.required("expert_count"));
-  sizes.add(family.k, values.required("expert_used_count"));
-  sizes.add(family.hidden, hidden);
-  const Index width = values.required("embedding_length");
+  sizes.add(family.experts, count).add(family.k, k).add(family.hidden, hidden);
+  const Index width = values.required("embedding_length", Index{1}, kMostWidth);
   if (arch == "dbrx") {
     ffn.add("moe_normalize_expert_weights", 1.0);
     config.add("n_layers", layers).add("d_model", width).raw("ffn_config", ffn.text());
@@ -274,15 +310,28 @@ inline io::Config gguf_config(const io::GgufFile& file, Index layer) {
   if (arch == "olmoe") config.add("norm_topk_prob", norm);
   if (arch == "granitemoe") config.add("shared_intermediate_size", shared);
   if (arch == "minimax-m2") config.add("use_routing_bias", biased).add("norm_topk_prob", true);
-  if (arch == "gpt-oss") config.add("swiglu_limit", values.real("swiglu_clamp_exp", 7));
+  if (arch == "gpt-oss") config.add("swiglu_limit", values.real("swiglu_clamp_exp", 7, 1e-6, 1e6));
   if (arch == "ernie4_5-moe") {
     config.add("moe_layer_start_index", dense)
-        .add("moe_layer_interval", values.integer("interleave_moe_layer_step", 1))
+        .add("moe_layer_interval", values.integer("interleave_moe_layer_step", 1, 1, kMostLayers))
         .add("moe_num_shared_experts", shared / hidden);
   }
   if (arch == "hunyuan-moe") {
     config.add("intermediate_size", shared > 0 ? shared : hidden).add("use_mixed_mlp_moe", shared > 0);
     if (shared > 0) config.add("num_shared_expert", Index{1});
+  }
+  if (arch == "nemotron_h_moe") {
+    std::string kinds(static_cast<std::size_t>(layers), '*');
+    kinds[static_cast<std::size_t>(layer)] = 'E';
+    config.add("hybrid_override_pattern", kinds.c_str()).add("mlp_hidden_act", "relu2");
+    config.add("norm_topk_prob", norm).add("routed_scaling_factor", scale);
+    config.add("n_shared_experts", shared > 0 ? Index{1} : Index{0});
+    if (shared > 0) config.add("moe_shared_expert_intermediate_size", shared);
+    config.add("moe_latent_size", values.integer("moe_latent_size", 0, 0, kMostWidth));
+  }
+  if (arch == "gemma4") {
+    config.add("enable_moe_block", true).add("hidden_activation", "gelu_pytorch_tanh");
+    config.add("rms_norm_eps", values.required("attention.layer_norm_rms_epsilon", 0.0, 1.0));
   }
   if (arch == "lfm2moe") {
     config.add("num_dense_layers", dense)
@@ -316,8 +365,10 @@ inline io::Config gguf_config(const io::GgufFile& file, Index layer) {
 /// The tensors of one layer of a file. Refers to the file, which must outlive it.
 class GgufTensors final : public LayerSource {
  public:
-  GgufTensors(const io::GgufFile& file, Index layer)
-      : file_(&file), block_(impl::gguf_block(layer)), experts_(file, layer) {}
+  GgufTensors(const io::GgufFile& file, const LayerSpec& spec)
+      : file_(&file),
+        block_(impl::gguf_block(spec.layer)),
+        experts_(file, spec.layer, !spec.router.per_expert_scale) {}
 
   /// Before anything is allocated: tensors have the shapes of `spec`, and those of the block are all read.
   /// Throws format_error naming tensors.
@@ -330,7 +381,7 @@ class GgufTensors final : public LayerSource {
         impl::require_extents(file_->at(block_ + n.theirs), impl::extents_of(spec, n.ours));
         continue;
       }
-      if (t == nullptr) continue;
+      if (t == nullptr || is_of_experts(n.theirs)) continue;
       fail<format_error>(t->where().c_str(), ": expected no such tensor, because the preset ",
                          spec.model.c_str(), " does not read it");
     }
@@ -340,6 +391,7 @@ class GgufTensors final : public LayerSource {
       const std::string_view tail = name.substr(block_.size());
       const bool of_block = tail.starts_with("ffn_") || tail.starts_with("exp_probs_b");
       if (!of_block || tail.find("norm") != std::string_view::npos || is_known(tail, spec)) continue;
+      if (spec.model == "gemma_4" && is_dense_mlp(tail)) continue;
       fail<format_error>(t.where().c_str(), ": expected no such tensor, because the preset ",
                          spec.model.c_str(), " does not read it");
     }
@@ -387,16 +439,22 @@ class GgufTensors final : public LayerSource {
     return std::make_unique<io::ErasedExpertSource<io::GgufExperts>>(experts_);
   }
   void read_shared(io::ExpertMatrix part, const MatrixView<float>& to) const override {
+    read_rows(shared(part, to.rows, to.cols), to);
+  }
+  std::optional<io::StoredCodes> shared_groups(io::ExpertMatrix part, Index out, Index in) const override {
+    return io::ggml_codes(shared(part, out, in), 0, out, in);
+  }
+
+ private:
+  const io::GgufTensor& shared(io::ExpertMatrix part, Index out, Index in) const {
     const bool second = part == io::ExpertMatrix::down || part == io::ExpertMatrix::fc2;
     const char* const name = part == io::ExpertMatrix::gate ? "ffn_gate_shexp"
                              : second                       ? "ffn_down_shexp"
                                                             : "ffn_up_shexp";
     const io::GgufTensor& t = file_->at(block_ + name + ".weight");
-    require_shape_of(t, io::Shape(to.rows, to.cols));
-    read_rows(t, to);
+    require_shape_of(t, io::Shape(out, in));
+    return t;
   }
-
- private:
   struct Named {
     const char* ours;
     const char* theirs;
@@ -404,6 +462,10 @@ class GgufTensors final : public LayerSource {
   static constexpr Named kNames[] = {{"gate.weight", "ffn_gate_inp.weight"},
                                      {"gate.bias", "ffn_gate_inp.bias"},
                                      {"e_score_correction_bias", "exp_probs_b.bias"},
+                                     {"norm.scale", "ffn_gate_inp.scale"},
+                                     {"per_expert_scale", "ffn_down_exps.scale"},
+                                     {"latent_in.weight", "ffn_latent_down.weight"},
+                                     {"latent_out.weight", "ffn_latent_up.weight"},
                                      {"shared_expert_gate.weight", "ffn_gate_inp_shexp.weight"}};
 
   static const char* name_of(std::string_view ours) noexcept {
@@ -422,18 +484,34 @@ class GgufTensors final : public LayerSource {
       return linear != nullptr && linear->bias;
     }
     if (ours == "e_score_correction_bias") return selects_with_bias(spec);
+    if (ours == "norm.scale") return spec.router.norm.enabled;
+    if (ours == "per_expert_scale") return spec.router.per_expert_scale;
+    if (ours.starts_with("latent_")) return spec.latent > 0;
     return ours != "shared_expert_gate.weight" || spec.shared_gate;
   }
   static bool is_known(std::string_view tail, const LayerSpec& spec) {
     for (const Named& n : kNames) {
       if (tail == n.theirs) return true;
     }
-    if (tail.find("_exps.") != std::string_view::npos) return true;  // GgufExperts reads them all
+    if (is_of_experts(tail)) return true;  // GgufExperts reads them all
     if (spec.shared_hidden == 0) return false;
     return tail == "ffn_up_shexp.weight" || tail == "ffn_down_shexp.weight" ||
            (spec.gated && tail == "ffn_gate_shexp.weight");
   }
+  static bool is_of_experts(std::string_view tail) noexcept {
+    return tail.find("_exps.") != std::string_view::npos;
+  }
+  /// Of the dense MLP beside the block.
+  static bool is_dense_mlp(std::string_view tail) noexcept {
+    return tail.starts_with("ffn_gate.") || tail.starts_with("ffn_up.") || tail.starts_with("ffn_down.");
+  }
   void require_expert_shapes(const LayerSpec& spec) const {
+    if (spec.gated && !experts_.is_gated()) file_->at(block_ + "ffn_gate_exps.weight");  // throws
+    if (!spec.gated && experts_.is_gated()) {
+      fail<format_error>(experts_.weight(io::ExpertMatrix::gate)->where().c_str(),
+                         ": expected no such tensor, because the experts of the preset ", spec.model.c_str(),
+                         " have no gate");
+    }
     const auto same = [&](const char* what, Index wanted, Index got) {
       if (wanted == got) return;
       fail<format_error>(file_->name().c_str(), ": expected experts of ", wanted, " ", what, " in ",

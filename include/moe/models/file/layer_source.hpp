@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <variant>
 
@@ -11,6 +12,7 @@
 #include "moe/io/experts.hpp"
 #include "moe/io/file/tensor.hpp"
 #include "moe/io/layout.hpp"
+#include "moe/io/quantised.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/models/preset/spec.hpp"
 #include "moe/router/hash_table.hpp"
@@ -34,6 +36,8 @@ class LayerSource {
   virtual std::unique_ptr<const io::AnyExpertSource> routed(const LayerSpec& spec) const = 0;
   /// A matrix [out, in] of the one shared expert.
   virtual void read_shared(io::ExpertMatrix part, const MatrixView<float>& to) const = 0;
+  /// Its codes and scales, if they can be repacked without loss.
+  virtual std::optional<io::StoredCodes> shared_groups(io::ExpertMatrix part, Index out, Index in) const = 0;
 };
 
 namespace impl {

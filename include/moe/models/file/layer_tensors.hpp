@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -189,21 +190,35 @@ class LayerTensors final : public LayerSource {
   const io::ExpertLayout& experts() const noexcept { return experts_; }
   const io::ExpertLayout& shared() const noexcept { return shared_; }
 
-  /// The name of the tensor that holds our parameter or state, or empty.
-  std::string name_of(std::string_view ours) const {
+  /// Where our parameter or state is, or null.
+  const NamedTensor* named(std::string_view ours) const noexcept {
     for (const NamedTensor& n : names_) {
-      if (n.ours == ours) return prefix_ + n.theirs;
+      if (n.ours == ours) return &n;
     }
-    return {};
+    return nullptr;
+  }
+  /// The name of the tensor that holds it, or empty.
+  std::string name_of(std::string_view ours) const {
+    const NamedTensor* const n = named(ours);
+    return n == nullptr ? std::string() : prefix_ + n->theirs;
   }
   const io::Tensor& at(const std::string& theirs) const { return checkpoint_->at(prefix_ + theirs); }
 
   bool has(const char* ours) const override { return !name_of(ours).empty(); }
   void read(const char* ours, const MatrixView<float>& to) const override {
-    const std::string name = name_of(ours);
-    if (name.empty()) fail<config_error>("preset: expected the name of a tensor for ", ours, ", got none");
-    const io::Tensor& tensor = checkpoint_->at(name);
-    if (to.rows == 1 || to.cols == 1) {
+    const NamedTensor* const n = named(ours);
+    if (n == nullptr) fail<config_error>("preset: expected the name of a tensor for ", ours, ", got none");
+    const io::Tensor& tensor = at(n->theirs);
+    if (n->row >= 0) {
+      io::require_plain(tensor);
+      io::decode_floats(tensor.dtype, tensor.data, n->row * to.cols, to.cols, to.data);
+    } else if (n->turned) {
+      Buffer<float> turned(to.rows * to.cols);
+      io::read_matrix(tensor, MatrixView<float>(turned.data(), to.cols, to.rows));
+      for (Index o = 0; o < to.rows; ++o) {
+        for (Index i = 0; i < to.cols; ++i) to(o, i) = turned[i * to.rows + o];
+      }
+    } else if (to.rows == 1 || to.cols == 1) {
       io::read_vector(tensor, to.data, to.rows * to.cols);
     } else {
       io::read_matrix(tensor, to);
@@ -219,6 +234,10 @@ class LayerTensors final : public LayerSource {
   }
   void read_shared(io::ExpertMatrix part, const MatrixView<float>& to) const override {
     io::MatrixReader(*checkpoint_, shared_[part], 0, to.rows, to.cols).read(0, to);
+  }
+
+  std::optional<io::StoredCodes> shared_groups(io::ExpertMatrix part, Index out, Index in) const override {
+    return io::MatrixReader(*checkpoint_, shared_[part], 0, out, in).groups(0);
   }
 
   /// Of all tensors that the layer reads, as they are in the files.
@@ -278,7 +297,14 @@ class LayerTensors final : public LayerSource {
     }
     if (spec.hash_table) static_cast<void>(at(spec.hash_tensor));
     for (const NamedTensor& n : names_) {
-      impl::require_extents(checkpoint_->at(prefix_ + n.theirs), impl::extents_of(spec, n.ours));
+      const io::Tensor& tensor = at(n.theirs);
+      const impl::Extents wanted = impl::extents_of(spec, n.ours);
+      if (n.row >= 0) {
+        if (tensor.shape.rank == 2 && tensor.shape[0] > n.row && tensor.shape[1] == wanted.cols) continue;
+        fail<format_error>(tensor.where().c_str(), ": expected more than ", n.row, " rows of ", wanted.cols,
+                           " numbers, got shape ", tensor.shape.text().c_str());
+      }
+      impl::require_extents(tensor, n.turned ? impl::Extents{wanted.cols, wanted.rows} : wanted);
     }
   }
 
@@ -292,11 +318,11 @@ class LayerTensors final : public LayerSource {
       if (!matrix) return;
       const bool each = matrix.name.find("{expert}") != std::string::npos;
       for (Index e = 0; e < (each ? experts : 1); ++e) {
-        const std::string name = io::with_number(matrix.name, "{expert}", e);
+        const std::string name = io::with_number(matrix.name, "{expert}", matrix.first + e);
         add(name);
         if (matrix.encoding == io::Encoding::plain) continue;
         for (const std::string* const of : {&matrix.scales, &matrix.global, &matrix.zeros}) {
-          if (!of->empty()) add(io::with_number(*of, "{expert}", e));
+          if (!of->empty()) add(io::with_number(*of, "{expert}", matrix.first + e));
         }
         // Beside packed or scaled weights: their shape, which the reader compares, and the scale of
         // activations, which are not rounded here.
@@ -365,7 +391,8 @@ class LayerTensors final : public LayerSource {
       const io::MatrixLayout& matrix = layout.matrix[p];
       if (!matrix || matrix.stacked || matrix.name.find("{expert}") != std::string::npos) continue;
       const io::Tensor* const t = checkpoint_->find(prefix_ + matrix.name);
-      if (t == nullptr || t->shape.rank != 3 || t->shape[0] != experts) continue;  // the reader says it
+      if (t == nullptr || t->shape.rank != 3 || t->shape[0] != experts + matrix.behind)
+        continue;  // the reader says it
       const auto part = static_cast<io::ExpertMatrix>(p);
       const bool second = part == io::ExpertMatrix::down || part == io::ExpertMatrix::fc2;
       const Index out = second ? width : matrix.outputs == io::Outputs::all ? hidden : 2 * hidden;

@@ -83,6 +83,14 @@ void load_bank(Bank& bank, const LayerSource& source, const LayerSpec& spec, con
 template <class Bank>
 void load_shared_bank(Bank& bank, const LayerSource& source, const LayerSpec& spec) {
   const Index width = spec.width, hidden = spec.shared_hidden;
+  const auto codes_of = [&](io::ExpertMatrix part) {
+    const bool second = part == io::ExpertMatrix::down || part == io::ExpertMatrix::fc2;
+    return source.shared_groups(part, second ? width : hidden, second ? hidden : width);
+  };
+  const auto read_into = [&](io::ExpertMatrix part, const MatrixView<float>& to) {
+    source.read_shared(part, to);
+  };
+  if (io::impl::repack_expert(bank, 0, codes_of, read_into)) return;
   const auto read = [&](io::ExpertMatrix part, Index out, Index in, Buffer<float>& to) {
     to.resize(checked_product("shared expert", out, in));
     const MatrixView<float> view(to.data(), out, in);
@@ -121,6 +129,12 @@ inline ZeroComputation<float> load_cheap_experts(const LayerSource& source, cons
   return cheap;
 }
 
+/// With the gate of the shared expert.
+inline LayerSpec shared_spec(LayerSpec spec) {
+  if (spec.shared_act) spec.gate = *spec.shared_act;
+  return spec;
+}
+
 template <class Storage>
 FeedForward<Storage> make_bank(const LayerSpec& spec, Index experts, Index width, Index hidden, bool bias) {
   const TwoLayerOptions options{experts, width, hidden, bias};
@@ -144,9 +158,9 @@ AnyBank<Storage> load_any_bank(const LayerSource* source, const LayerSpec& spec,
 template <class Storage>
 AnyShared<FeedForward<Storage>> load_any_shared(const LayerSource* source, const LayerSpec& spec) {
   if (spec.shared_hidden == 0) return {};
-  FeedForward<Storage> bank = make_bank<Storage>(spec, 1, spec.width, spec.shared_hidden, false);
+  FeedForward<Storage> bank = make_bank<Storage>(shared_spec(spec), 1, spec.width, spec.shared_hidden, false);
   if (source != nullptr) bank.visit([&](auto& of_kind) { load_shared_bank(of_kind, *source, spec); });
-  SharedExperts<FeedForward<Storage>> shared(std::move(bank), spec.shared_gate);
+  SharedExperts<FeedForward<Storage>> shared(std::move(bank), spec.shared_gate, spec.shared_scale);
   if (source != nullptr) load_shared_gate(shared, *source);
   return shared;
 }
@@ -206,7 +220,7 @@ inline AnyLayer load_layer(const io::Config& config, const io::Checkpoint& check
 /// Layer `layer` of a GGUF file, by its own metadata: docs/models.md names the architectures.
 inline AnyLayer load_layer(const io::GgufFile& file, Index layer, const LoadOptions& options = {}) {
   const LayerSpec spec = describe_layer(gguf_config(file, layer), layer);
-  const GgufTensors tensors(file, layer);
+  const GgufTensors tensors(file, spec);
   tensors.require_whole_block(spec);
   return impl::load_any(&tensors, spec, impl::load_router(tensors, spec), options.storage, options.progress);
 }

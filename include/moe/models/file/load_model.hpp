@@ -119,7 +119,7 @@ inline LoadedModel load_model(const io::Config& config, const io::Checkpoint& ch
 inline LoadedModel load_model(const io::GgufFile& file, const LoadOptions& options = {}) {
   const std::vector<std::optional<LayerSpec>> specs = describe_layers(file);
   for (const std::optional<LayerSpec>& spec : specs) {
-    if (spec) GgufTensors(file, spec->layer).require_whole_block(*spec);
+    if (spec) GgufTensors(file, *spec).require_whole_block(*spec);
   }
   return impl::load_each(specs, options,
                          [&](Index layer, const LoadOptions& each) { return load_layer(file, layer, each); });
@@ -201,7 +201,7 @@ inline ModelTable describe(const io::Config& config, const io::Checkpoint& check
 }
 inline ModelTable describe(const io::GgufFile& file) {
   return impl::table_of(describe_layers(file),
-                        [&](const LayerSpec& spec) { return GgufTensors(file, spec.layer); });
+                        [&](const LayerSpec& spec) { return GgufTensors(file, spec); });
 }
 inline ModelTable describe(const std::filesystem::path& path) {
   if (is_gguf(path)) return describe(io::GgufFile(path));

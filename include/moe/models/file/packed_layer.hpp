@@ -149,7 +149,7 @@ class PackedLayer {
 
   /// The file has room for the matrices that the config asks for: a config cannot make a small file allocate.
   void require_bytes() const {
-    constexpr double kBits[] = {32, 16, 8, 4};  // of a weight, by StorageKind
+    constexpr double kBits[] = {32, 16, 8, 4, 8, 4, 6};  // of a weight, by StorageKind
     const double matrices = spec_.gated ? 3 : 2;
     const auto real = [](Index n) { return static_cast<double>(n); };
     const double weights = matrices * (real(spec_.experts) * real(spec_.hidden) * real(spec_.expert_width()) +

@@ -34,10 +34,11 @@ class ChangedTensors {
   void compare(const Parameter<const float>& p) {
     Buffer<float> now(p.value.size());
     p.value.copy_to(MatrixView<float>(now.data(), p.value.rows, p.value.cols));
-    const std::string own = tensors_->name_of(p.name);
-    if (!own.empty()) return compare(tensors_->checkpoint().at(own), std::move(now));
+    if (const NamedTensor* const own = tensors_->named(p.name)) {
+      return compare(*own, std::move(now), p.value.cols);
+    }
 
-    Index e = 0;
+    Index e = 0, first = 0;
     io::ExpertMatrix part{};
     const bool shared = std::string_view(p.name).starts_with("shared_");
     const char* const name = p.name + (shared ? std::strlen("shared_") : 0);
@@ -58,6 +59,7 @@ class ChangedTensors {
       }
       const bool plain = layout.encoding == io::Encoding::plain && layout.outputs == io::Outputs::all;
       if (plain && !layout.transposed && (shared || is_each(layout.name))) theirs = layout.name;
+      first = layout.first;
     } else {
       fail<config_error>("parameter ", p.name, ": expected one that the preset has a tensor for, got none");
     }
@@ -68,13 +70,13 @@ class ChangedTensors {
           ": expected the checkpoint's values, because its tensor holds several matrices or is "
           "quantised, got trained ones");
     }
-    changed_.emplace_back(io::with_number(theirs, "{expert}", e), std::move(now));
+    changed_.emplace_back(io::with_number(theirs, "{expert}", first + e), std::move(now));
   }
   /// Rounds to float.
   void compare(const char* name, const double* values, Index n) {
     Buffer<float> now(n);
     for (Index i = 0; i < n; ++i) now[i] = static_cast<float>(values[i]);
-    compare(tensors_->checkpoint().at(tensors_->name_of(name)), std::move(now));
+    compare(*tensors_->named(name), std::move(now), n);
   }
 
   /// Null: unchanged.
@@ -86,10 +88,20 @@ class ChangedTensors {
   }
 
  private:
-  void compare(const io::Tensor& tensor, Buffer<float> now) {
+  /// `cols`: of ours.
+  void compare(const NamedTensor& named, Buffer<float> now, Index cols) {
+    const io::Tensor& tensor = tensors_->at(named.theirs);
     Buffer<float> before(tensor.shape.elements());
     io::require_plain(tensor);
     io::decode_floats(tensor.dtype, tensor.data, 0, before.size(), before.data());
+    if (named.turned || named.row >= 0) {
+      Buffer<float> whole = before;
+      for (Index i = 0; i < now.size(); ++i) {
+        const Index at = named.turned ? i % cols * (now.size() / cols) + i / cols : named.row * cols + i;
+        whole[at] = now[i];
+      }
+      now = std::move(whole);
+    }
     if (!same(before, now)) changed_.emplace_back(tensor.name, std::move(now));
   }
   static bool same(const Buffer<float>& a, const Buffer<float>& b) noexcept {

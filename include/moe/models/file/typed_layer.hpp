@@ -188,6 +188,18 @@ struct PartOf<OptionsRouter<float>> {
   }
 };
 
+/// The activation within a gate, which must be the model's.
+template <class Inner>
+Inner inner_activation(const LayerSpec& s, const AnyActivation& model) {
+  if constexpr (std::is_same_v<Inner, AnyActivation>) {
+    return model;
+  } else {
+    require_fit(s, std::string_view(Inner::name()) == model.name(), Inner::name(),
+                "its experts have another activation");
+    return Inner{};
+  }
+}
+
 /// The activation or gate that a bank has, and whether the model's is that.
 template <class Act>
 Act activation_of(const LayerSpec& s) {
@@ -201,13 +213,12 @@ Act activation_of(const LayerSpec& s) {
     using Inner = std::remove_cvref_t<decltype(std::declval<Act>().act)>;
     require_fit(s, s.gate.kind == AnyGate::Kind::clamped, "ClampedGate",
                 "its experts' gates are not clamped");
-    if constexpr (std::is_same_v<Inner, AnyActivation>) {
-      return {s.gate.limit, s.gate.offset, model};
-    } else {
-      require_fit(s, std::string_view(Inner::name()) == model.name(), Inner::name(),
-                  "its experts have another activation");
-      return {s.gate.limit, s.gate.offset, Inner{}};
-    }
+    return {s.gate.limit, s.gate.offset, inner_activation<Inner>(s, model)};
+  } else if constexpr (requires(const Act& gate) { gate.limit; }) {  // BoundedGate
+    using Inner = std::remove_cvref_t<decltype(std::declval<Act>().act)>;
+    require_fit(s, s.gate.kind == AnyGate::Kind::bounded, "BoundedGate",
+                "its experts' gates are not bounded behind the activation");
+    return {s.gate.limit, inner_activation<Inner>(s, model)};
   } else {
     require_fit(s, !s.gated || s.gate.kind == AnyGate::Kind::product, "the experts' activation",
                 "its experts have a gate that is no product with an activation");
@@ -267,9 +278,9 @@ template <class Bank>
 struct Loaded<SharedExperts<Bank>> {
   static SharedExperts<Bank> from(const LayerSource& t, const LayerSpec& s, const LoadProgress&) {
     require_fit(s, s.shared_hidden > 0, "SharedExperts", "the model has no shared expert");
-    Bank bank = PartOf<Bank>::make(s, {1, s.width, s.shared_hidden, false});
+    Bank bank = PartOf<Bank>::make(shared_spec(s), {1, s.width, s.shared_hidden, false});
     load_shared_bank(bank, t, s);
-    SharedExperts<Bank> shared(std::move(bank), s.shared_gate);
+    SharedExperts<Bank> shared(std::move(bank), s.shared_gate, s.shared_scale);
     load_shared_gate(shared, t);
     return shared;
   }

@@ -2,7 +2,9 @@
 // weights do not see, normalised, scaled; shared experts beside them.
 #pragma once
 
+#include <algorithm>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "moe/models/preset/softmax.hpp"
@@ -17,26 +19,34 @@ namespace impl {
 /// How a descendant calls what DeepSeek-V3 has.
 struct SigmoidKeys {
   SpecKeys basic{.experts = "n_routed_experts"};
-  const char* dense_layers = "first_k_dense_replace";
-  std::string normalise = "norm_topk_prob";     // empty: always
-  const char* scale = "routed_scaling_factor";  // null: none
-  std::string groups = "n_group";               // empty: none
-  bool one_group = false;                       // the model's own code has one where the config says none
-  std::string shared = "n_shared_experts";      // how many of width F; empty: none
-  double eps = 1e-20;                           // added to the sum
+  const char* dense_layers = "first_k_dense_replace";  // null: checked by the preset
+  Index dense_otherwise = -1;                          // without that key; -1: it must be there
+  std::string normalise = "norm_topk_prob";            // empty: always
+  const char* scale = "routed_scaling_factor";         // null: none
+  bool scale_may_miss = false;              // the model's own code has 1 where the config has none or null
+  std::string groups = "n_group";           // empty: none
+  bool one_group = false;                   // the model's own code has one where the config says none
+  std::string shared = "n_shared_experts";  // how many of width F; empty: none
+  double eps = 1e-20;                       // added to the sum
 };
 
-/// Layers that "mlp_layer_types" calls sparse, where Transformers 5 has written that list; else those from
-/// `dense_layers` on, every moe_layer_freq-th where the config has that key.
-inline void require_after_dense(const io::Config& config, Index layer, const char* dense_layers) {
+/// Layers that "mlp_layer_types" calls sparse, where Transformers 5 has written that list, or another list by
+/// layer; else those from `dense_layers` on, every moe_layer_freq-th where the config has that key.
+inline void require_after_dense(const io::Config& config, Index layer, const char* dense_layers,
+                                Index otherwise = -1) {
+  bool dense = false;
   if (config.has_list("mlp_layer_types")) {
-    if (config.per_layer<std::string>("mlp_layer_types", layer) != "sparse") fail_dense(config, layer);
-    return;
+    dense = config.per_layer<std::string>("mlp_layer_types", layer) != "sparse";
+  } else if (config.has_list("moe_layer_freq")) {
+    dense = config.per_layer<Index>("moe_layer_freq", layer) == 0;
+  } else if (config.has_list("is_moe_layer")) {
+    dense = !config.per_layer<bool>("is_moe_layer", layer);
+  } else if (dense_layers != nullptr) {
+    const bool missing = otherwise >= 0 && !config.has(dense_layers);
+    dense = layer < (missing ? otherwise : config.required<Index>(dense_layers)) ||
+            layer % config.optional_in("moe_layer_freq", 1, 1, kMostLayers) != 0;
   }
-  if (layer < config.required<Index>(dense_layers) ||
-      layer % config.optional_in("moe_layer_freq", 1, 1, kMostLayers) != 0) {
-    fail_dense(config, layer);
-  }
+  if (dense) fail_dense(config, layer);
 }
 
 /// topk_group of `groups` groups; of all of them, or of one, no choice at all.
@@ -53,7 +63,9 @@ inline void grouped(LayerSpec& spec, const io::Config& config, const std::string
 inline LayerSpec sigmoid_like(const char* model, const io::Config& config, Index layer,
                               const SigmoidKeys& keys) {
   LayerSpec spec = basic_spec(model, config, layer, keys.basic);
-  if (keys.dense_layers != nullptr) require_after_dense(config, layer, keys.dense_layers);
+  if (keys.dense_layers != nullptr) {
+    require_after_dense(config, layer, keys.dense_layers, keys.dense_otherwise);
+  }
   spec.router.score = SigmoidScore{};
   select_with_bias(spec);
   if (!keys.groups.empty()) grouped(spec, config, keys.groups, GroupScore::top_two_sum, keys.one_group);
@@ -62,7 +74,8 @@ inline LayerSpec sigmoid_like(const char* model, const io::Config& config, Index
   }
   if (keys.scale != nullptr)
     change_weights(spec, [&](GatherWeighting::Options& weights) {
-      weights.scale = config.required<double>(keys.scale);
+      weights.scale =
+          keys.scale_may_miss ? config.optional<double>(keys.scale, 1) : config.required<double>(keys.scale);
     });
   if (!keys.shared.empty()) {
     spec.shared_hidden = shared_width(config, keys.shared, spec.hidden);  // null in some configs: none
@@ -116,6 +129,23 @@ inline LayerSpec describe_kimi_k2(const io::Config& config, Index layer) {
   return spec;
 }
 
+/// Mistral Small 4, also within Mistral3's config: softmax, groups by two best, no bias.
+inline LayerSpec describe_mistral_4(const io::Config& config, Index layer) {
+  const io::Config text = text_config(config);
+  require_text(text, "model_type", {"mistral4"});
+  LayerSpec spec = basic_spec("mistral_4", text, layer, {.experts = "n_routed_experts"});
+  impl::require_after_dense(text, layer, "first_k_dense_replace", 0);
+  impl::grouped(spec, text, "n_group", GroupScore::top_two_sum, true);
+  if (text.required<bool>("norm_topk_prob")) impl::shares(spec, Normalise::sum_plus_eps, 1e-20);
+  change_weights(spec, [&](GatherWeighting::Options& weights) {
+    weights.scale = text.required<double>("routed_scaling_factor");
+  });
+  impl::qwen_names(spec);
+  spec.shared_hidden = shared_width(text, "n_shared_experts", spec.hidden);
+  spec.shared_layouts = {projections("shared_experts.")};
+  return spec;
+}
+
 namespace impl {
 
 inline LayerSpec kimi_linear_like(const char* model, const io::Config& config, Index layer,
@@ -159,11 +189,63 @@ inline LayerSpec describe_kimi_k3(const io::Config& config, Index layer) {
   return spec;
 }
 
-/// GLM-4.5, 4.6, 4.7 and GLM-5's block.
+/// GLM-4.5, 4.5V, 4.6, 4.7, 4.7-Flash and GLM-5's block.
 inline LayerSpec describe_glm_4_5(const io::Config& config, Index layer) {
+  const io::Config text = text_config(config);
+  require_text(text, "scoring_func", {"sigmoid"}, true);
+  require_text(text, "topk_method", {"noaux_tc"}, true);
+  return impl::sigmoid_like("glm_4_5", text, layer, {.one_group = true});
+}
+
+/// Every layer, unless the config says otherwise.
+inline LayerSpec describe_solar_open(const io::Config& config, Index layer) {
   require_text(config, "scoring_func", {"sigmoid"}, true);
   require_text(config, "topk_method", {"noaux_tc"}, true);
-  return impl::sigmoid_like("glm_4_5", config, layer, {.one_group = true});
+  return impl::sigmoid_like("solar_open", config, layer, {.dense_otherwise = 0, .one_group = true});
+}
+
+/// No shared experts; the scale is null in the release.
+inline LayerSpec describe_mimo_v2_flash(const io::Config& config, Index layer) {
+  require_text(config, "scoring_func", {"sigmoid"}, true);
+  require_text(config, "topk_method", {"noaux_tc"}, true);
+  return impl::sigmoid_like("mimo_v2_flash", config, layer, {.scale_may_miss = true, .one_group = true});
+}
+
+/// The bias beside the gate, whatever its name; always normalised.
+inline LayerSpec describe_hy_v3(const io::Config& config, Index layer) {
+  for (const char* const key : {"route_norm", "moe_router_use_sigmoid", "moe_router_enable_expert_bias"}) {
+    require_flag(config, key, true, true);
+  }
+  LayerSpec spec = impl::sigmoid_like("hy_v3", config, layer,
+                                      {.basic = {},
+                                       .normalise = "",
+                                       .scale = "router_scaling_factor",
+                                       .groups = "",
+                                       .shared = "num_shared_experts"});
+  spec.tensors = {{"gate.weight", "router.gate.weight"},
+                  {"gate.weight", "gate.weight"},
+                  {"e_score_correction_bias", "expert_bias"},
+                  {"e_score_correction_bias", "e_score_correction_bias"}};
+  spec.shared_layouts = {projections("shared_mlp."), projections("shared_experts.")};
+  return spec;
+}
+
+/// K-EXAONE.
+inline LayerSpec describe_exaone_moe(const io::Config& config, Index layer) {
+  require_text(config, "scoring_func", {"sigmoid"}, true);
+  require_text(config, "topk_method", {"noaux_tc"}, true);
+  LayerSpec spec = impl::sigmoid_like("exaone_moe", config, layer,
+                                      {.basic = {}, .one_group = true, .shared = "num_shared_experts"});
+  spec.tensors.push_back({"e_score_correction_bias", "e_score_correction_bias"});
+  return spec;
+}
+
+/// A.X K1: DeepSeek-V3's block. The norm of its sum, post_mlp_layernorm, is outside.
+inline LayerSpec describe_ax_k1(const io::Config& config, Index layer) {
+  LayerSpec spec = describe_deepseek_v3(config, layer);
+  spec.model = "ax_k1";
+  spec.left_out = {"post_mlp_layernorm."};
+  return spec;
 }
 
 /// Its release calls the scoring by the name of the choice, and has n_group null.
@@ -189,6 +271,122 @@ inline LayerSpec describe_minimax_m2(const io::Config& config, Index layer) {
   impl::mixtral_names(spec);
   select_with_bias(spec, config.optional<bool>("use_routing_bias", true));
   if (selects_with_bias(spec)) spec.tensors.push_back({"e_score_correction_bias", "e_score_correction_bias"});
+  return spec;
+}
+
+/// M2's router, scaled; a shared expert; gpt-oss's gates in both.
+inline LayerSpec describe_minimax_m3(const io::Config& config, Index layer) {
+  const io::Config text = text_config(config);
+  require_text(text, "scoring_func", {"sigmoid"}, true);
+  require_text(text, "hidden_act", {"swigluoai", "silu"}, true);  // the second as Transformers writes it
+  LayerSpec spec = impl::sigmoid_like(
+      "minimax_m3", text, layer,
+      {.basic = {.experts = "num_local_experts", .hidden = "intermediate_size", .activation = nullptr},
+       .dense_layers = nullptr,
+       .normalise = "",
+       .groups = "",
+       .shared = "",
+       .eps = 0});
+  impl::require_after_dense(text, layer, nullptr);
+  spec.gate = impl::clamped_quick_gelu(text);
+  require_range("n_shared_experts of MiniMax-M3", text.optional<Index>("n_shared_experts", 1), 1, 1);
+  spec.shared_hidden = text.required_in("shared_intermediate_size", 1, kMostWidth);
+  spec.shared_layouts = {
+      projections("shared_experts."),
+      io::fused_glu("shared_experts.gate_up_proj.weight", "shared_experts.down_proj.weight", false)};
+  spec.prefixes = {"language_model.model.layers.{layer}.block_sparse_moe.",
+                   "model.layers.{layer}.block_sparse_moe.", "model.language_model.layers.{layer}.mlp.",
+                   "model.layers.{layer}.mlp."};
+  spec.tensors = {{"gate.weight", "gate.weight"}};
+  spec.expert_layouts = {numbered("experts.{expert}."), fused()};
+  select_with_bias(spec, text.optional<bool>("use_routing_bias", true));
+  if (selects_with_bias(spec)) {
+    spec.tensors.push_back({"e_score_correction_bias", "e_score_correction_bias"});
+    spec.tensors.push_back({"e_score_correction_bias", "gate.e_score_correction_bias"});
+  }
+  return spec;
+}
+
+namespace impl {
+
+/// A limit by layer; absent, null or 0: none, which is 0.
+inline double limit_of_layer(const io::Config& config, const char* key, Index layer) {
+  if (!config.has(key)) return 0;
+  const io::Json::Array* const list = config.json().find(key)->array();
+  const auto at = static_cast<std::size_t>(layer);
+  if (list != nullptr && at < list->size() && (*list)[at].is(io::Json::Kind::null)) return 0;
+  const double limit = config.per_layer<double>(key, layer);
+  if (!(limit >= 0 && limit <= 1e6)) {
+    fail<config_error>(config.where(key).c_str(), ": expected a limit in [0, 1e6] for layer ", layer,
+                       ", got ", limit);
+  }
+  return limit;
+}
+
+inline AnyGate bounded_silu(double limit) {
+  const AnyActivation silu{ActivationKind::silu};
+  if (limit == 0) return {.act = silu};
+  return {.kind = AnyGate::Kind::bounded, .act = silu, .limit = limit};
+}
+
+/// Step's layers with experts: a list, or their numbers as a text or a list.
+inline void require_step_moe(const io::Config& config, Index layer) {
+  if (config.has_list("mlp_layer_types")) return require_after_dense(config, layer, nullptr);
+  bool moe = false;
+  if (config.has_list("moe_layers_enum")) {
+    for (const Index l : config.integers("moe_layers_enum")) moe = moe || l == layer;
+  } else {
+    const std::string own = std::to_string(layer);
+    std::string_view rest = "";
+    const std::string all = config.required<std::string>("moe_layers_enum");
+    for (rest = all; !rest.empty();) {
+      const std::size_t comma = (std::min)(rest.find(','), rest.size());
+      std::string_view one = rest.substr(0, comma);
+      while (one.starts_with(' ')) one.remove_prefix(1);
+      while (one.ends_with(' ')) one.remove_suffix(1);
+      moe = moe || one == own;
+      rest.remove_prefix((std::min)(comma + 1, rest.size()));
+    }
+  }
+  if (!moe) fail_dense(config, layer);
+}
+
+}  // namespace impl
+
+/// Step-3.5 and 3.7: M2's router, scaled; a shared expert; in some layers what comes out of Silu is bounded.
+inline LayerSpec describe_step_3(const io::Config& config, Index layer) {
+  const io::Config text = text_config(config);
+  require_text(text, "moe_router_activation", {"sigmoid"}, true);
+  require_text(text, "hidden_act", {"silu"}, true);
+  for (const char* const key : {"norm_expert_weight", "use_moe_router_bias"}) {
+    require_flag(text, key, true, true);
+  }
+  const std::string experts = first_key(text, {"moe_num_experts", "n_routed_experts"});
+  const std::string k = first_key(text, {"moe_top_k", "num_experts_per_tok"});
+  LayerSpec spec =
+      impl::sigmoid_like("step_3", text, layer,
+                         {.basic = {.experts = experts.c_str(), .k = k.c_str(), .activation = nullptr},
+                          .dense_layers = nullptr,
+                          .normalise = "",
+                          .scale = "moe_router_scaling_factor",
+                          .groups = "",
+                          .shared = "",
+                          .eps = 0});
+  impl::require_step_moe(text, layer);
+  spec.gate = impl::bounded_silu(impl::limit_of_layer(text, "swiglu_limits", layer));
+  spec.shared_act = impl::bounded_silu(impl::limit_of_layer(text, "swiglu_limits_shared", layer));
+  spec.shared_hidden =
+      text.required_in(first_key(text, {"share_expert_dim", "share_expert_dims"}), 1, kMostWidth);
+  // The shared expert stands beside the block, so the prefix is the layer's.
+  spec.prefixes = {"model.layers.{layer}.", "model.language_model.layers.{layer}."};
+  spec.block = {"moe.", "share_expert.", "mlp."};
+  spec.tensors = {{"gate.weight", "moe.gate.weight"},
+                  {"gate.weight", "mlp.gate.weight"},
+                  {"e_score_correction_bias", "moe.router_bias"},
+                  {"e_score_correction_bias", "mlp.gate.e_score_correction_bias"}};
+  spec.expert_layouts = {projections("moe."),  // [E, F, D] and [E, D, F]
+                         io::fused_glu("mlp.experts.gate_up_proj", "mlp.experts.down_proj", false)};
+  spec.shared_layouts = {projections("share_expert."), projections("mlp.shared_experts.")};
   return spec;
 }
 
@@ -331,6 +529,9 @@ inline LayerSpec describe_longcat_flash(const io::Config& config, Index layer) {
   impl::qwen_names(spec);
   spec.tensors = {{"gate.weight", "router.classifier.weight"},
                   {"e_score_correction_bias", "router.e_score_correction_bias"}};
+  // Fused, gate and up of the identity experts are there too, behind the others, and not their down.
+  io::ExpertLayout& all = spec.expert_layouts.back();
+  all[io::ExpertMatrix::gate].behind = all[io::ExpertMatrix::up].behind = spec.copy_experts;
   return spec;
 }
 

@@ -25,6 +25,13 @@ inline constexpr Preset qwen3_vl_moe{
     "qwen3_vl_moe", {"qwen3_vl_moe", "qwen3_vl_moe_text"}, &describe_qwen3_vl_moe};
 inline constexpr Preset qwen3_5_moe{
     "qwen3_5_moe", {"qwen3_5_moe", "qwen3_5_moe_text"}, &describe_qwen3_5_moe};
+inline constexpr Preset qwen3_omni_moe{"qwen3_omni_moe",
+                                       {"qwen3_omni_moe", "qwen3_omni_moe_thinker", "qwen3_omni_moe_text"},
+                                       &describe_qwen3_omni_moe};
+inline constexpr Preset qwen3_omni_talker{"qwen3_omni_talker",
+                                          {"qwen3_omni_moe_talker", "qwen3_omni_moe_talker_text"},
+                                          &describe_qwen3_omni_talker};
+inline constexpr Preset mellum{"mellum", {"mellum"}, &describe_mellum};
 inline constexpr Preset olmoe{"olmoe", {"olmoe", "flex_olmo"}, &describe_olmoe};
 inline constexpr Preset jamba{"jamba", {"jamba"}, &describe_jamba};
 inline constexpr Preset dbrx{"dbrx", {"dbrx"}, &describe_dbrx};
@@ -32,6 +39,8 @@ inline constexpr Preset grok_1{"grok_1", {"grok-1", "grok_1", "grok"}, &describe
 inline constexpr Preset arctic{"arctic", {"arctic"}, &describe_arctic};
 inline constexpr Preset nomic_v2{"nomic_v2", {"nomic_bert"}, &describe_nomic_v2};
 inline constexpr Preset ernie_4_5{"ernie_4_5", {"ernie4_5_moe"}, &describe_ernie_4_5};
+inline constexpr Preset ernie_4_5_vl{
+    "ernie_4_5_vl", {"ernie4_5_vl_moe", "ernie4_5_vl_moe_text", "ernie4_5_moe_vl"}, &describe_ernie_4_5_vl};
 inline constexpr Preset hunyuan_a13b{"hunyuan_a13b", {"hunyuan_v1_moe"}, &describe_hunyuan_a13b};
 inline constexpr Preset phi_moe{"phi_moe", {"phimoe"}, &describe_phi_moe};
 inline constexpr Preset aria{"aria", {"aria", "aria_text"}, &describe_aria};
@@ -39,6 +48,7 @@ inline constexpr Preset granite_moe{"granite_moe", {"granitemoe"}, &describe_gra
 inline constexpr Preset granite_moe_shared{
     "granite_moe_shared", {"granitemoeshared", "granitemoehybrid"}, &describe_granite_shared};
 inline constexpr Preset jetmoe{"jetmoe", {"jetmoe"}, &describe_jetmoe};
+inline constexpr Preset cohere2_moe{"cohere2_moe", {"cohere2_moe"}, &describe_cohere2_moe};
 inline constexpr Preset gpt_oss{"gpt_oss", {"gpt_oss"}, &describe_gpt_oss};
 inline constexpr Preset deepseek_v1{"deepseek_v1", {"deepseek"}, &describe_deepseek_v1};
 inline constexpr Preset deepseek_v2{"deepseek_v2", {"deepseek_v2"}, &describe_deepseek_v2};
@@ -47,9 +57,20 @@ inline constexpr Preset deepseek_v4{"deepseek_v4", {"deepseek_v4"}, &describe_de
 inline constexpr Preset kimi_k2{"kimi_k2", {"kimi_k2", "kimi_k25"}, &describe_kimi_k2};
 inline constexpr Preset kimi_linear{"kimi_linear", {"kimi_linear"}, &describe_kimi_linear};
 inline constexpr Preset kimi_k3{"kimi_k3", {"kimi_k3"}, &describe_kimi_k3};
-inline constexpr Preset glm_4_5{"glm_4_5", {"glm4_moe", "glm_moe_dsa"}, &describe_glm_4_5};
+inline constexpr Preset mistral_4{"mistral_4", {"mistral4", "mistral3"}, &describe_mistral_4};
+inline constexpr Preset glm_4_5{"glm_4_5",
+                                {"glm4_moe", "glm_moe_dsa", "glm4_moe_lite", "glm4v_moe", "glm4v_moe_text"},
+                                &describe_glm_4_5};
+inline constexpr Preset solar_open{"solar_open", {"solar_open"}, &describe_solar_open};
+inline constexpr Preset mimo_v2_flash{"mimo_v2_flash", {"mimo_v2_flash"}, &describe_mimo_v2_flash};
+inline constexpr Preset hy_v3{"hy_v3", {"hy_v3"}, &describe_hy_v3};
+inline constexpr Preset exaone_moe{"exaone_moe", {"exaone_moe"}, &describe_exaone_moe};
+inline constexpr Preset ax_k1{"ax_k1", {"axk1"}, &describe_ax_k1};
 inline constexpr Preset dots_llm1{"dots_llm1", {"dots1"}, &describe_dots_llm1};
 inline constexpr Preset minimax_m2{"minimax_m2", {"minimax_m2"}, &describe_minimax_m2};
+inline constexpr Preset minimax_m3{
+    "minimax_m3", {"minimax_m3_vl", "minimax_m3_vl_text", "minimax_m3"}, &describe_minimax_m3};
+inline constexpr Preset step_3{"step_3", {"step3p7", "step3p5"}, &describe_step_3};
 inline constexpr Preset bailing_v2{
     "bailing_v2", {"bailing_moe_v2", "bailing_moe", "bailing_hybrid", "llada2_moe"}, &describe_bailing_v2};
 inline constexpr Preset afmoe{"afmoe", {"afmoe"}, &describe_afmoe};
@@ -71,6 +92,9 @@ inline constexpr const Preset* kPresets[] = {&mixtral,
                                              &qwen3_next,
                                              &qwen3_vl_moe,
                                              &qwen3_5_moe,
+                                             &qwen3_omni_moe,
+                                             &qwen3_omni_talker,
+                                             &mellum,
                                              &olmoe,
                                              &jamba,
                                              &dbrx,
@@ -78,12 +102,14 @@ inline constexpr const Preset* kPresets[] = {&mixtral,
                                              &arctic,
                                              &nomic_v2,
                                              &ernie_4_5,
+                                             &ernie_4_5_vl,
                                              &hunyuan_a13b,
                                              &phi_moe,
                                              &aria,
                                              &granite_moe,
                                              &granite_moe_shared,
                                              &jetmoe,
+                                             &cohere2_moe,
                                              &gpt_oss,
                                              &deepseek_v1,
                                              &deepseek_v2,
@@ -92,9 +118,17 @@ inline constexpr const Preset* kPresets[] = {&mixtral,
                                              &kimi_k2,
                                              &kimi_linear,
                                              &kimi_k3,
+                                             &mistral_4,
                                              &glm_4_5,
+                                             &solar_open,
+                                             &mimo_v2_flash,
+                                             &hy_v3,
+                                             &exaone_moe,
+                                             &ax_k1,
                                              &dots_llm1,
                                              &minimax_m2,
+                                             &minimax_m3,
+                                             &step_3,
                                              &bailing_v2,
                                              &afmoe,
                                              &lfm2_moe,

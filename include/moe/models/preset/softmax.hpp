@@ -73,6 +73,19 @@ inline LayerSpec qwen_like(const char* model, const io::Config& config, Index la
   return spec;
 }
 
+/// gpt-oss's gates: clamped, QuickGelu, the up half plus 1.
+inline AnyGate clamped_quick_gelu(const io::Config& config) {
+  constexpr double kAlpha = 1.702;  // QuickGelu's
+  if (const double alpha = config.optional<double>("swiglu_alpha", kAlpha); alpha != kAlpha) {
+    fail<config_error>(config.where("swiglu_alpha").c_str(), ": expected ", kAlpha,
+                       ", the only one that this preset computes, got ", alpha);
+  }
+  return {.kind = AnyGate::Kind::clamped,
+          .act = {ActivationKind::quick_gelu},
+          .limit = config.number_in("swiglu_limit", 1e-6, 1e6),
+          .offset = 1};
+}
+
 inline LayerSpec granite_like(const char* model, const io::Config& config, Index layer, bool shared) {
   require_layer(config, layer, "num_hidden_layers");
   if (config.optional<Index>("num_local_experts", 1) == 0) fail_dense(config, layer);
@@ -139,6 +152,35 @@ inline LayerSpec describe_qwen3_vl_moe(const io::Config& config, Index layer) {
   LayerSpec spec = impl::qwen_like("qwen3_vl_moe", text, layer, false);
   spec.expert_layouts = {io::fused_glu("experts.gate_up_proj", "experts.down_proj", true), fused(),
                          projections("experts.{expert}.")};
+  return spec;
+}
+
+/// The thinker's.
+inline LayerSpec describe_qwen3_omni_moe(const io::Config& config, Index layer) {
+  const io::Config text = text_config(config);
+  impl::require_sparse_step(text, layer);
+  LayerSpec spec = impl::qwen_like("qwen3_omni_moe", text, layer, true);
+  spec.prefixes.insert(spec.prefixes.begin(), {"thinker.model.layers.{layer}.mlp.",
+                                               "thinker.model.language_model.layers.{layer}.mlp."});
+  return spec;
+}
+
+/// The talker's, of the section talker_config: with a shared expert, in every layer.
+inline LayerSpec describe_qwen3_omni_talker(const io::Config& config, Index layer) {
+  const io::Config text = text_config(config);
+  LayerSpec spec = impl::qwen_like("qwen3_omni_talker", text, layer, true);
+  impl::qwen_shared(spec, text);
+  spec.prefixes = {"talker.model.layers.{layer}.mlp."};
+  return spec;
+}
+
+/// Qwen3's block in every layer, or in those that a list calls sparse.
+inline LayerSpec describe_mellum(const io::Config& config, Index layer) {
+  LayerSpec spec = impl::qwen_like("mellum", config, layer, true);
+  if (config.has_list("mlp_layer_types") &&
+      config.per_layer<std::string>("mlp_layer_types", layer) != "sparse") {
+    fail_dense(config, layer);
+  }
   return spec;
 }
 
@@ -261,6 +303,67 @@ inline LayerSpec describe_ernie_4_5(const io::Config& config, Index layer) {
   return spec;
 }
 
+/// ERNIE-4.5-VL's block for rows of text, or, with "moe_modality" "vision" in the config, which no release
+/// has, for rows of pictures: as many other experts, behind those of text in the releases' numbers, and a
+/// router of their own, whose matrix lies there transposed. Shared experts are common and have the width of
+/// text.
+inline LayerSpec describe_ernie_4_5_vl(const io::Config& config, Index layer) {
+  const io::Config text = text_config(config);
+  const char* const kModality = "moe_modality";
+  const io::Config& owner = config.has(kModality) ? config : text;
+  require_text(owner, kModality, {"text", "vision"}, true);
+  const bool vision = owner.optional<std::string>(kModality, "text") == "vision";
+  const Index own = vision ? 1 : 0;
+  require_layer(text, layer, "num_hidden_layers");
+  bool dense = false;
+  if (text.has_list("mlp_layer_types")) {
+    dense = text.per_layer<std::string>("mlp_layer_types", layer) != "sparse";
+  } else {
+    const Index end =
+        text.has("moe_layer_end_index") ? text.per_layer<Index>("moe_layer_end_index", own) : -1;
+    dense = (layer + 1) % text.optional_in("moe_layer_interval", 1, 1, kMostLayers) != 0 ||
+            layer < text.per_layer<Index>("moe_layer_start_index", own) || (end != -1 && layer > end);
+  }
+  if (dense) fail_dense(text, layer);
+  require_flag(text, "use_bias", false, false);
+  require_flag(text, "moe_use_aux_free", true, true);
+  LayerSpec spec;
+  spec.model = "ernie_4_5_vl";
+  spec.layer = layer;
+  spec.width = text.required_in("hidden_size", 1, kMostWidth);
+  const std::string experts = experts_key(text, "moe_num_experts");
+  spec.experts = text.per_layer_in(experts, own, 1, kMostExperts);
+  if (const Index other = text.per_layer_in(experts, 1 - own, 1, kMostExperts); other != spec.experts) {
+    fail<config_error>(text.where(experts).c_str(), ": expected as many experts for text as for vision, got ",
+                       spec.experts, " and ", other);
+  }
+  spec.hidden = text.per_layer_in("moe_intermediate_size", own, 1, kMostWidth);
+  spec.gate.act = activation_named(text, "hidden_act");
+  spec.router.width = spec.width;
+  spec.router.outputs = spec.experts;
+  spec.router.k = text.required_in(first_key(text, {"moe_k", "num_experts_per_tok"}), 1, kMostExperts);
+  impl::shares(spec, Normalise::max_with_eps, text.number_in("moe_norm_min", 1e-12, 0, 1));
+  select_with_bias(spec);
+  spec.shared_hidden = shared_width(text, "moe_num_shared_experts",
+                                    text.per_layer_in("moe_intermediate_size", 0, 1, kMostWidth));
+  spec.shared_layouts = {projections("shared_experts.")};
+  const std::string part = vision ? "vision_moe." : "text_moe.";  // in Transformers' own names
+  spec.prefixes = {"model.layers.{layer}.mlp.", "model.language_model.layers.{layer}.mlp."};
+  spec.tensors = {{"gate.weight", vision ? "gate.weight_1" : "gate.weight", true},
+                  {"gate.weight", part + "gate.weight"},
+                  {"e_score_correction_bias", "moe_statics.e_score_correction_bias", false, own},
+                  {"e_score_correction_bias", part + "gate.moe_statics.e_score_correction_bias"}};
+  io::ExpertLayout each = projections("experts.{expert}.");
+  for (Index p = 0; p < io::kParts; ++p) each.matrix[p].first = own * spec.experts;
+  spec.expert_layouts = {each,
+                         io::fused_glu(part + "experts.gate_up_proj", part + "experts.down_proj", false)};
+  spec.left_out = {vision ? "gate.weight" : "gate.weight_1", vision ? "text_moe." : "vision_moe."};
+  for (Index e = 0; e < spec.experts; ++e) {
+    spec.left_out.push_back("experts." + std::to_string((1 - own) * spec.experts + e) + ".");
+  }
+  return spec;
+}
+
 /// Without the capacity limit of the vendor's code, and normalised for K = 1 too, as Transformers runs it,
 /// which reads one width and has always one shared expert of it.
 inline LayerSpec describe_hunyuan_a13b(const io::Config& config, Index layer) {
@@ -326,6 +429,38 @@ inline LayerSpec describe_granite_shared(const io::Config& config, Index layer) 
   return impl::granite_like("granite_moe_shared", config, layer, true);
 }
 
+/// Chosen by logits: weights are their softmax, or sigmoids, or shares of those. The sum may be the mean of
+/// routed and shared experts.
+inline LayerSpec describe_cohere2_moe(const io::Config& config, Index layer) {
+  LayerSpec spec = basic_spec("cohere2_moe", config, layer, {.hidden = "intermediate_size"});
+  const bool listed = config.has_list("mlp_layer_types");
+  if (listed ? config.per_layer<std::string>("mlp_layer_types", layer) != "sparse"
+             : layer < config.optional<Index>("first_k_dense_replace", 0)) {
+    fail_dense(config, layer);
+  }
+  spec.shared_hidden = shared_width(config, "num_shared_experts", spec.hidden);
+  const char* const combine = "shared_expert_combination_strategy";
+  if (spec.shared_hidden > 0) {
+    require_text(config, combine, {"sum", "average"});
+    spec.shared_scale = config.required<std::string>(combine) == "average" ? 0.5 : 1;
+    spec.shared_layouts = {projections("shared_experts.")};
+  } else {
+    pass_over(config, {combine});
+  }
+  const char* const select = "expert_selection_fn";
+  require_text(config, select, {"softmax", "sigmoid"});
+  spec.router.score = IdentityScore{};
+  if (config.required<std::string>(select) == "sigmoid") {
+    spec.router.weighting =
+        SigmoidWeighting({.shares = config.required<bool>("norm_topk_prob"), .scale = spec.shared_scale});
+  } else {
+    pass_over(config, {"norm_topk_prob"});
+    spec.router.weighting = SoftmaxWeighting({.scale = spec.shared_scale});
+  }
+  impl::qwen_names(spec);
+  return spec;
+}
+
 inline LayerSpec describe_jetmoe(const io::Config& config, Index layer) {
   LayerSpec spec = basic_spec(
       "jetmoe", config, layer,
@@ -345,15 +480,7 @@ inline LayerSpec describe_gpt_oss(const io::Config& config, Index layer) {
       basic_spec("gpt_oss", config, layer,
                  {.experts = "num_local_experts", .hidden = "intermediate_size", .activation = nullptr});
   require_text(config, "hidden_act", {"silu"}, true);
-  constexpr double kAlpha = 1.702;  // QuickGelu's
-  if (const double alpha = config.optional<double>("swiglu_alpha", kAlpha); alpha != kAlpha) {
-    fail<config_error>(config.where("swiglu_alpha").c_str(), ": expected ", kAlpha,
-                       ", the only one that this preset computes, got ", alpha);
-  }
-  spec.gate = {.kind = AnyGate::Kind::clamped,
-               .act = {ActivationKind::quick_gelu},
-               .limit = config.number_in("swiglu_limit", 1e-6, 1e6),
-               .offset = 1};
+  spec.gate = impl::clamped_quick_gelu(config);
   spec.router.scorer = LinearScorerOptions{.bias = true};
   spec.router.score = IdentityScore{};
   spec.router.weighting = SoftmaxWeighting{};

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -24,6 +25,8 @@ namespace models {
 struct NamedTensor {
   std::string ours;
   std::string theirs;
+  bool turned = false;  // a matrix that is transposed there
+  Index row = -1;       // ours is this row of theirs; -1: all of it
 };
 
 /// One layer, without its weights.
@@ -48,6 +51,8 @@ struct LayerSpec {
 
   Index shared_hidden = 0;  // F of the shared expert; 0: none
   bool shared_gate = false;
+  double shared_scale = 1;
+  std::optional<AnyGate> shared_act{};  // its gate or activation, where that is not the routed experts'
 
   double input_scale = 1;  // experts read rows times this
   bool output_bias = false;
@@ -99,6 +104,7 @@ inline constexpr Index kMostShared = 1024;  // shared experts
 
 /// The part of the config that describes the language model.
 inline io::Config text_config(const io::Config& config) {
+  if (config.has_section("thinker_config")) return text_config(config.section("thinker_config"));
   return config.has_section("text_config") ? config.section("text_config") : config;
 }
 

@@ -1,5 +1,5 @@
 // No choice: every token goes to every expert, with weight 1 or, gated, with one weight per token,
-// sigmoid(<x, w>) (Qwen2-MoE's shared expert gate). What shared experts are routed by.
+// sigmoid(<x, w>) (Qwen2-MoE's shared expert gate), times a scale. What shared experts are routed by.
 #pragma once
 
 #include <limits>
@@ -33,8 +33,13 @@ class EveryExpert {
 
   static constexpr Coupling coupling(bool) noexcept { return Coupling::row_independent; }
 
-  /// `gate_width` D of the rows that the gate reads, 0: no gate. Throws config_error for no experts.
-  explicit EveryExpert(Index experts, Index gate_width = 0) : experts_(experts) {
+  /// `gate_width` D of the rows that the gate reads, 0: no gate. Throws config_error for no experts, or a
+  /// scale that is 0 or not finite.
+  explicit EveryExpert(Index experts, Index gate_width = 0, double scale = 1)
+      : experts_(experts), scale_(static_cast<Real>(scale)) {
+    if (!is_finite(scale_) || scale_ == 0) {
+      fail<config_error>("weight scale: expected a finite value other than 0, got ", scale);
+    }
     require_range("experts", experts, 1, INT32_MAX);
     require_range("width of the gate", gate_width, 0, INT32_MAX);
     gate_.assign(gate_width, Real{0});
@@ -66,7 +71,7 @@ class EveryExpert {
     for (Index t = 0; t < in.tokens(); ++t) {
       table.begin_token(t);
       if (!in.takes_part(t)) continue;
-      const Real weight = gated() ? gate[t] : Real{1};
+      const Real weight = gated() ? scale_ * gate[t] : scale_;
       table.spoiled[t] = !is_finite(weight);
       for (Index e = 0; !table.spoiled[t] && e < experts_; ++e) {
         table.push(t, static_cast<ExpertId>(e), weight);
@@ -74,9 +79,9 @@ class EveryExpert {
     }
   }
 
-  /// The experts of a token share its weight g: dg is the sum of their dweight, and sigmoid' = g (1 - g).
-  /// Tokens in ascending order. Throws shape_error for another router's gradients, config_error for gradients
-  /// from outside.
+  /// The experts of a token share its weight s g: dg is s times the sum of their dweight, and sigmoid' = g (1
+  /// - g). Tokens in ascending order. Throws shape_error for another router's gradients, config_error for
+  /// gradients from outside.
   template <Executor X>
   void backward(const RouterInput<Real>& in, const RouteTable<Real>& table, const Tape&,
                 const RouteGradients<Real>& out, Gradients* gradients, Arena&, X&) const {
@@ -86,8 +91,8 @@ class EveryExpert {
       if (table.count(t) == 0) continue;
       Real dgate = 0;
       for (Index p = table.offsets[t]; p < table.offsets[t + 1]; ++p) dgate += out.dweight[p];
-      const Real gate = table.weight[table.offsets[t]];
-      const Real dlogit = dgate * gate * (1 - gate);
+      const Real weight = table.weight[table.offsets[t]];
+      const Real dlogit = dgate * weight * (1 - weight / scale_);
       if (gradients != nullptr) axpy_row(dlogit, in.x.row(t), gradients->gate.data(), width());
       if (out.dx) axpy_row(dlogit, gate_.data(), out.dx.row(t), width());
     }
@@ -113,6 +118,7 @@ class EveryExpert {
   Real* take_gates(Arena& arena, Index tokens) const { return arena.take<Real>(gated() ? tokens : 0); }
 
   impl::Movable<Index> experts_;
+  Real scale_;
   Buffer<Real> gate_;  // [D] or empty
 };
 

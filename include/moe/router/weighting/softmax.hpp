@@ -1,6 +1,8 @@
 // A softmax over the scores of the chosen alone.
 #pragma once
 
+#include "moe/core/check.hpp"
+#include "moe/kernel/finite.hpp"
 #include "moe/kernel/math.hpp"
 #include "moe/kernel/softmax.hpp"
 #include "moe/router/weighting/concept.hpp"
@@ -8,10 +10,24 @@
 MOE_NAMESPACE_BEGIN
 
 /// softmax over the scores of the chosen (Shazeer 1701.06538; Mixtral: equal to normalising the softmax of
-/// all).
+/// all), times a scale.
 class SoftmaxWeighting {
  public:
   static constexpr const char* kName = "softmax";
+  struct Options {
+    double scale = 1;
+
+    friend bool operator==(const Options&, const Options&) = default;
+  };
+
+  SoftmaxWeighting() = default;
+  /// Throws config_error for a scale that is not finite.
+  explicit SoftmaxWeighting(Options options) : options_(options) {
+    if (!is_finite(options.scale)) {
+      fail<config_error>("weight scale: expected a finite value, got ", options.scale);
+    }
+  }
+  const Options& options() const noexcept { return options_; }
 
   template <class Real>
   void forward(const RowContext<Real>& row, const Chosen& chosen, Real* weight, bool* keep) const noexcept {
@@ -20,6 +36,9 @@ class SoftmaxWeighting {
       keep[i] = true;
     }
     if (chosen.count > 0) softmax_row(weight, weight, chosen.count);
+    for (Index i = 0; options_.scale != 1 && i < chosen.count; ++i) {
+      weight[i] *= static_cast<Real>(options_.scale);
+    }
   }
 
   template <class Real>
@@ -38,10 +57,13 @@ class SoftmaxWeighting {
     }
     mean /= sum;
     for (Index i = 0; i < chosen.count; ++i) {
-      dscore[chosen.id[i]] +=
-          math::exp_nonpositive(Real(row.score[chosen.id[i]] - top)) / sum * (dweight[i] - mean);
+      dscore[chosen.id[i]] += math::exp_nonpositive(Real(row.score[chosen.id[i]] - top)) / sum *
+                              (dweight[i] - mean) * static_cast<Real>(options_.scale);
     }
   }
+
+ private:
+  Options options_{};
 };
 
 MOE_NAMESPACE_END
