@@ -58,7 +58,7 @@ class RouteCalls {
   RouteCalls(const example::AnyRouter& router, const example::RouterSetting& setting,
              const moe::CallOptions& options, const std::vector<float>& all, Index first, Index tokens)
       : router_(router),
-        columns_(bytes(first, tokens), tokens, setting.counts, router.outputs(), router.experts(), setting.k),
+        columns_(bytes(first, tokens), tokens, setting.counts, router.experts(), setting.k),
         shape_{tokens, 1, options},
         pairs_(router.max_pairs(shape_)) {
     for (Index t = first; t < first + tokens; ++t) keys_.push_back(static_cast<std::uint64_t>(t));

@@ -5,8 +5,9 @@
 //   04_train_text [--router NAME[,NAME...]|all] [--list]
 //                 [--text FILE] [--steps N] [--seed N] [--threads N] [--out FOLDER] [--quick]
 //
-// --list prints the routers there are: the menu of support/router_menu.hpp. The dense model and top_k_softmax
-// run beside whatever is named.
+// --list prints the routers there are, the menu of support/router_menu.hpp, the techniques that are more than
+// a router, support/layer_menu.hpp, and those that are no layer of this model, with the reason. The dense
+// model and top_k_softmax run beside whatever is named.
 #define EIGEN_DONT_PARALLELIZE  // the threads are the executor's
 
 #include <algorithm>
@@ -17,17 +18,23 @@
 #include <filesystem>
 #include <functional>
 #include <iterator>
+#include <memory>
 #include <numbers>
 #include <sstream>
+#include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
-#include "moe/expert/bank/any.hpp"
 #include "moe/expert/bank/composite.hpp"
 #include "moe/expert/bank/zero_computation.hpp"
 #include "moe/moe.hpp"
+#include "support/any_bank.hpp"
+#include "support/any_layer.hpp"
 #include "support/any_router.hpp"
+#include "support/layer_menu.hpp"
 #include "support/progress.hpp"
 #include "support/router_menu.hpp"
 #include "support/svg.hpp"
@@ -69,43 +76,63 @@ struct Result {
   std::vector<std::vector<double>> loads;  // by block and expert, in units of the mean
 };
 
-// ---- 1. The layers. Each is a router and a bank of experts; everything else is the same for all. ----
+// ---- 1. The layers. Most are a router and a bank of experts; everything else is the same for all. ----
 
-using FeedForward = moe::Glu<moe::Silu>;
-using Bank = moe::OneBank<FeedForward, moe::Composite<FeedForward, moe::ZeroComputation<float>>>;
-using Layer = moe::MoeLayer<AnyRouter, Bank>;
+constexpr Index kBlocks = 2;
 
 /// What differs between the models.
 struct Contestant {
   std::string name;
-  std::function<AnyRouter(const RouterSetting&)> router;
+  std::function<std::unique_ptr<TextLayers>(const LayerSetting&)> layers;
   MenuExtras extras{};
-  Index experts = kExperts;
-  Index hidden = kHidden;
+  bool dense = false;
 };
+
+LayerSetting setting_of(const std::vector<std::int64_t>& counts, Index steps) {
+  LayerSetting s;
+  s.width = kWidth;
+  s.experts = kExperts;
+  s.k = kChosen;
+  s.steps = steps;
+  s.counts = counts;
+  s.layers = kBlocks;
+  s.hidden = kHidden;
+  s.length = kLength;
+  return s;
+}
+
+using FeedForward = moe::Glu<moe::Silu>;
+
+AnyBank experts_of(const LayerSetting& s, bool zero_computation) {
+  FeedForward experts({.experts = s.experts, .width = s.width, .hidden = s.hidden});
+  experts.initialise(s.seed);
+  if (!zero_computation) return AnyBank(std::move(experts));
+  moe::ZeroComputation<float> rest({.width = s.width, .zero = 1, .copy = 1, .constant = 1});
+  return AnyBank(moe::Composite(std::move(experts), std::move(rest)));
+}
 
 /// One expert as wide as K of the others, which a table of one entry per byte sends every token to.
 Contestant dense() {
-  const auto router = [](const RouterSetting&) {
+  const auto layer = [](const LayerSetting& s) {
     const std::vector<moe::ExpertId> everything_to_0(256, 0);
-    return AnyRouter(moe::HashRouter<float>(moe::HashTable::own(everything_to_0, 256, 1)));
+    return plain_layer(AnyRouter(moe::HashRouter<float>(moe::HashTable::own(everything_to_0, 256, 1))),
+                       glu_bank(1, s.width, s.k * s.hidden, s.seed));
   };
-  return {.name = kDense, .router = router, .experts = 1, .hidden = kChosen * kHidden};
+  return {.name = kDense,
+          .layers = [=](const LayerSetting& s) { return MenuLayer::separate(s, layer); },
+          .dense = true};
 }
 Contestant of_the_menu(const std::string& name) {
+  if (const MenuLayer* const layer = find_layer(name)) {
+    return {.name = name, .layers = layer->make, .extras = layer->extras};
+  }
   const MenuRouter& router = router_named(name);
-  return {.name = name, .router = router.make, .extras = router.extras};
-}
-
-Layer make_layer(const Contestant& who, RouterSetting setting, Index number, std::uint64_t seed) {
-  setting.number = static_cast<std::uint64_t>(number);
-  AnyRouter router = who.router(setting);
-  router.initialise(seed);
-  FeedForward experts({.experts = who.experts, .width = kWidth, .hidden = who.hidden});
-  experts.initialise(seed);
-  if (!who.extras.zero_computation) return {std::move(router), Bank(std::move(experts))};
-  moe::ZeroComputation<float> rest({.width = kWidth, .zero = 1, .copy = 1, .constant = 1});
-  return {std::move(router), Bank(moe::Composite(std::move(experts), std::move(rest)))};
+  const auto layer = [&router](const LayerSetting& s) {
+    return plain_layer(menu_router(router.name, s), experts_of(s, router.extras.zero_computation));
+  };
+  return {.name = name,
+          .layers = [=](const LayerSetting& s) { return MenuLayer::separate(s, layer); },
+          .extras = router.extras};
 }
 
 // ---- 2. Training. ----
@@ -127,15 +154,15 @@ moe::WarmUp<moe::CosineSchedule> learning_rate(Index steps) {
 }
 
 Result train(const Contestant& who, const Options& options, const Text& text, moe::PoolExecutor& pool) {
-  const RouterSetting setting{
-      .width = kWidth, .experts = kExperts, .k = kChosen, .steps = options.steps, .counts = text.counts()};
+  LayerSetting setting = setting_of(text.counts(), options.steps);
+  const auto columns_of = [&](const Batch& batch) {
+    RouterColumns columns(batch.token_id, batch.length, setting.counts, kExperts, kChosen);
+    columns.set_task_by_segment(who.extras.task_by_segment);
+    return columns;
+  };
   const auto make_model = [&](std::uint64_t seed) {
-    Layer first = make_layer(who, setting, 0, seed + 100), second = make_layer(who, setting, 1, seed + 200);
-    const Index outputs = first.router().outputs();
-    const auto columns_of = [outputs, experts = who.experts, &setting](const Batch& batch) {
-      return RouterColumns(batch.token_id, batch.length, setting.counts, outputs, experts, kChosen);
-    };
-    return TextModel(kContext, std::move(first), std::move(second), columns_of, seed, pool);
+    setting.seed = seed;
+    return TextModel(kContext, who.layers(setting), columns_of, seed, pool);
   };
   const auto options_at = [&](Index step) {
     const double part = static_cast<double>(step) / static_cast<double>(options.steps);
@@ -149,7 +176,8 @@ Result train(const Contestant& who, const Options& options, const Text& text, mo
 
   Result result;
   result.curve.name = name;
-  result.causal = model.causal();
+  result.causal = model.by_row() || who.extras.causal;
+  result.routed = !who.dense;
   Progress progress(options.steps);
   const Index stride = std::max(Index{1}, text.held_out_batches() / 4);
   double seconds = 0, loss = 0;
@@ -171,7 +199,7 @@ Result train(const Contestant& who, const Options& options, const Text& text, mo
 
     if (progress.wants(step + 1)) {
       char line[256];
-      std::snprintf(line, sizeof line, "%-18s step %4td  loss %.3f  held-out %.3f  %5.0fk/s  %s %s", name,
+      std::snprintf(line, sizeof line, "%-20s step %4td  loss %.3f  held-out %.3f  %5.0fk/s  %s %s", name,
                     step + 1, loss / std::numbers::ln2, result.curve.points.back().second,
                     static_cast<double>((step + 1) * text.batch_tokens()) / seconds / 1000,
                     load_bars(model.stats(0)).c_str(), load_bars(model.stats(1)).c_str());
@@ -214,7 +242,6 @@ constexpr const char* kColours[] = {"#0072b2", "#d55e00", "#e69f00", "#009e73", 
 std::vector<Result> train_all(const Options& options, const Text& text, Index threads) {
   moe::PoolExecutor pool(threads);
   std::vector<Result> all{train(dense(), options, text, pool)};
-  all[0].routed = false;
   all[0].curve.dashed = true;
   all[0].curve.colour = "#555555";
   std::vector<std::string> names{kBaseline};
@@ -230,10 +257,39 @@ std::vector<Result> train_all(const Options& options, const Text& text, Index th
   return all;
 }
 
+/// Every name once, with what is said of it; layers first.
+struct MenuLine {
+  const char *name, *paper, *what;
+  const MenuExtras* extras;
+};
+std::vector<MenuLine> menu_lines() {
+  std::vector<MenuLine> lines;
+  for (const MenuLayer& l : layer_menu()) lines.push_back({l.name, l.paper, l.what, &l.extras});
+  for (const MenuRouter& r : router_menu()) {
+    if (find_layer(r.name) == nullptr) lines.push_back({r.name, r.paper, r.what, &r.extras});
+  }
+  std::sort(lines.begin(), lines.end(),
+            [](const MenuLine& a, const MenuLine& b) { return std::string_view(a.name) < b.name; });
+  return lines;
+}
+
+/// Whether a trained model of that name lets a byte depend on later ones.
+bool is_causal(const MenuLine& line, const std::vector<std::int64_t>& counts) {
+  LayerSetting setting = setting_of(counts, 1);
+  return line.extras->causal || of_the_menu(line.name).layers(setting)->by_row();
+}
+
 void print_list() {
-  for (const MenuRouter& router : router_menu()) {
-    std::printf("%-24s %-11s %s\n", router.name, router.paper, router.what);
-    if (*router.extras.reads != '\0') std::printf("%36s reads %s\n", "", router.extras.reads);
+  const std::vector<std::int64_t> counts(256, 1);
+  for (const MenuLine& line : menu_lines()) {
+    std::printf("%-24s %-11s %s%s\n", line.name, line.paper, line.what, is_causal(line, counts) ? "" : " *");
+    if (*line.extras->reads != '\0') std::printf("%36s reads %s\n", "", line.extras->reads);
+  }
+  std::printf(
+      "* not causal: a byte's prediction sees later bytes of its batch; trained all the same, and marked.\n"
+      "\nNot here:\n");
+  for (const NotOnTheMenu& other : not_on_the_menu()) {
+    std::printf("%-24s %-11s %s\n", other.name, other.paper, other.why);
   }
 }
 
@@ -280,14 +336,19 @@ void draw(const Options& options, const std::vector<Result>& all) {
 
 /// "a,b" or all of the menu. Throws for a name that is not on it.
 std::vector<std::string> names_of(const std::string& text) {
-  std::vector<std::string> names;
-  if (text == "all") {
-    for (const MenuRouter& router : router_menu()) names.push_back(router.name);
-    return names;
-  }
+  std::vector<std::string> all, names;
+  for (const MenuLine& line : menu_lines()) all.push_back(line.name);
+  if (text == "all") return all;
+  all.push_back(kDense);
   std::istringstream in(text);
   for (std::string name; std::getline(in, name, ',');) {
-    names.push_back(name == kDense ? name : router_named(name).name);
+    for (const NotOnTheMenu& other : not_on_the_menu()) {
+      if (name == other.name) throw std::runtime_error(name + " is not trained here: it " + other.why);
+    }
+    if (std::find(all.begin(), all.end(), name) == all.end()) {
+      throw std::runtime_error(nothing_called(name, all));
+    }
+    names.push_back(name);
   }
   return names;
 }

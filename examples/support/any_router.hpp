@@ -11,6 +11,7 @@
 #include "moe/core/part_traits.hpp"
 #include "moe/executor/any.hpp"
 #include "moe/router/concept.hpp"
+#include "moe/router/observable.hpp"
 #include "moe/storage/parameter.hpp"
 
 namespace example {
@@ -23,6 +24,7 @@ class ErasedRouter {
   using Held = std::shared_ptr<void>;
   using Input = moe::RouterInput<float>;
   using Table = moe::RouteTable<float>;
+  using View = moe::RouteView<float>;
   using VisitParameter = std::function<void(const moe::Parameter<float>&)>;
   using VisitStorage = std::function<void(const char*, float*, float*, Index)>;
   using VisitState = std::function<void(const char*, double*, Index)>;
@@ -38,9 +40,12 @@ class ErasedRouter {
   virtual moe::WeightPlace weight_place() const = 0;
   virtual void measure(moe::Arena& arena, const moe::CallShape& shape, Index concurrency) const = 0;
   virtual void measure_backward(moe::Arena& arena, const moe::CallShape& shape, Index concurrency) const = 0;
-  virtual void route(const Input& in, Table& table, moe::Arena& arena, moe::AnyExecutor& executor) const = 0;
-  virtual void route_train(const Input& in, Table& table, Held& tape, moe::Arena& arena,
-                           moe::AnyExecutor& executor) = 0;
+  virtual Index carry_width() const = 0;
+  virtual bool may_probe(bool training) const = 0;
+  virtual bool probes(const Input& in) const = 0;
+  /// Without a tape (null) as in inference.
+  virtual void route(const Input& in, Table& table, Held* tape, const View& view, moe::Arena& arena,
+                     moe::AnyExecutor& executor) = 0;
   virtual void backward(const Input& in, const Table& table, const Held& tape,
                         const moe::RouteGradients<float>& out, void* gradients, moe::Arena& arena,
                         moe::AnyExecutor& executor) const = 0;
@@ -94,15 +99,30 @@ class HeldRouter final : public ErasedRouter {
   void measure_backward(moe::Arena& arena, const moe::CallShape& shape, Index concurrency) const override {
     moe::impl::measure_backward_of(router_, arena, shape, concurrency);
   }
-  void route(const Input& in, Table& table, moe::Arena& arena, moe::AnyExecutor& executor) const override {
-    router_.route(in, table, arena, executor);
+  Index carry_width() const override { return moe::impl::carry_width_of(router_); }
+  bool may_probe(bool training) const override {
+    if constexpr (requires { router_.may_probe(training); }) return router_.may_probe(training);
+    return true;
   }
-  void route_train(const Input& in, Table& table, Held& tape, moe::Arena& arena,
-                   moe::AnyExecutor& executor) override {
-    if (tape == nullptr) tape = std::make_shared<typename R::Tape>();
-    moe::impl::route_train_of(std::as_const(router_), in, table, *static_cast<typename R::Tape*>(tape.get()),
-                              arena, executor);
-    if constexpr (requires { router_.scorer().collect(in.x, table); }) router_.scorer().collect(in.x, table);
+  bool probes(const Input& in) const override {
+    if constexpr (requires { router_.probes(in); }) return router_.probes(in);
+    return true;
+  }
+  void route(const Input& in, Table& table, Held* tape, const View& view, moe::Arena& arena,
+             moe::AnyExecutor& executor) override {
+    const R& router = router_;
+    if (tape != nullptr && *tape == nullptr) *tape = std::make_shared<typename R::Tape>();
+    auto* const own = tape == nullptr ? nullptr : static_cast<typename R::Tape*>(tape->get());
+    if constexpr (moe::ObservableRouter<R>) {
+      router.route_observed(in, table, own, view, arena, executor);
+    } else if (own == nullptr) {
+      router.route(in, table, arena, executor);
+    } else {
+      moe::impl::route_train_of(router, in, table, *own, arena, executor);
+    }
+    if constexpr (requires { router_.scorer().collect(in.x, table); }) {
+      if (own != nullptr) router_.scorer().collect(in.x, table);
+    }
   }
   void backward(const Input& in, const Table& table, const Held& tape, const moe::RouteGradients<float>& out,
                 void* gradients, moe::Arena& arena, moe::AnyExecutor& executor) const override {
@@ -179,18 +199,28 @@ class AnyRouter {
   void measure_backward(moe::Arena& arena, const moe::CallShape& shape, Index concurrency) const {
     held_->measure_backward(arena, shape, concurrency);
   }
+  /// Of routers that hand something on, and of those that read probes (layer/probe/probing_layer.hpp).
+  Index carry_width() const { return held_->carry_width(); }
+  bool may_probe(bool training) const { return held_->may_probe(training); }
+  bool probes(const ErasedRouter::Input& in) const { return held_->probes(in); }
+
   template <moe::Executor X>
   void route(const ErasedRouter::Input& in, ErasedRouter::Table& table, moe::Arena& arena,
              X& executor) const {
-    moe::AnyExecutor any(executor);
-    held_->route(in, table, arena, any);
+    route_observed(in, table, nullptr, {}, arena, executor);
   }
-  /// Routers that are means of their rows collect these here, for on_step_end().
   template <moe::Executor X>
   void route_train(const ErasedRouter::Input& in, ErasedRouter::Table& table, Tape& tape, moe::Arena& arena,
                    X& executor) const {
+    route_observed(in, table, &tape, {}, arena, executor);
+  }
+  /// The view stays as it is if the router shows nothing. With a tape routers that are means of their rows
+  /// collect these here, for on_step_end().
+  template <moe::Executor X>
+  void route_observed(const ErasedRouter::Input& in, ErasedRouter::Table& table, Tape* tape,
+                      const ErasedRouter::View& view, moe::Arena& arena, X& executor) const {
     moe::AnyExecutor any(executor);
-    held_->route_train(in, table, tape.held_, arena, any);
+    held_->route(in, table, tape == nullptr ? nullptr : &tape->held_, view, arena, any);
   }
   template <moe::Executor X>
   void backward(const ErasedRouter::Input& in, const ErasedRouter::Table& table, const Tape& tape,

@@ -21,6 +21,7 @@ struct RouterSetting {
   Index steps = 1;                     // of the training
   std::uint64_t number = 0;            // of the layer: what is drawn and never trained differs between layers
   std::vector<std::int64_t> counts{};  // [256] of the bytes in the text
+  Index layers = 1;                    // of the model
 
   /// Blocks of 2 K experts.
   Index groups() const { return experts / (2 * k); }
@@ -35,6 +36,10 @@ struct MenuExtras {
   bool zero_computation = false;
   /// Its choices are sampled, and it learns from what they cost: the backward brings an advantage.
   bool sampled = false;
+  /// Its task is that of a sequence's first byte, for all of its rows.
+  bool task_by_segment = false;
+  /// It looks at a sequence, and yet at nothing of later rows.
+  bool causal = false;
 };
 
 struct MenuRouter {
@@ -57,7 +62,11 @@ struct MenuRouter {
 /// Ordered by name.
 const std::vector<MenuRouter>& router_menu();
 
+/// Null if there is none of that name.
+const MenuRouter* find_router(const std::string& name);
 /// Throws std::runtime_error with the names that are nearest.
 const MenuRouter& router_named(const std::string& name);
+/// What to say of a name that none of `names` is: those that are nearest.
+std::string nothing_called(const std::string& name, const std::vector<std::string>& names);
 
 }  // namespace example

@@ -3,8 +3,9 @@
 //   h = sum over j < C of table_j[byte(t - j)]      [T, D]
 //   h = h + layer(norm(h))                          two blocks; norm(x) = x / rms(x)
 //   P(next byte) = softmax(norm(h) W^T)             [T, 256]
-// The MoE layers run on the library, the rest on Eigen, 64 rows at a time, spread over the same executor:
-// fixed blocks, so that the numbers do not depend on how many threads there are.
+// What the layers hand on goes from the first block to the second. They run on the library, the rest on
+// Eigen, 64 rows at a time, spread over the same executor: fixed blocks, so that the numbers do not depend on
+// how many threads there are.
 #pragma once
 
 #include <Eigen/Core>
@@ -12,6 +13,7 @@
 #include <cmath>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -19,12 +21,12 @@
 #include "moe/moe.hpp"
 #include "router_columns.hpp"
 #include "text.hpp"
+#include "text_layers.hpp"
 
 namespace example {
 
 using Rows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-template <class Layer>
 class TextModel {
  public:
   static constexpr Index kBytes = 256;
@@ -32,11 +34,12 @@ class TextModel {
   /// `columns_of(batch)`: what the routers are told of a batch besides its rows.
   using ColumnsOf = std::function<RouterColumns(const Batch&)>;
 
-  TextModel(Index context, Layer first, Layer second, ColumnsOf columns_of, std::uint64_t seed,
+  TextModel(Index context, std::unique_ptr<TextLayers> layers, ColumnsOf columns_of, std::uint64_t seed,
             moe::PoolExecutor& pool)
       : context_(context),
-        width_(first.width()),
+        width_(layers->width()),
         pool_(&pool),
+        layers_(std::move(layers)),
         columns_of_(std::move(columns_of)),
         draws_(seed) {
     table_ = random_rows(context * kBytes, width_, seed);
@@ -45,8 +48,7 @@ class TextModel {
     }
     dtable_ = Rows::Zero(table_.rows(), width_);
     output_ = doutput_ = Rows::Zero(kBytes, width_);  // so that the first guess is 8 bits per byte
-    blocks_.push_back(Block(std::move(first)));
-    blocks_.push_back(Block(std::move(second)));
+    blocks_.resize(static_cast<std::size_t>(layers_->size()));
   }
 
   /// Of all calls from now on.
@@ -67,41 +69,44 @@ class TextModel {
 
   /// After an optimiser step: routers that balance between steps look at the step's loads.
   void on_step_end() {
-    for (Block& block : blocks_) block.layer.on_step_end(block.stats);
+    std::vector<const moe::RouteStats*> stats;
+    for (const Block& block : blocks_) stats.push_back(&block.stats);
+    layers_->on_step_end(stats);
   }
 
   /// What optimisers ask for (moe::TrainedModel).
   using Real = float;
   template <class Visitor>
   void visit_storage(Visitor&& f) {
-    each_part([&](const auto& part) { part.visit_storage(f); });
+    moe::TrainedMatrix<float>("table", table_, dtable_).visit_storage(f);
+    moe::TrainedMatrix<float>("output", output_, doutput_).visit_storage(f);
+    layers_->visit_storage(f);
   }
   template <class Visitor>
   void visit_parameters(Visitor&& f) {
-    each_part([&](const auto& part) { part.visit_parameters(f); });
+    moe::TrainedMatrix<float>("table", table_, dtable_).visit_parameters(f);
+    moe::TrainedMatrix<float>("output", output_, doutput_).visit_parameters(f);
+    layers_->visit_parameters(f);
   }
 
   void save(const char* path) {
     moe::ArchiveWriter writer;
     writer.add_matrix("table", moe::ConstMatrixView<float>(table_));
     writer.add_matrix("output", moe::ConstMatrixView<float>(output_));
-    writer.add_layer("blocks.0", blocks_[0].layer);
-    writer.add_layer("blocks.1", blocks_[1].layer);
+    writer.add_layer("blocks", *layers_);
     writer.save(path);
   }
   void load(const char* path) {
     const moe::Archive archive = moe::Archive::from_file(path);
-    archive.check_layer("blocks.0", blocks_[0].layer);
-    archive.load_layer("blocks.1", blocks_[1].layer);
-    archive.load_layer("blocks.0", blocks_[0].layer);
+    archive.load_layer("blocks", *layers_);
     archive.load_matrix("table", moe::MatrixView<float>(table_));
     archive.load_matrix("output", moe::MatrixView<float>(output_));
   }
 
-  /// Whether no byte's result depends on a later one.
-  bool causal() const { return blocks_[0].layer.router().coupled(false) == moe::Coupling::row_independent; }
+  /// Whether no row's result depends on another one.
+  bool by_row() const { return layers_->by_row(); }
   Index blocks() const { return static_cast<Index>(blocks_.size()); }
-  /// What block i's router did since clear_stats().
+  /// What block i's layer chose since clear_stats().
   const moe::RouteStats& stats(Index i) const { return blocks_[static_cast<std::size_t>(i)].stats; }
   void clear_stats() {
     for (Block& block : blocks_) block.stats.clear();
@@ -109,23 +114,11 @@ class TextModel {
 
  private:
   struct Block {
-    explicit Block(Layer l) : layer(std::move(l)), gradients(layer.make_gradients()) {}
-    Layer layer;
-    typename Layer::Gradients gradients;
-    typename Layer::Tape tape;
     Rows x, y, dx;          // [T, D]: normalised input, output
+    Rows carry, dcarry;     // [T, R] of what the layer hands on to the next; without columns if it does not
     Eigen::VectorXf scale;  // [T] 1 / rms of the input
     moe::RouteStats stats;
   };
-
-  /// f(part) for everything that is trained.
-  template <class F>
-  void each_part(F&& f) {
-    f(moe::TrainedMatrix<float>("table", table_, dtable_));
-    f(moe::TrainedMatrix<float>("output", output_, doutput_));
-    f(moe::TrainedLayer(blocks_[0].layer, blocks_[0].gradients, "blocks.0"));
-    f(moe::TrainedLayer(blocks_[1].layer, blocks_[1].gradients, "blocks.1"));
-  }
 
   static Rows random_rows(Index rows, Index cols, std::uint64_t seed) {
     Rows m(rows, cols);
@@ -149,7 +142,8 @@ class TextModel {
     const RouterColumns columns = columns_of_(batch);
     moe::DrawCounter same_draws(1);
     embed(batch);
-    for (Block& block : blocks_) {
+    for (Index i = 0; i < blocks(); ++i) {
+      Block& block = blocks_[static_cast<std::size_t>(i)];
       normalise(h_, block.x, block.scale);
       block.y.resize(h_.rows(), width_);
       moe::LayerInput<float> in(block.x);
@@ -158,10 +152,15 @@ class TextModel {
       in.options = options_;
       in.draws = training ? &draws_ : &same_draws;
       moe::LayerOutput<float> out(block.y, &block.stats);
+      if (takes_over(i)) in.carry = before(i).carry;
+      if (hands_on(i)) {
+        block.carry.resize(h_.rows(), layers_->carry_width(i));
+        out.carry = block.carry;
+      }
       if (training) {
-        block.layer.forward_train(in, out, block.tape, workspace_, *pool_);
+        layers_->forward_train(i, in, out, workspace_, *pool_);
       } else {
-        block.layer.forward(in, out, workspace_, *pool_);
+        layers_->forward(i, in, out, workspace_, *pool_);
       }
       h_ += block.y;
     }
@@ -181,17 +180,28 @@ class TextModel {
       const auto cost = loss_.template cast<double>().array();
       advantage_ = (cost - cost.mean()) / static_cast<double>(loss_.size());
     }
-    for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
-      block->dx.resize(h_.rows(), width_);
-      typename Layer::LayerGradients back(dh_, block->dx, block->gradients);
+    for (Index i = blocks(); i-- > 0;) {
+      Block& block = blocks_[static_cast<std::size_t>(i)];
+      block.dx.resize(h_.rows(), width_);
+      TextLayers::Back back{dh_, block.dx};
       if (sampled_) back.advantage = advantage_;
-      block->layer.backward(block->tape, back, workspace_, *pool_);
-      normalise_backward(block->x, block->scale, block->dx, dh_);
+      if (hands_on(i)) back.dcarry_out = block.dcarry;
+      if (takes_over(i)) {
+        before(i).dcarry.resize(h_.rows(), before(i).carry.cols());
+        back.dcarry = before(i).dcarry;
+      }
+      layers_->backward(i, back, workspace_, *pool_);
+      normalise_backward(block.x, block.scale, block.dx, dh_);
     }
     pool_->parallel_for(context_, [&](Index j, Index) noexcept {  // each table by one worker, tokens in order
       for (Index t = 0; t < batch.tokens(); ++t) dtable_.row(j * kBytes + batch.byte(t, j)) += dh_.row(t);
     });
   }
+
+  /// What routers, or experts that remember, pass on over depth.
+  bool hands_on(Index i) const { return i + 1 < blocks() && takes_over(i + 1); }
+  bool takes_over(Index i) const { return i > 0 && layers_->carry_width(i) > 0; }
+  Block& before(Index i) { return blocks_[static_cast<std::size_t>(i - 1)]; }
 
   void embed(const Batch& batch) {
     h_.resize(batch.tokens(), width_);
@@ -253,6 +263,7 @@ class TextModel {
   Index context_;
   Index width_;
   moe::PoolExecutor* pool_;
+  std::unique_ptr<TextLayers> layers_;
   moe::Workspace workspace_;
   ColumnsOf columns_of_;
   moe::CallOptions options_;

@@ -36,7 +36,7 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 /// Some dozens of roundings of numbers of size 1 or so: logits are sums of 6 products, scores of 8 terms.
 constexpr double kBound = 64 * 0x1p-53;
 
-/// Parameters in U(-1, 1), state in U(0.1, 1.1), by name.
+/// Parameters in U(-1, 1), state in U(0.1, 0.9), by name.
 template <class R>
 std::map<std::string, Matrix> drawn_values(R& router) {
   test::randomise(router, 77);
@@ -47,7 +47,7 @@ std::map<std::string, Matrix> drawn_values(R& router) {
   router.visit_parameters(nullptr, look);
   const auto draw = [&](const char* name, double* v, Index n) {
     for (Index i = 0; i < n; ++i) {
-      v[i] = 0.1 + moe::KeyedRandom(5, 0, DrawStream::user).uniform(static_cast<std::uint64_t>(i), 0);
+      v[i] = 0.1 + 0.8 * moe::KeyedRandom(5, 0, DrawStream::user).uniform(static_cast<std::uint64_t>(i), 0);
       values[name].push_back({v[i]});
     }
   };
@@ -260,9 +260,15 @@ TEST_CASE("the options of listed parts agree with plain loops", "[router]") {
   compare_weighting(moe::MoePlusPlusWeighting({.weights = Weights::shares_without_zeros, .first_zero = 6}),
                     "weighting moe_plus_plus", {.weights = "shares_without_zeros", .first_zero = 6});
 
+  compare_weighting(moe::GateWeighting({.experts = 7, .straight_through = true, .threshold = 0.2}),
+                    "weighting gate", {.straight = true});
+
   compare_loss(moe::LoadBalance({.first_choice_only = true}), {.first_only = true});
   compare_loss(moe::LoadBalance({.nulls = 3}), {.nulls = 3});
   compare_loss(moe::LoadBalance({.most_likely_only = true}), {.most_likely = true});
+  compare_loss(
+      moe::RatioLoss({.coefficient = 0.4, .target = 0.3, .form = moe::RatioForm::above, .output = 2}),
+      {.above = true});
   compare_loss(moe::EntropyLoss({.coefficient = 0.4}), {.order = 1, .fraction = false});
 
   auto options = base();

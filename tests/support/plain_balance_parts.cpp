@@ -324,6 +324,25 @@ std::map<std::string, PlainStep> plain_balance_parts() {
                                   }
                                   return sum / static_cast<double>(b.active_rows().size());
                                 })},
+      {"balance pool_balance", loss("pool_balance", 0.4,
+                                    [](const Batch& b) {
+                                      const Vector p = b.mean_probability(0, b.rows());
+                                      double sum = 0;  // of two layers
+                                      for (std::size_t e = 0; e < kOutputs; ++e)
+                                        sum += 4 * b.parameter.at("pool_balance.share")[e][0] * p[e];
+                                      return sum;
+                                    })},
+      {"balance ratio", loss("ratio", 0.4,
+                             [](const Batch& b) {
+                               double used = 0;
+                               for (const std::size_t t : b.active_rows()) {
+                                 for (std::size_t i = 0; b.options.above && i < b.chosen[t].size(); ++i)
+                                   used += b.chosen[t][i] == 2 && b.weight[t][i] > 0 ? 1 : 0;
+                               }
+                               used /= static_cast<double>(b.active_rows().size());
+                               if (b.options.above) return std::max(0.0, used - 0.3);
+                               return std::pow(b.mean_probability(0, b.rows())[2] - 0.3, 2);
+                             })},
       {"balance target", loss("target", 1,
                               [](const Batch& b) {
                                 double sum = 0;

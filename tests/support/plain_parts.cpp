@@ -184,6 +184,26 @@ const std::map<std::string, PlainStep>& plain_parts() {
            }
            return logit;
          })},
+        {"scorer uncertain", scorer([](const Batch& b, std::size_t t) {
+           Matrix passes;  // each number over 1 - 0.4, or dropped
+           for (std::size_t m = 0; b.call.training && m < 8; ++m) {
+             Vector x = b.x(t);
+             for (std::size_t j = 0; j < x.size(); ++j) {
+               const auto lane = static_cast<std::uint32_t>(m * x.size() + j);
+               x[j] = b.draws(DrawStream::jitter).uniform(b.call.key[t], lane) < 0.4 ? 0 : x[j] / 0.6;
+             }
+             passes.push_back(b.affine("gate", x));
+           }
+           Vector mean = b.call.training ? column_means(passes) : b.affine("gate", b.x(t));
+           for (std::size_t e = 0; e < kOutputs; ++e) {
+             double variance = 0;
+             for (const Vector& pass : passes) variance += std::pow(pass[e] - mean[e], 2) / 7;
+             for (std::size_t j = 0; passes.empty() && j < b.x(t).size(); ++j)
+               variance += 0.4 / 0.6 * std::pow(b.parameter.at("gate.weight")[e][j] * b.x(t)[j], 2);
+             mean[e] /= std::sqrt(variance + 1e-6);
+           }
+           return mean;
+         })},
         {"scorer centroid", scorer([](const Batch& b, std::size_t t) {
            const Vector x = b.x(t);
            Vector logit;
@@ -563,6 +583,19 @@ const std::map<std::string, PlainStep>& plain_parts() {
              const double draw = b.draws(DrawStream::second_expert).uniform(b.call.key[t], 0);
              for (std::size_t i = 1; i < b.weight[t].size(); ++i)
                b.keep[t][i] = !b.call.training || draw < std::min(1.0, 2 * b.weight[t][i]);
+           }
+         }},
+        {"weighting gate",
+         [](Batch& b) {
+           weighting([](const Batch& of, std::size_t t, const Vector& kept) {
+             Vector w;
+             for (const double s : kept) w.push_back(of.options.straight ? 1 : 0.6 * s);
+             for (std::size_t i = 0; of.options.straight && i < w.size(); ++i)
+               w[i] = of.chosen[t][i] == 0 && of.score[t][0] < 0.2 ? 0 : 1;
+             return w;
+           })(b);
+           for (std::size_t t = 0; t < b.rows(); ++t) {
+             for (std::size_t i = 0; i < b.chosen[t].size(); ++i) b.keep[t][i] = b.chosen[t][i] < 7;
            }
          }},
         {"weighting moe_plus_plus", weighting([](const Batch& b, std::size_t t, const Vector& kept) {

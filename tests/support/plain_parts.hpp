@@ -31,6 +31,8 @@ struct PlainOptions {
   bool elide = false, first_only = false;  // leading; load_balance
   bool of_chosen = false;                  // sequence_balance
   bool most_likely = false;                // load_balance
+  bool straight = false;                   // gate
+  bool above = false;                      // ratio
 };
 
 /// A call on its way through the parts: each is a step that fills what the next ones read.

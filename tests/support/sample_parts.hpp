@@ -14,6 +14,8 @@
 #include "moe/router/balance/group_alignment.hpp"
 #include "moe/router/balance/local_balance.hpp"
 #include "moe/router/balance/locality.hpp"
+#include "moe/router/balance/pool_balance.hpp"
+#include "moe/router/balance/ratio.hpp"
 #include "moe/router/balance/selection_bias.hpp"
 #include "moe/router/hash_table.hpp"
 #include "moe/router/score/group_softmax.hpp"
@@ -32,6 +34,7 @@
 #include "moe/router/selection/threshold.hpp"
 #include "moe/router/selection/top_k.hpp"
 #include "moe/router/selection/top_p.hpp"
+#include "moe/router/weighting/gate.hpp"
 #include "moe/router/weighting/grin.hpp"
 #include "moe/router/weighting/leading.hpp"
 #include "moe/router/weighting/sparse_mixer.hpp"
@@ -76,11 +79,17 @@ Part sample_part() {
     return Part({.k_max = 3, .column = 1});
   } else if constexpr (std::is_same_v<Part, moe::LeadingWeighting>) {
     return Part({.leading = 7});
+  } else if constexpr (std::is_same_v<Part, moe::GateWeighting>) {
+    return Part({.experts = 7, .scale = 0.6});
   } else if constexpr (std::is_same_v<Part, moe::SparseMixerWeighting> ||
                        std::is_same_v<Part, moe::GrinWeighting>) {
     return Part({.eps = 0.3});
   } else if constexpr (std::is_same_v<Part, moe::SelectionBias>) {
     return Part({.outputs = kSampleOutputs});
+  } else if constexpr (std::is_same_v<Part, moe::PoolBalance>) {
+    return Part({.outputs = kSampleOutputs, .layers = 2, .coefficient = 0.4});
+  } else if constexpr (std::is_same_v<Part, moe::RatioLoss>) {
+    return Part({.coefficient = 0.4, .target = 0.3, .output = 2});
   } else if constexpr (std::is_same_v<Part, moe::EntropyLoss>) {
     return Part({.coefficient = 0.4, .order = 2, .fraction = true});
   } else if constexpr (std::is_same_v<Part, moe::LocalBalance> || std::is_same_v<Part, moe::GroupAlignment> ||
@@ -119,6 +128,7 @@ typename Part::Options sample_scorer_options() {
   if constexpr (requires { options.projected; }) options.projected = 6;
   if constexpr (requires { options.routers; }) options.routers = 3;
   if constexpr (requires { options.groups; }) options.groups = 4;
+  if constexpr (requires { options.passes; }) options.dropout = 0.4;  // else most passes drop nothing
   if constexpr (requires { options.bonus; }) {  // blocks of two columns; devices of two outputs
     options.width = 2 * kSampleOutputs;
     options.devices = 4;

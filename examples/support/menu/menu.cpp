@@ -51,19 +51,33 @@ const std::vector<MenuRouter>& router_menu() {
   return menu;
 }
 
-const MenuRouter& router_named(const std::string& name) {
-  std::vector<const char*> close;
+const MenuRouter* find_router(const std::string& name) {
   for (const MenuRouter& router : router_menu()) {
-    if (router.name == name) return router;
-    if (!name.empty() && near(name, router.name)) close.push_back(router.name);
+    if (router.name == name) return &router;
   }
-  std::stable_sort(close.begin(), close.end(),
-                   [&](const char* a, const char* b) { return distance(name, a) < distance(name, b); });
+  return nullptr;
+}
+
+const MenuRouter& router_named(const std::string& name) {
+  if (const MenuRouter* const router = find_router(name)) return *router;
+  std::vector<std::string> names;
+  for (const MenuRouter& router : router_menu()) names.emplace_back(router.name);
+  throw std::runtime_error(nothing_called(name, names));
+}
+
+std::string nothing_called(const std::string& name, const std::vector<std::string>& names) {
+  std::vector<std::string> close;
+  for (const std::string& other : names) {
+    if (!name.empty() && near(name, other)) close.push_back(other);
+  }
+  std::stable_sort(close.begin(), close.end(), [&](const std::string& a, const std::string& b) {
+    return distance(name, a) < distance(name, b);
+  });
   std::string text = "no router is called " + (name.empty() ? "\"\"" : name);
   for (std::size_t i = 0; i < std::min<std::size_t>(close.size(), 5); ++i) {
-    text += (i == 0 ? "; near it: " : ", ") + std::string(close[i]);
+    text += (i == 0 ? "; near it: " : ", ") + close[i];
   }
-  throw std::runtime_error(text + "; --list shows all");
+  return text + "; --list shows all";
 }
 
 }  // namespace example

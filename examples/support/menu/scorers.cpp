@@ -48,7 +48,8 @@ std::vector<MenuRouter> scorer_routers() {
        }},
       {"attention", "2405.17976", "Yuan 2.0-M32: attention among the experts",
        [](S s) { return moe::attention_router<float>({.width = s.width, .experts = s.experts, .k = s.k}); }},
-      {"rmoe", "2408.06793", "logits from a gated recurrent unit, whose state the next layer would take over",
+      {"rmoe", "2408.06793",
+       "RMoE: logits from a gated recurrent unit, whose state goes into the next layer's",
        [](S s) {
          return moe::rmoe_router<float>(moe::GruCell<float>(s.width, s.width),
                                         {.width = s.width, .experts = s.experts, .k = s.k});

@@ -57,16 +57,19 @@ std::vector<MenuRouter> set_routers() {
        }},
       {"capacity_aware", "2503.05066", "top-k that keeps every expert to its capacity",
        [](S s) { return moe::capacity_aware<float>({.width = s.width, .experts = s.experts, .k = s.k}); }},
-      {"similarity_aware", "2505.00792", "logits mixed over like rows of the sequence, none of later ones",
+      {"similarity_aware",
+       "2505.00792",
+       "logits mixed over like rows of the sequence, none of later ones",
        [](S s) {
          return moe::similarity_aware<float>(
              {.width = s.width, .experts = s.experts, .k = s.k, .causal = true});
-       }},
+       },
+       {.causal = true}},
       {"attention_aware",
        "2505.00792",
        "logits mixed by an attention that the caller has",
        [](S s) { return moe::attention_aware<float>({.width = s.width, .experts = s.experts, .k = s.k}); },
-       {.reads = "mixing: near bytes before it"}},
+       {.reads = "mixing: near bytes before it", .causal = true}},
       {"union_of_experts", "2503.02495", "the K best for the mean of the sequence, for all its rows",
        [](S s) { return moe::union_of_experts<float>({.width = s.width, .experts = s.experts, .k = s.k}); }},
   };

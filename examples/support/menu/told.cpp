@@ -52,7 +52,7 @@ std::vector<MenuRouter> told_routers() {
        {.reads = kByte}},
       {"task_expert",
        "2307.15324",
-       "TaskExpert: gates of each task; the last expert is the layer before, which a layer alone has not",
+       "TaskExpert: gates of each task; the last expert is the layer before",
        [](S s) {
          return moe::task_expert_router<float>(
              {.width = s.width, .experts = s.experts - 1, .tasks = 2, .k = s.k});

@@ -58,7 +58,10 @@ std::vector<MenuRouter> top_k_routers() {
        [](S s) { return moe::normalised_sigmoid_top_k<float>(top_k_options(s)); }},
       {"unipool", "row 235",
        "UniPool: the positive logits over their length; the layers' loads are balanced together",
-       [](S s) { return moe::unipool_router<float>({.width = s.width, .experts = s.experts, .k = s.k}); }},
+       [](S s) {
+         return moe::unipool_router<float>(
+             {.width = s.width, .experts = s.experts, .layers = s.layers, .k = s.k});
+       }},
       {"dirichlet_prior", "2510.01185", "softmax top-k; a loss shapes the probabilities by a Dirichlet prior",
        dirichlet_prior},
       {"falling_k",

@@ -63,10 +63,10 @@ std::vector<MenuRouter> variable_k_routers() {
        }},
       {"moe_plus_plus",
        "2410.07348",
-       "MoE++: three more experts that compute nothing",
+       "MoE++: three more experts that compute nothing; logits go into the next layer's",
        [](S s) {
          return moe::moe_plus_plus_router<float>(
-             {.width = s.width, .ffn = s.experts, .constants = 1, .k = s.k});
+             {.width = s.width, .ffn = s.experts, .constants = 1, .k = s.k, .residual = true});
        },
        {.zero_computation = true}},
   };

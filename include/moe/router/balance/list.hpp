@@ -18,6 +18,8 @@
 #include "moe/router/balance/locality.hpp"
 #include "moe/router/balance/mean_importance.hpp"
 #include "moe/router/balance/overload.hpp"
+#include "moe/router/balance/pool_balance.hpp"
+#include "moe/router/balance/ratio.hpp"
 #include "moe/router/balance/selection_bias.hpp"
 #include "moe/router/balance/sequence_balance.hpp"
 #include "moe/router/balance/share_importance.hpp"
@@ -48,6 +50,8 @@ using BalanceParts = TypeList<SelectionBias,         //
                               LocalityLoss,          //
                               ClusterVariance,       //
                               OverloadLoss,          //
-                              TargetLoss>;
+                              TargetLoss,            //
+                              PoolBalance,           //
+                              RatioLoss>;
 
 MOE_NAMESPACE_END

@@ -15,6 +15,7 @@
 #include "moe/router/scorer/mixture.hpp"
 #include "moe/router/scorer/noisy.hpp"
 #include "moe/router/scorer/two_layer.hpp"
+#include "moe/router/scorer/uncertain.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -28,7 +29,8 @@ using Scorers = TypeList<LinearScorer<Real>,     //
                          HyperScorer<Real>,      //
                          AttentionScorer<Real>,  //
                          BlockMeanScorer<Real>,  //
-                         CentroidScorer<Real>>;
+                         CentroidScorer<Real>,   //
+                         UncertainScorer<Real>>;
 
 using LogitMaps = TypeList<SoftCap,  //
                            LogitSpread>;

@@ -3,6 +3,7 @@
 
 #include "moe/core/type_list.hpp"
 #include "moe/router/weighting/equal.hpp"
+#include "moe/router/weighting/gate.hpp"
 #include "moe/router/weighting/gather.hpp"
 #include "moe/router/weighting/grin.hpp"
 #include "moe/router/weighting/leading.hpp"
@@ -24,6 +25,7 @@ using Weightings = TypeList<GatherWeighting,        //
                             EqualWeighting,         //
                             RandomSecondWeighting,  //
                             UnitWeighting,          //
-                            MoePlusPlusWeighting>;
+                            MoePlusPlusWeighting,   //
+                            GateWeighting>;
 
 MOE_NAMESPACE_END
