@@ -81,7 +81,7 @@ void from_gguf(std::string_view input, Index layer) {
   std::memcpy(bytes.data(), input.data(), input.size());
   const auto file = io::GgufFile::from_bytes(bytes, "input");
   const models::LayerSpec spec = models::describe_layer(models::gguf_config(file, layer), layer);
-  const models::GgufTensors tensors(file, layer);
+  const models::GgufTensors tensors(file, spec);
   tensors.require_whole_block(spec);
   run(models::impl::load_any<float>(&tensors, spec, models::impl::load_router(tensors, spec), {}));
 }

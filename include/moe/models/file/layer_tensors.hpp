@@ -352,13 +352,12 @@ class LayerTensors final : public LayerSource {
     const auto begins = [&](const std::string& with) { return name.starts_with(with); };
     if (!spec.block.empty() && std::none_of(spec.block.begin(), spec.block.end(), begins)) return false;
     if (std::any_of(spec.left_out.begin(), spec.left_out.end(), begins)) return false;
-    // Experts that copy have weights in files that Transformers saves.
     constexpr std::string_view kExpert = "experts.";
-    if (spec.copy_experts == 0 || !name.starts_with(kExpert)) return true;
+    if (spec.others == 0 || !name.starts_with(kExpert)) return true;
     Index e = -1;
     const char* const first = name.data() + kExpert.size();
     const auto [end, error] = std::from_chars(first, name.data() + name.size(), e);
-    return error != std::errc() || e < spec.experts || e >= spec.outputs();
+    return error != std::errc() || e < spec.others_first || e - spec.others_first >= spec.others;
   }
 
   /// Throws format_error for experts whose weights lie in words of formats that are not read, whatever the

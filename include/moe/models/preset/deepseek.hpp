@@ -529,7 +529,10 @@ inline LayerSpec describe_longcat_flash(const io::Config& config, Index layer) {
   impl::qwen_names(spec);
   spec.tensors = {{"gate.weight", "router.classifier.weight"},
                   {"e_score_correction_bias", "router.e_score_correction_bias"}};
-  // Fused, gate and up of the identity experts are there too, behind the others, and not their down.
+  // Identity experts have weights in files that Transformers saves: fused, gate and up of theirs are there
+  // behind the others, and not their down.
+  spec.others_first = spec.experts;
+  spec.others = spec.copy_experts;
   io::ExpertLayout& all = spec.expert_layouts.back();
   all[io::ExpertMatrix::gate].behind = all[io::ExpertMatrix::up].behind = spec.copy_experts;
   return spec;

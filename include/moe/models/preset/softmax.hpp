@@ -358,9 +358,8 @@ inline LayerSpec describe_ernie_4_5_vl(const io::Config& config, Index layer) {
   spec.expert_layouts = {each,
                          io::fused_glu(part + "experts.gate_up_proj", part + "experts.down_proj", false)};
   spec.left_out = {vision ? "gate.weight" : "gate.weight_1", vision ? "text_moe." : "vision_moe."};
-  for (Index e = 0; e < spec.experts; ++e) {
-    spec.left_out.push_back("experts." + std::to_string((1 - own) * spec.experts + e) + ".");
-  }
+  spec.others_first = (1 - own) * spec.experts;
+  spec.others = spec.experts;
   return spec;
 }
 

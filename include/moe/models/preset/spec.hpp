@@ -73,6 +73,9 @@ struct LayerSpec {
   /// But for those that begin so, which the model's own code does not compute with either, or the caller
   /// does.
   std::vector<std::string> left_out{};
+  /// And for those of experts "experts.<e>." of such numbers.
+  Index others_first = 0;
+  Index others = 0;
 
   /// Width that the experts see.
   Index expert_width() const noexcept { return latent > 0 ? latent : width; }
