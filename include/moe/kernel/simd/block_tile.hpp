@@ -144,12 +144,12 @@ MOE_NOINLINE void block_pass(Arch, const FloatGroup* const* rows, Index groups,
       {
         B weight[] = {std::bit_cast<B>(widen_pair<kLanes, 0>(*panel, pair, column + Index{V} * kLanes))...};
         (hold_in_register(weight[V]), ...);
-        ((sum[I] = fma(B(row[I / kVectors][k]), weight[I % kVectors], sum[I])), ...);
+        (add_product(sum[I], B(row[I / kVectors][k]), weight[I % kVectors]), ...);
       }
       {
         B weight[] = {std::bit_cast<B>(widen_pair<kLanes, 1>(*panel, pair, column + Index{V} * kLanes))...};
         (hold_in_register(weight[V]), ...);
-        ((sum[I] = fma(B(row[I / kVectors][k + 1]), weight[I % kVectors], sum[I])), ...);
+        (add_product(sum[I], B(row[I / kVectors][k + 1]), weight[I % kVectors]), ...);
       }
     }
   }
