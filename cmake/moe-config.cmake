@@ -1,4 +1,4 @@
-# find_package(moe): the target moe::moe; find_package(moe COMPONENTS io): moe::io as well.
+# find_package(moe): the target moe::moe; find_package(moe COMPONENTS io kernels): moe::io and moe::kernels as well.
 include("${CMAKE_CURRENT_LIST_DIR}/moe-dependencies.cmake")
 moe_find_dependencies()
 if(moe_missing_dependencies)
@@ -22,6 +22,11 @@ foreach(moe_component IN LISTS moe_FIND_COMPONENTS)
         target_link_libraries(moe::io INTERFACE moe::moe nlohmann_json::nlohmann_json)
       endif()
     endif()
+  endif()
+  if(moe_component STREQUAL "kernels")
+    include("${CMAKE_CURRENT_LIST_DIR}/moe-kernels.cmake")
+    moe_add_kernels("${CMAKE_CURRENT_LIST_DIR}/../../moe/src")
+    set(moe_kernels_FOUND TRUE)
   endif()
   if(NOT moe_${moe_component}_FOUND AND moe_FIND_REQUIRED_${moe_component})
     set(moe_NOT_FOUND_MESSAGE "no component ${moe_component}: ${moe_reason}")

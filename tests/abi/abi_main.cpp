@@ -14,7 +14,7 @@ int failures = 0;
 
 void check(const char* isa, double error) {
   const bool right = error <= 1;  // NaN is not
-  std::printf("%s: error / bound = %g%s\n", isa, error, right ? "" : " WRONG");
+  std::printf("%s: error / bound = %g = %a%s\n", isa, error, error, right ? "" : " WRONG");
   if (!right) ++failures;
 }
 

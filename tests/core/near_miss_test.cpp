@@ -94,26 +94,42 @@ struct Both {
 static_assert(!kNear<Both, Hook::measure, Hook::visit_state>);
 static_assert(moe::impl::refuse_near_misses<Both, Hook::measure, Hook::visit_state, Hook::limit>());
 
-// Unknown names, parts of the library.
+// Unknown names.
 struct Final final {
   void backwards() {}
 };
 union Union {
   int checks;
 };
-struct Ours {
-  void backwards() {}
-};
 static_assert(!kNear<Final, Hook::backward> && !kNear<Union, Hook::check> && !kNear<int, Hook::check>);
 
 }  // namespace
 
-template <>
-inline constexpr bool moe::impl::kOwnPart<Ours> = true;
+// Parts of the library, by the namespace that they are in, whatever they hold; and what is no such part.
+MOE_NAMESPACE_BEGIN
+namespace near_miss_test {
+template <class>
+struct Ours {
+  void backwards() {}
+};
+}  // namespace near_miss_test
+MOE_NAMESPACE_END
 
 namespace {
 
-static_assert(!kNear<Ours, Hook::backward> && moe::impl::refuse_near_misses<Ours, Hook::backward>());
+template <class>
+struct Theirs {
+  void backwards() {}
+};
+namespace moe_too {
+using Alias = Theirs<int>;
+}
+template <class Part>
+constexpr bool kIsOurs =
+    !kNear<Part, Hook::backward> && moe::impl::refuse_near_misses<Part, Hook::backward>();
+static_assert(kIsOurs<moe::near_miss_test::Ours<int>> && kIsOurs<moe::near_miss_test::Ours<Theirs<int>>>);
+static_assert(kNear<Theirs<int>, Hook::backward> && kNear<moe_too::Alias, Hook::backward> &&
+              kNear<Theirs<moe::near_miss_test::Ours<int>>, Hook::backward>);
 
 // The name is right, the signature is not.
 struct WrongArgument {

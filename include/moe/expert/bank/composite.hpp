@@ -12,7 +12,6 @@
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/core/moved.hpp"
-#include "moe/core/near_miss.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
@@ -221,10 +220,5 @@ class Composite {
   std::tuple<First, Rest...> bank_;
   impl::Movable<std::array<Index, kBanks + 1>> first_id_;  // first id of each bank, then E
 };
-
-namespace impl {
-template <ExpertBank First, ExpertBank... Rest>
-inline constexpr bool kOwnPart<Composite<First, Rest...>> = true;
-}  // namespace impl
 
 MOE_NAMESPACE_END

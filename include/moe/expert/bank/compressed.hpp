@@ -8,7 +8,6 @@
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/core/moved.hpp"
-#include "moe/core/near_miss.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
@@ -119,10 +118,5 @@ class CompressedExperts {
   impl::Movable<Options> options_;
   Buffer<Real> vector_;  // [E, D]
 };
-
-namespace impl {
-template <class Real>
-inline constexpr bool kOwnPart<CompressedExperts<Real>> = true;
-}  // namespace impl
 
 MOE_NAMESPACE_END

@@ -4,7 +4,6 @@
 
 #include <string_view>
 
-#include "moe/core/near_miss.hpp"
 #include "moe/expert/bank/one_layer.hpp"
 #include "moe/kernel/row.hpp"
 
@@ -55,10 +54,5 @@ class FilmExperts : public OneLayerBank<impl::FilmUnit, Real> {
     });
   }
 };
-
-namespace impl {
-template <class Real>
-inline constexpr bool kOwnPart<FilmExperts<Real>> = true;
-}  // namespace impl
 
 MOE_NAMESPACE_END

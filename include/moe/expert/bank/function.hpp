@@ -10,7 +10,6 @@
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
 #include "moe/core/moved.hpp"
-#include "moe/core/near_miss.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
@@ -197,10 +196,5 @@ FunctionExperts<Real, Forward, Backward> function_experts(const FunctionExpertsO
                                                           Forward forward, Backward backward = {}) {
   return {options, std::move(forward), std::move(backward)};
 }
-
-namespace impl {
-template <class Real, class Forward, class Backward>
-inline constexpr bool kOwnPart<FunctionExperts<Real, Forward, Backward>> = true;
-}  // namespace impl
 
 MOE_NAMESPACE_END

@@ -4,7 +4,6 @@
 
 #include <utility>
 
-#include "moe/core/near_miss.hpp"
 #include "moe/expert/two_layer/bank.hpp"
 #include "moe/kernel/activation.hpp"
 
@@ -98,10 +97,5 @@ requires(Activation<Act> || Gate<Act>) class Glu : public TwoLayerBank<impl::Glu
     require_shape("down", down, this->output_width(), this->hidden());
   }
 };
-
-namespace impl {
-template <class Act, class Storage>
-inline constexpr bool kOwnPart<Glu<Act, Storage>> = true;
-}  // namespace impl
 
 MOE_NAMESPACE_END

@@ -2,7 +2,6 @@
 // et al. 2506.22919, whose experts get isolated rows.
 #pragma once
 
-#include "moe/core/near_miss.hpp"
 #include "moe/core/types.hpp"
 #include "moe/expert/bank/one_layer.hpp"
 #include "moe/kernel/activation.hpp"
@@ -58,10 +57,5 @@ class GruExperts : public OneLayerBank<impl::GruUnit, Real> {
  public:
   using OneLayerBank<impl::GruUnit, Real>::OneLayerBank;
 };
-
-namespace impl {
-template <class Real>
-inline constexpr bool kOwnPart<GruExperts<Real>> = true;
-}  // namespace impl
 
 MOE_NAMESPACE_END

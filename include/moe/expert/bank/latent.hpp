@@ -10,7 +10,6 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
-#include "moe/core/near_miss.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
@@ -313,10 +312,5 @@ double factor_experts(const Dense& dense, LatentBank<Dense>& latent) {
   for (Index k = r; k < width; ++k) lost += singular.value(k) * singular.value(k);
   return lost;
 }
-
-namespace impl {
-template <class Inner>
-inline constexpr bool kOwnPart<LatentBank<Inner>> = true;
-}  // namespace impl
 
 MOE_NAMESPACE_END

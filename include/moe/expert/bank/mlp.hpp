@@ -4,7 +4,6 @@
 
 #include <utility>
 
-#include "moe/core/near_miss.hpp"
 #include "moe/expert/two_layer/bank.hpp"
 #include "moe/kernel/activation.hpp"
 
@@ -82,10 +81,5 @@ class Mlp : public TwoLayerBank<impl::MlpUnit<Act>, Storage> {
     require_shape("fc2", fc2, this->output_width(), this->hidden());
   }
 };
-
-namespace impl {
-template <class Act, class Storage>
-inline constexpr bool kOwnPart<Mlp<Act, Storage>> = true;
-}  // namespace impl
 
 MOE_NAMESPACE_END

@@ -14,7 +14,6 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
-#include "moe/core/near_miss.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/expert/bank/glu.hpp"
@@ -390,12 +389,5 @@ void nest_expert(const Dense& dense, std::span<const double> importance, Nested&
     ++at;
   });
 }
-
-namespace impl {
-template <class Act, class Real>
-inline constexpr bool kOwnPart<NestedMlp<Act, Real>> = true;
-template <class Act, class Real>
-inline constexpr bool kOwnPart<NestedGlu<Act, Real>> = true;
-}  // namespace impl
 
 MOE_NAMESPACE_END

@@ -9,7 +9,6 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
-#include "moe/core/near_miss.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
@@ -381,10 +380,5 @@ class NormedExperts {
   Buffer<double> mean_;      // [E, D] saved
   Buffer<double> variance_;  // [E, D] saved
 };
-
-namespace impl {
-template <class Inner, class Act>
-inline constexpr bool kOwnPart<NormedExperts<Inner, Act>> = true;
-}  // namespace impl
 
 MOE_NAMESPACE_END

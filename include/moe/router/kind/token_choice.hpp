@@ -583,9 +583,4 @@ requires((Weighting<W> && Selection<Select>) ||
   WeightPlace weight_place_ = WeightPlace::result;
 };
 
-namespace impl {
-template <class S, class F, class Select, class W, class Balance>
-inline constexpr bool kOwnPart<TokenChoice<S, F, Select, W, Balance>> = true;
-}  // namespace impl
-
 MOE_NAMESPACE_END

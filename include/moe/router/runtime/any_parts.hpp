@@ -4,7 +4,6 @@
 
 #include <utility>
 
-#include "moe/core/near_miss.hpp"
 #include "moe/core/one_of.hpp"
 #include "moe/core/type_list.hpp"
 #include "moe/router/kind/token_choice.hpp"
@@ -190,18 +189,6 @@ class OneWeighting : public OneOf<Parts...> {
     });
   }
 };
-
-namespace impl {
-// Their add_gradients is there only if a part of theirs learns.
-template <class... Parts>
-inline constexpr bool kOwnPart<OneScore<Parts...>> = true;
-template <class... Parts>
-inline constexpr bool kOwnPart<OneSelection<Parts...>> = true;
-template <class... Parts>
-inline constexpr bool kOwnPart<OneSetSelection<Parts...>> = true;
-template <class... Parts>
-inline constexpr bool kOwnPart<OneWeighting<Parts...>> = true;
-}  // namespace impl
 
 /// A part of the library's lists.
 using AnyScore = FromList<OneScore, Scores>;

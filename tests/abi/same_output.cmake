@@ -1,0 +1,10 @@
+# Runs FIRST and SECOND: both must end well (77: this processor cannot) and print the same.
+foreach(program IN ITEMS FIRST SECOND)
+  execute_process(COMMAND "${${program}}" RESULT_VARIABLE code_${program} OUTPUT_VARIABLE output_${program})
+  if(NOT code_${program} MATCHES "^(0|77)$")
+    message(FATAL_ERROR "${${program}} ended with ${code_${program}}: ${output_${program}}")
+  endif()
+endforeach()
+if(NOT output_FIRST STREQUAL output_SECOND)
+  message(FATAL_ERROR "expected the same bits, got\n${output_FIRST}and\n${output_SECOND}")
+endif()
