@@ -7,6 +7,7 @@
 #include "moe/expert/bank/composite.hpp"
 #include "moe/expert/bank/memory.hpp"
 #include "moe/layer/moe_layer.hpp"
+#include "moe/layer/named/adapt_dhm.hpp"
 #include "moe/layer/named/flextron.hpp"
 #include "moe/layer/named/hecto.hpp"
 #include "moe/layer/named/home_kuaishou.hpp"
@@ -50,8 +51,24 @@ AnyLayer home_kuaishou(S s) {
        .hidden = s.hidden,
        .hierarchy = {
            .category = kCategory, .shared = 0, .per_category = s.experts / 4, .per_task = s.experts / 4}});
-  layer.experts().inner().initialise(s.seed);
-  return plain_layer(menu_router("hierarchy", s), AnyBank(std::move(layer.experts())));
+  layer.router().inner().scorer().initialise(s.seed);
+  layer.experts().inner().inner().initialise(s.seed);
+  layer.experts().inner().gate().initialise(s.seed + 1);
+  return plain_layer(AnyRouter(std::move(layer.router())), AnyBank(std::move(layer.experts())));
+}
+
+/// Each expert multiplies the weights of one that all share, which start at one half.
+AnyLayer adapt_dhm(S s) {
+  auto layer = moe::adapt_dhm<float>(
+      {.clusters = {.width = s.width, .clusters = s.experts}, .hidden = s.k * s.hidden});
+  layer.experts().own().initialise(s.seed);
+  auto half = [](const moe::Parameter<float>& p) {
+    for (Index row = 0; row < p.value.rows; ++row) {
+      for (Index col = 0; col < p.value.cols; ++col) p.value(row, col) = 0.5f;
+    }
+  };
+  layer.experts().shared().visit_parameters(nullptr, half);
+  return plain_layer(menu_router("cluster", s), AnyBank(std::move(layer.experts())));
 }
 
 /// FiLM experts between shared layers.
@@ -94,6 +111,7 @@ std::vector<MenuLayer> expert_layers() {
        "HoME: half of the experts, by task; normed over the batch in training",
        home_kuaishou,
        {.reads = kTask}},
+      {"adapt_dhm", "2211.12105", "AdaptDHM: one expert, the cluster's weights times shared ones", adapt_dhm},
       {"mofme", "2312.16610", "MoFME: experts scale and shift what a shared network made", mofme},
       {"task_expert",
        "2307.15324",
