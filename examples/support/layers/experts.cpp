@@ -24,7 +24,7 @@ AnyLayer duo_llm(S s) {
   return plain_layer(AnyRouter(std::move(layer.router())), AnyBank(std::move(layer.experts())));
 }
 
-/// Half of the experts remember one row each, and are as wide as K others.
+/// Half of the experts are a step of a GRU, the others are as wide as K of the usual ones.
 AnyLayer hecto(S s) {
   auto layer = moe::hecto<float>({.width = s.width,
                                   .recurrent = s.experts / 2,
