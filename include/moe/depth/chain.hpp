@@ -28,9 +28,9 @@ enum class Residual : std::uint8_t { none, inner };
 /// gets the caller's columns, segments and options, and rows that the step before made. Rows that take no
 /// part are 0 after every step. A row that a step isolates is NaN in y and has no gradient.
 ///
-/// Losses of all steps are added up by name. Counts are added of the steps whose layers have as many experts
-/// as the first, and an observer sees every step; of one step: tape.routes of that layer's tape. Gradients of
-/// a bank or router that several steps refer to are one object, that of the first of them, and are added to
+/// Losses of all steps are added up by name. Statistics: the sum over the steps whose layers have as many
+/// experts as the first, and every step's own counts as `layers`. An observer sees every step. Gradients of a
+/// bank or router that several steps refer to are one object, that of the first of them, and are added to
 /// from the last step to the first.
 template <class L, class... More>
 class Chain : public impl::GroupCalls<Chain<L, More...>, L, More...> {
@@ -198,5 +198,12 @@ template <class L>
 Chain(std::vector<L>, Residual = Residual::none) -> Chain<L>;
 template <class L, class... More>
 Chain(std::tuple<L, More...>, Residual = Residual::none) -> Chain<L, More...>;
+
+/// The same chain of quantise<To>() of every step. A bank that several steps refer to becomes one of each,
+/// with the same results: to keep one, quantise that and make a chain over it.
+template <class To, class L, class... More>
+auto quantise(const Chain<L, More...>& chain) {
+  return Chain(impl::quantised_layers<To>(chain.layers()), chain.residual());
+}
 
 MOE_NAMESPACE_END

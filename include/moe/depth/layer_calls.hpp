@@ -100,55 +100,138 @@ bool takes_part(const LayerInput<Real>& in, Index t) noexcept {
   return in.valid.empty() || in.valid[t];
 }
 
+/// Experts that a layer's counts are of; 0 for one that counts none.
+template <class L>
+Index counted_experts(const L& layer) {
+  if constexpr (requires { layer.counted_experts(); }) {
+    return layer.counted_experts();
+  } else if constexpr (requires { layer.router().experts(); }) {
+    return Index{layer.router().experts()};
+  } else {
+    return 0;
+  }
+}
+
+/// f(stats, experts, layers) for the counts of a layer, and then for those of every layer it is made of, and
+/// of every router of a depth layer with several. `stats` is null where there are none.
+template <class L, class F>
+void each_count(const L& layer, RouteStats* stats, const F& f) {
+  const auto child = [&](Index i) {
+    const bool there = stats != nullptr && i < static_cast<Index>(stats->layers.size());
+    return there ? stats->layers.data() + i : nullptr;
+  };
+  if constexpr (requires { layer.layer(); }) {  // a layer around one: the counts are that one's
+    each_count(layer.layer(), stats, f);
+  } else if constexpr (requires { layer.layers(); }) {
+    f(stats, counted_experts(layer), list_size(layer.layers()));
+    each_layer([&](Index i, const auto& one) { each_count(one, child(i), f); }, layer.layers());
+  } else if constexpr (requires { layer.routers(); }) {
+    const Index routers = list_size(layer.routers());
+    f(stats, counted_experts(layer), routers > 1 ? routers : 0);
+    for (Index i = 0; routers > 1 && i < routers; ++i) {
+      f(child(i), Index{layer.routers()[static_cast<std::size_t>(i)].experts()}, Index{0});
+    }
+  } else {
+    f(stats, counted_experts(layer), Index{0});
+  }
+}
+
+/// Makes room for the counts of a call, those of its layers too. Throws shape_error for counts of other
+/// numbers of experts or layers, before anything is written.
+template <class L>
+void open_counts(const L& layer, RouteStats& stats) {
+  each_count(layer, &stats, [](RouteStats* own, Index experts, Index layers) {
+    if (own == nullptr) return;
+    if (layers > 0) own->require_layers(layers);
+    if (experts > 0) own->require_experts(experts);
+  });
+  each_count(layer, &stats, [](RouteStats* own, Index, Index layers) {
+    if (layers > 0) own->layers.resize(static_cast<std::size_t>(layers));
+  });
+}
+
+/// to += sign * part, for counts of one number of experts.
+inline void add_counts(RouteStats& to, const RouteStats& part, Index sign) {
+  if (to.experts() != part.experts()) {
+    to.load.assign(part.experts(), 0);
+    to.gate_mass.assign(part.experts(), 0);
+  }
+  to.tokens += sign * part.tokens;
+  to.dropped += sign * part.dropped;
+  to.elided += sign * part.elided;
+  to.spoiled += sign * part.spoiled;
+  for (Index e = 0; e < part.experts(); ++e) {
+    to.load[e] += sign * part.load[e];
+    to.gate_mass[e] += static_cast<double>(sign) * part.gate_mass[e];
+  }
+}
+
 /// Draws and counts of a call whose later layers may refuse it: unless it is kept, they are as before.
 class CallRollback {
  public:
-  /// `experts` of the counts. Throws shape_error for counts of another number.
-  CallRollback(DrawCounter* draws, RouteStats* stats, Index experts, Arena& arena)
-      : draws_(draws),
-        stats_(stats),
-        load_(arena.take<Index>(experts)),
-        gate_mass_(arena.take<double>(experts)) {
+  /// `layer`: whose counts they are. Throws as open_counts().
+  template <class L>
+  CallRollback(DrawCounter* draws, RouteStats* stats, const L& layer, Arena& arena) : draws_(draws) {
+    Index counts = 0, all = 0;
+    each_count(layer, nullptr, [&](RouteStats*, Index experts, Index) {
+      ++counts;
+      all += experts;
+    });
+    saved_ = arena.take<Saved>(counts);
+    Index* load = arena.take<Index>(all);
+    double* gate_mass = arena.take<double>(all);
     if (arena.measuring()) return;
     if (draws_ != nullptr) before_ = *draws_;
-    if (stats_ == nullptr) return;
-    stats_->require_experts(experts);
-    tokens_ = stats_->tokens;
-    dropped_ = stats_->dropped;
-    elided_ = stats_->elided;
-    spoiled_ = stats_->spoiled;
-    counted_ = stats_->experts() == experts ? experts : 0;
-    for (Index e = 0; e < counted_; ++e) {
-      load_[e] = stats_->load[e];
-      gate_mass_[e] = stats_->gate_mass[e];
-    }
+    if (stats == nullptr) return;
+    open_counts(layer, *stats);
+    each_count(layer, stats, [&](RouteStats* own, Index experts, Index) {
+      Saved& saved = saved_[count_++];
+      const Index counted = own->experts() == experts ? experts : 0;
+      saved = {own, load, gate_mass, counted, own->tokens, own->dropped, own->elided, own->spoiled};
+      for (Index e = 0; e < counted; ++e) {
+        load[e] = own->load[e];
+        gate_mass[e] = own->gate_mass[e];
+      }
+      load += counted;
+      gate_mass += counted;
+    });
   }
   CallRollback(const CallRollback&) = delete;
   CallRollback& operator=(const CallRollback&) = delete;
   ~CallRollback() {
     if (kept_) return;
     if (draws_ != nullptr) *draws_ = before_;
-    if (stats_ == nullptr) return;
-    stats_->clear();
-    stats_->tokens = tokens_;
-    stats_->dropped = dropped_;
-    stats_->elided = elided_;
-    stats_->spoiled = spoiled_;
-    for (Index e = 0; e < counted_; ++e) {
-      stats_->load[e] = load_[e];
-      stats_->gate_mass[e] = gate_mass_[e];
-    }
+    for (Index i = 0; i < count_; ++i) restore(saved_[i]);
   }
 
   void keep() noexcept { kept_ = true; }
 
  private:
+  struct Saved {
+    RouteStats* stats;
+    const Index* load;
+    const double* gate_mass;
+    Index experts;  // 0: no counts yet
+    Index tokens, dropped, elided, spoiled;
+  };
+  static void restore(const Saved& saved) noexcept {
+    RouteStats& stats = *saved.stats;
+    stats.load.fill(0);
+    stats.gate_mass.fill(0);
+    stats.tokens = saved.tokens;
+    stats.dropped = saved.dropped;
+    stats.elided = saved.elided;
+    stats.spoiled = saved.spoiled;
+    for (Index e = 0; e < saved.experts; ++e) {
+      stats.load[e] = saved.load[e];
+      stats.gate_mass[e] = saved.gate_mass[e];
+    }
+  }
+
   DrawCounter* draws_;
-  RouteStats* stats_;
   DrawCounter before_{0};
-  Index* load_;
-  double* gate_mass_;
-  Index tokens_ = 0, dropped_ = 0, elided_ = 0, spoiled_ = 0, counted_ = 0;
+  Saved* saved_ = nullptr;
+  Index count_ = 0;
   bool kept_ = false;
 };
 

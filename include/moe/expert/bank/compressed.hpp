@@ -120,6 +120,12 @@ class CompressedExperts {
   Buffer<Real> vector_;  // [E, D]
 };
 
+/// Their vectors stay as they are.
+template <class To, class Real>
+CompressedExperts<Real> quantise(const CompressedExperts<Real>& bank) {
+  return bank;
+}
+
 namespace impl {
 template <class Real>
 inline constexpr bool kOwnPart<CompressedExperts<Real>> = true;

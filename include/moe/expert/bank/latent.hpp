@@ -314,6 +314,14 @@ double factor_experts(const Dense& dense, LatentBank<Dense>& latent) {
   return lost;
 }
 
+/// The inner experts', behind the same map.
+template <class To, class Inner>
+auto quantise(const LatentBank<Inner>& bank) {
+  LatentBank made(bank.width(), quantise<To>(bank.inner()));
+  made.map() = bank.map();
+  return made;
+}
+
 namespace impl {
 template <class Inner>
 inline constexpr bool kOwnPart<LatentBank<Inner>> = true;

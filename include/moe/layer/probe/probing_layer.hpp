@@ -27,7 +27,6 @@
 #include "moe/layer/shown_parts.hpp"
 #include "moe/layer/sum/routed_sum.hpp"
 #include "moe/plan/capacity/dropless.hpp"
-#include "moe/plan/statistics.hpp"
 #include "moe/router/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -204,9 +203,6 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>>,
   /// As MoeLayer's.
   using Shown::visit_parts;
 
-  /// After an optimiser step: the router's state from the counts of the step (all micro-batches).
-  void on_step_end(const RouteStats& stats) { impl::on_step_end_of(router(), stats); }
-
  private:
   template <class Visit>
   void each_part(const LayerGradients& gradients, Visit&& visit) {
@@ -345,5 +341,13 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>>,
 
   Sum sum_;
 };
+
+/// As of a MoeLayer (layer/quantise.hpp); probes of WholeResults are those of the rounded experts.
+template <class To, class R, class B, class C>
+auto quantise(const ProbingLayer<R, B, C>& layer) {
+  auto experts = quantise<To>(layer.experts());
+  return ProbingLayer<std::remove_cvref_t<R>, decltype(experts), C>(layer.router(), std::move(experts),
+                                                                    layer.capacity());
+}
 
 MOE_NAMESPACE_END
