@@ -9,9 +9,10 @@
 
 #include "moe/core/column.hpp"
 #include "moe/core/part_traits.hpp"
-#include "moe/depth/layer_group.hpp"
+#include "moe/depth/layer_calls.hpp"
 #include "moe/executor/any.hpp"
 #include "moe/layer/concept.hpp"
+#include "moe/layer/shown_parts.hpp"
 #include "moe/storage/parameter.hpp"
 
 namespace example {

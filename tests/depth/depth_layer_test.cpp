@@ -6,6 +6,7 @@
 
 #include "moe/router/kind/given.hpp"
 #include "moe/router/named/expert_choice.hpp"
+#include "moe/router/named/loss_free.hpp"
 #include "moe/router/named/switch.hpp"
 #include "moe/router/named/top_k.hpp"
 #include "support/catch.hpp"
@@ -266,4 +267,48 @@ TEST_CASE("depth layers refuse parts that do not fit, and calls that they cannot
   Layer moved(top_k(2, 1), PastBlock(3), PastBlock(3));
   const Layer taken = std::move(moved);
   CHECK_THROWS_AS(call.forward(moved), moe::state_error);  // NOLINT(bugprone-use-after-move)
+}
+
+TEST_CASE("counts of several routers are told apart, and each moves by its own at a step's end", "[depth]") {
+  using Balanced = moe::LossFreeTopK<double>;
+  const auto router = [](std::uint64_t seed) {
+    Balanced r = moe::loss_free_top_k<double>({.width = 3, .experts = 2, .k = 1, .speed = 1});
+    r.scorer().initialise(seed);
+    return r;
+  };
+  const auto bias = [](const Balanced& of) {
+    Rows all;
+    const auto take = [&](const char*, const double* b, Index n) { all.assign(b, b + n); };
+    of.visit_state(take);
+    return all;
+  };
+  const auto moved = [&](Balanced r, const moe::RouteStats& stats) {
+    r.on_step_end(stats);
+    return bias(r);
+  };
+  moe::DepthLayer<Balanced, PastBlock, PastBlock> layer({router(1), router(2)}, {}, PastBlock(3),
+                                                        PastBlock(3, 0.5));
+  test::DepthCall call(9, 3, {0, 9});
+  moe::RouteStats stats;
+  call.out.stats = &stats;
+  const auto tape = call.train(layer);
+  REQUIRE(stats.layers.size() == 2);
+  for (Index s = 0; s < 2; ++s) {
+    moe::RouteStats own;
+    own.add(tape.routes(s), moe::DispatchPlan<double>{}, nullptr);
+    const moe::RouteStats& counted = stats.layers[static_cast<std::size_t>(s)];
+    CHECK((counted.tokens == 9 && counted.load[0] == own.load[0] && counted.load[1] == own.load[1]));
+  }
+  CHECK(stats.load[0] == stats.layers[0].load[0] + stats.layers[1].load[0]);
+  layer.on_step_end(stats);
+  CHECK(bias(layer.router(0)) == moved(router(1), stats.layers[0]));
+  CHECK(bias(layer.router(1)) == moved(router(2), stats.layers[1]));
+
+  stats.layers.clear();
+  moe::DepthLayer<Balanced, PastBlock, PastBlock> again({router(1), router(2)}, {}, PastBlock(3),
+                                                        PastBlock(3));
+  again.on_step_end(stats);
+  CHECK(bias(again.router(1)) == moved(router(2), stats));
+  stats.layers.resize(3);
+  CHECK_THROWS_AS(again.on_step_end(stats), moe::shape_error);
 }

@@ -4,12 +4,17 @@
 
 #include <cmath>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "moe/archive/reader.hpp"
 #include "moe/archive/writer.hpp"
 #include "moe/depth/chain.hpp"
+#include "moe/depth/momentum.hpp"
+#include "moe/depth/normed_layer.hpp"
+#include "moe/depth/parallel.hpp"
+#include "moe/depth/stochastic_pair.hpp"
 #include "moe/expert/bank/glu.hpp"
 #include "moe/kernel/activation.hpp"
 #include "moe/layer/moe_layer.hpp"
@@ -19,6 +24,7 @@
 #include "moe/train/trained_layer.hpp"
 #include "support/catch.hpp"
 #include "support/depth_calls.hpp"
+#include "support/errors.hpp"
 #include "support/same_bits.hpp"
 
 namespace {
@@ -161,4 +167,112 @@ TEST_CASE("state is under the name of its layer; gradients of other layers are r
   CHECK_THROWS_AS(three.zero_gradients(fewer), moe::shape_error);
   CHECK_THROWS_AS(a.zero_gradients(other), moe::shape_error);
   a.zero_gradients(fewer);
+}
+
+namespace {
+
+using Balanced = moe::LossFreeTopK<double>;
+using Steered = moe::MoeLayer<Balanced, Bank&>;
+
+/// Its bias moves by 1 at a step's end.
+Balanced balanced(std::uint64_t seed) {
+  Balanced r = moe::loss_free_top_k<double>({.width = kWidth, .experts = kExperts, .k = 1, .speed = 1});
+  r.scorer().initialise(seed, 2);
+  return r;
+}
+Values bias_of(const Balanced& router) {
+  Values all;
+  const auto take = [&](const char*, const double* bias, Index n) { all.assign(bias, bias + n); };
+  router.visit_state(take);
+  return all;
+}
+Values moved(Balanced router, const moe::RouteStats& stats) {
+  router.on_step_end(stats);
+  return bias_of(router);
+}
+moe::RouteStats counted(const Values& x, const auto& layer) {
+  Values y(x.size());
+  moe::RouteStats stats;
+  moe::LayerOutput<double> out(test::rows_of(y, kWidth), &stats);
+  moe::Workspace workspace;
+  layer.forward(test::rows_of(x, kWidth), out, workspace);
+  return stats;
+}
+bool same_counts(const moe::RouteStats& a, const moe::RouteStats& b) {
+  bool same = a.tokens == b.tokens && a.experts() == b.experts();
+  for (Index e = 0; same && e < a.experts(); ++e) {
+    same = a.load[e] == b.load[e] && a.gate_mass[e] == b.gate_mass[e];
+  }
+  return same;
+}
+
+}  // namespace
+
+TEST_CASE("every layer's counts are its own, and move its router at a step's end", "[depth]") {
+  Bank shared = bank();
+  std::vector<Steered> layers;
+  for (std::uint64_t i = 0; i < 2; ++i) layers.emplace_back(balanced(i), shared);
+  moe::Chain two(layers);
+  const Values x = rows(3);
+  Values h(x.size());
+  moe::RouteStats first;
+  moe::LayerOutput<double> out(test::rows_of(h, kWidth), &first);
+  moe::Workspace workspace;
+  layers[0].forward(test::rows_of(x, kWidth), out, workspace);
+  const moe::RouteStats second = counted(h, layers[1]);
+
+  moe::RouteStats stats = counted(x, two);
+  REQUIRE(stats.layers.size() == 2);
+  CHECK(same_counts(stats.layers[0], first));
+  CHECK(same_counts(stats.layers[1], second));
+  moe::RouteStats sum = first;
+  sum.add(second);
+  CHECK(same_counts(stats, sum));
+  REQUIRE_FALSE(moved(balanced(0), first) == moved(balanced(0), second));
+
+  two.on_step_end(stats);
+  CHECK(bias_of(two.layers()[0].router()) == moved(balanced(0), first));
+  CHECK(bias_of(two.layers()[1].router()) == moved(balanced(1), second));
+  // Without layers: what all of them chose.
+  moe::Chain again(std::move(layers));
+  again.on_step_end(sum);
+  for (const Steered& layer : again.layers()) CHECK(bias_of(layer.router()) == moved(balanced(0), sum));
+  stats.layers.resize(3);
+  CHECK(test::message_of<moe::shape_error>([&] { two.on_step_end(stats); }) ==
+        "moe: statistics: expected 2 layers, got 3");
+}
+
+TEST_CASE("a router that several layers refer to moves once, by the sum of their counts", "[depth]") {
+  Bank shared = bank();
+  Balanced router = balanced(1);
+  using Omni = moe::MoeLayer<Balanced&, Bank&>;
+  std::vector<Omni> layers;
+  for (int i = 0; i < 3; ++i) layers.emplace_back(router, shared);
+  moe::Chain omni(std::move(layers));
+  const moe::RouteStats stats = counted(rows(3), omni);
+  CHECK(stats.layers[2].tokens == kTokens);
+  const Values want = moved(balanced(1), stats);
+  omni.on_step_end(stats);
+  CHECK(bias_of(router) == want);
+}
+
+TEST_CASE("layers within layers get their counts through all that is around them", "[depth]") {
+  Bank shared = bank();
+  using Inner = moe::Chain<moe::NormedLayer<Steered>>;
+  std::vector<moe::NormedLayer<Steered>> steps;
+  for (std::uint64_t i = 0; i < 2; ++i) steps.emplace_back(Steered(balanced(i), shared));
+  using Other = moe::MoeLayer<Router, Bank&>;
+  moe::Parallel both(std::tuple(Inner(std::move(steps)), moe::MomentumSmoe<Other>(Other(router(5), shared)),
+                                moe::s2moe(Steered(balanced(7), shared))));
+  const moe::RouteStats stats = counted(rows(3), both);
+  REQUIRE(stats.layers.size() == 3);
+  REQUIRE(stats.layers[0].layers.size() == 2);
+  CHECK(stats.layers[1].pairs() == 2 * kTokens);
+  CHECK(stats.tokens == 4 * kTokens);
+  both.on_step_end(stats);
+  const auto& inner = std::get<0>(both.layers());
+  for (std::size_t i = 0; i < 2; ++i) {
+    CHECK(bias_of(inner.layers()[i].layer().router()) == moved(balanced(i), stats.layers[0].layers[i]));
+  }
+  CHECK(bias_of(std::get<2>(both.layers()).layer().router()) == moved(balanced(7), stats.layers[2]));
 }

@@ -359,3 +359,12 @@ TEST_CASE("momentum refuses options out of range and what it cannot do", "[depth
   const auto moved = test::taken(one);
   CHECK_THROWS_AS(one.forward(in, out, workspace), moe::state_error);
 }
+
+TEST_CASE("a const momentum layer shows its ranges as something to read", "[depth]") {
+  const auto of = moe::momentum_smoe(layer());
+  auto gradients = of.make_gradients();
+  Index seen = 0, want = 0;
+  of.visit_storage(gradients, [&](const char*, const double*, double*, Index n) { seen += n; });
+  of.layer().visit_storage(gradients, [&](const char*, const double*, double*, Index n) { want += n; });
+  CHECK((seen == want && seen > 0));
+}

@@ -8,10 +8,16 @@
 #include <vector>
 
 #include "moe/core/type_list.hpp"
+#include "moe/expert/bank/whole_results.hpp"
 #include "moe/layer/describe.hpp"
 #include "moe/layer/frame/output_bias.hpp"
+#include "moe/layer/probe/probing_layer.hpp"
+#include "moe/layer/soft/home_soft.hpp"
+#include "moe/layer/soft/soft_layer.hpp"
 #include "moe/plan/capacity/fixed.hpp"
+#include "moe/router/kind/response.hpp"
 #include "moe/router/named/top_k.hpp"
+#include "moe/router/soft/soft_moe.hpp"
 #include "moe/storage/list.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
@@ -125,4 +131,44 @@ TEST_CASE("quantise of a layer names what it cannot round, in shared experts too
       test::message_of<moe::numeric_error>([&] { moe::quantise<moe::Int8Groups<>>(layer); });
   CHECK(text.find("down") != std::string::npos);
   CHECK(text.find("row 2, column 1") != std::string::npos);
+}
+
+TEST_CASE("quantise takes soft layers of one level and of two, and layers that ask their experts",
+          "[layer]") {
+  using To = moe::Int8Groups<>;
+  const auto check = [](const auto& exact, const auto& want) {
+    const auto rounded = moe::quantise<To>(exact);
+    static_assert(std::is_same_v<decltype(rounded), std::remove_reference_t<decltype(want)>>);
+    CHECK(test::same_bits(results(rounded), results(want)));
+    CHECK_FALSE(test::same_bits(results(rounded), results(exact)));
+  };
+  const Bank<float> first = bank(kExperts, 2), second = bank(3, 3);
+  auto router = moe::soft_moe<float>({.width = kWidth, .experts = kExperts, .slots = 2});
+  router.scorer().initialise(1);
+  const moe::SharedExperts<Bank<float>> shared(bank(1, 4));
+  const moe::OutputBias<float> frame(kWidth);
+  check(moe::SoftLayer(router, first, shared, frame),
+        moe::SoftLayer(router, loaded<To>(first), moe::SharedExperts(loaded<To>(bank(1, 4))), frame));
+
+  const auto home = [](auto level, auto next) {
+    auto layer =
+        moe::home_soft({.width = kWidth, .group = 3, .experts = kExperts, .slots = 1, .second_experts = 3},
+                       std::move(level), std::move(next));
+    Index n = 0;
+    layer.visit_parameters([&](const moe::Parameter<float>& p) {
+      if (std::string_view(p.name).find("experts.") != std::string_view::npos) return;
+      for (Index o = 0; o < p.value.rows; ++o) {
+        for (Index i = 0; i < p.value.cols; ++i) p.value(o, i) = static_cast<float>(++n % 13) / 13;
+      }
+    });
+    return layer;
+  };
+  check(home(first, second), home(loaded<To>(first), loaded<To>(second)));
+
+  moe::ResponseRouter asking(moe::softmax_top_k<float>({.width = kExperts, .experts = kExperts, .k = 2}));
+  asking.inner().scorer().initialise(1);
+  const auto probing = [&](auto experts) {
+    return moe::ProbingLayer(asking, moe::WholeResults(std::move(experts), moe::LengthResponse{}));
+  };
+  check(probing(first), probing(loaded<To>(first)));
 }

@@ -6,6 +6,7 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/types.hpp"
+#include "moe/plan/statistics.hpp"
 #include "moe/storage/parameter.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
@@ -15,8 +16,8 @@ namespace {
 using moe::Index;
 using Names = std::vector<std::string>;
 
-/// n parameters "w", four bytes "blocks", and a number "steps" as state, whose visit for writers halves it
-/// afterwards.
+/// n parameters "w", four bytes "blocks", and a number "steps" as state, to which a step's end adds the rows
+/// and whose visit for writers halves it afterwards.
 struct Part {
   struct Gradients {
     moe::Buffer<double> w;
@@ -47,6 +48,8 @@ struct Part {
   void visit_state(F& f) const {
     f("steps", &steps, Index{1});
   }
+
+  void on_step_end(const moe::RouteStats& stats) { steps += static_cast<double>(stats.tokens); }
 
   moe::Buffer<double> w;
   std::byte blocks[4] = {};
@@ -138,6 +141,14 @@ TEST_CASE("a const layer's state is shown by visits that write nothing", "[layer
   CHECK(layer.inner.first.steps == 8);
   layer.visit_state([](const char*, const double*, Index) {});
   CHECK(layer.inner.second.steps == 4);
+}
+
+TEST_CASE("every part is told of a step's end", "[layer]") {
+  Outer layer;
+  moe::RouteStats stats;
+  stats.tokens = 3;
+  layer.on_step_end(stats);
+  CHECK((layer.inner.first.steps == 11 && layer.inner.second.steps == 11));
 }
 
 TEST_CASE("gradients go with their part, null where they are frozen, and are zeroed", "[layer]") {

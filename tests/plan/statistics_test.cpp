@@ -165,3 +165,28 @@ TEST_CASE("RouteStats: imbalance of hand examples", "[plan]") {
 }
 
 }  // namespace
+
+TEST_CASE("RouteStats of layers: each added to its own, refused as a whole, cleared", "[plan]") {
+  RouteStats two;
+  two.layers = {with_load({1, 2}), with_load({4})};
+  RouteStats sum;
+  sum.add(two);
+  sum.add(two);
+  REQUIRE(sum.layers.size() == 2);
+  CHECK(same(sum.layers[0], with_load({2, 4})));
+  CHECK(same(sum.layers[1], with_load({8})));
+  CHECK(sum.load.empty());
+
+  RouteStats other = two, three;
+  other.layers[1] = with_load({4, 4});
+  CHECK_THROWS_AS(sum.add(other), moe::shape_error);
+  CHECK(same(sum.layers[0], with_load({2, 4})));  // nothing was added
+  three.layers.resize(3);
+  CHECK(test::message_of<moe::shape_error>([&] { sum.add(three); }) ==
+        "moe: statistics: expected those of 2 layers, as counted so far, got 3; clear() them first, or keep "
+        "statistics for each layer");
+  sum.clear();
+  CHECK(same(sum.layers[0], with_load({0, 0})));
+  sum.add(three);
+  CHECK(sum.layers.size() == 3);
+}

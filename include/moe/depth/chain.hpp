@@ -33,9 +33,9 @@ enum class Residual : std::uint8_t { none, inner };
 /// With a `halt`, in calls that do not train, a row to which a step added less than that part of its length
 /// takes no part in further steps and stays as it is.
 ///
-/// Losses of all steps are added up by name. Counts are added of the steps whose layers have as many experts
-/// as the first, and an observer sees every step; of one step: tape.routes of that layer's tape. Gradients of
-/// a bank or router that several steps refer to are one object, that of the first of them, and are added to
+/// Losses of all steps are added up by name. Statistics: the sum over the steps whose layers have as many
+/// experts as the first, and every step's own counts as `layers`. An observer sees every step. Gradients of a
+/// bank or router that several steps refer to are one object, that of the first of them, and are added to
 /// from the last step to the first.
 template <class L, class... More>
 class Chain : public impl::GroupCalls<Chain<L, More...>, L, More...> {
@@ -228,5 +228,12 @@ template <class L>
 Chain(std::vector<L>, Residual = Residual::none, double = 0) -> Chain<L>;
 template <class L, class... More>
 Chain(std::tuple<L, More...>, Residual = Residual::none, double = 0) -> Chain<L, More...>;
+
+/// The same chain of quantise<To>() of every step. A bank that several steps refer to becomes one of each,
+/// with the same results: to keep one, quantise that and make a chain over it.
+template <class To, class L, class... More>
+auto quantise(const Chain<L, More...>& chain) {
+  return Chain(impl::quantised_layers<To>(chain.layers()), chain.residual());
+}
 
 MOE_NAMESPACE_END

@@ -21,6 +21,7 @@
 #include "moe/core/part_hooks.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/depth/depth_rows.hpp"
+#include "moe/depth/layer_calls.hpp"
 #include "moe/depth/row_block.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/layer/call/arguments.hpp"
@@ -33,6 +34,7 @@
 #include "moe/layer/shown_parts.hpp"
 #include "moe/plan/dispatch_plan.hpp"
 #include "moe/plan/route_table.hpp"
+#include "moe/plan/statistics.hpp"
 #include "moe/router/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -56,8 +58,8 @@ struct DepthOptions {
 ///
 /// Padding is 0 in y, a row that a router isolates is NaN and takes part in no later step. Gradients of a
 /// block are one object, to which steps add from the last to the first. A router that draws has a call of
-/// its own of the DrawCounter, and so has whatever a block draws. Statistics: the sum over steps. No observer
-/// is called: what there is to see is on the tape.
+/// its own of the DrawCounter, and so has whatever a block draws. Statistics: the sum over steps, and of
+/// several routers each one's as `layers`. No observer is called: what there is to see is on the tape.
 template <class R, class... B>
 class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>>,
                    public impl::MeasuredCalls<DepthLayer<R, B...>>,
@@ -170,6 +172,7 @@ class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>>,
   const auto& block() const noexcept {
     return std::get<I>(blocks_);
   }
+  const DepthOptions& options() const noexcept { return options_; }
   DepthForm form() const noexcept { return options_.form; }
   /// S.
   Index steps() const noexcept {
@@ -254,9 +257,17 @@ class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>>,
                    blocks_)};
   }
 
-  /// Every router gets the counts of all.
+  /// After an optimiser step. Of several routers each gets its own counts, stats.layers[step], as calls leave
+  /// them; counts without `layers` go to all. Blocks get none. Throws shape_error for counts of another
+  /// number of routers.
   void on_step_end(const RouteStats& stats) requires kTrainable {
-    for (R& router : routers_) impl::on_step_end_of(router, stats);
+    if (!stats.layers.empty()) {
+      require_extent("statistics", "layers", static_cast<Index>(routers_.size()),
+                     static_cast<Index>(stats.layers.size()));
+    }
+    for (std::size_t r = 0; r < routers_.size(); ++r) {
+      impl::on_step_end_of(routers_[r], stats.layers.empty() ? stats : stats.layers[r]);
+    }
   }
 
  private:
@@ -401,7 +412,7 @@ class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>>,
     require_shape("y", out.y, input.x.rows, width());
     require_disjoint("x", input.x, "y", out.y);
     impl::require_carry("output carry", out.carry, input.x.rows, 0);
-    if (out.stats != nullptr) out.stats->require_experts(Index{routers_[0].experts()});
+    if (out.stats != nullptr) impl::LayerCounts(*this).open(*out.stats);
     each_block(blocks_, {}, [&](const auto& block, auto*, auto) { impl::check_call_of(block, in); });
     const Index tokens = input.x.rows, count = steps();
     const CallShape shape{tokens, input.segments.count(tokens), input.options};
@@ -465,6 +476,7 @@ class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>>,
     for (std::size_t r = 0; out.stats != nullptr && r < routers_.size(); ++r) {
       const bool* const valid = r == 0 || call == nullptr ? in.valid.data() : call->steps[r].valid.data();
       out.stats->add(scratch.tables[r], DispatchPlan<Real>{}, valid);
+      if (routers_.size() > 1) out.stats->layers[r].add(scratch.tables[r], DispatchPlan<Real>{}, valid);
     }
   }
 
@@ -669,5 +681,34 @@ class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>>,
   DepthOptions options_;
   std::tuple<B...> blocks_;
 };
+
+namespace impl {
+template <class To, class Block>
+inline constexpr bool kQuantises = requires(const Block& block) {
+  quantise<To>(block);
+};
+/// A block without a quantise() of its own is copied.
+template <class To, class Block>
+auto quantised_block(const Block& block) {
+  if constexpr (kQuantises<To, Block>) {
+    return quantise<To>(block);
+  } else {
+    return block;
+  }
+}
+}  // namespace impl
+
+/// The same routers over quantise<To>() of the blocks that have it (LayerBlock; one of yours, found where its
+/// type is declared) and copies of the others. Blocks that live elsewhere become the layer's own.
+template <class To, class R, class... B>
+auto quantise(const DepthLayer<R, B...>& layer) {
+  static_assert((impl::kQuantises<To, std::remove_cvref_t<B>> || ...),
+                "moe: no block of this depth layer has a quantise<To>(const Block&)");
+  return [&]<std::size_t... kI>(std::index_sequence<kI...>) {
+    return DepthLayer<R, decltype(impl::quantised_block<To>(layer.template block<kI>()))...>(
+        layer.routers(), layer.options(), impl::quantised_block<To>(layer.template block<kI>())...);
+  }
+  (std::index_sequence_for<B...>{});
+}
 
 MOE_NAMESPACE_END

@@ -289,4 +289,12 @@ class GatedPaths : public impl::RefusedCalls<GatedPaths<L>>,
   impl::Identity identity_;
 };
 
+/// The layer's, with the same gate.
+template <class To, class L>
+auto quantise(const GatedPaths<L>& paths) {
+  GatedPaths made(quantise<To>(paths.layer()));
+  made.gate() = paths.gate();
+  return made;
+}
+
 MOE_NAMESPACE_END

@@ -117,7 +117,7 @@ class GroupCalls : public LayerGroup<Ls...>, public RefusedCalls<Layer>, public 
   void measure_forward(Arena& arena, const CallShape& shape, Mode mode, Index concurrency) const {
     this->require_there();
     static_cast<void>(Inner(*this, arena, shape, mode, concurrency));
-    static_cast<void>(CallRollback(nullptr, nullptr, this->counted_experts(), arena));
+    static_cast<void>(CallRollback(nullptr, nullptr, LayerCounts(*this), arena));
     static_cast<void>(typename Layer::Forward(self(), arena, shape));
   }
   void measure_backward(Arena& arena, const CallShape& shape, Index concurrency) const {
@@ -140,14 +140,19 @@ class GroupCalls : public LayerGroup<Ls...>, public RefusedCalls<Layer>, public 
     const Mode mode = kTaped ? Mode::training : Mode::inference;
     Arena arena = this->forward_arena(workspace, shape, mode, executor.concurrency());
     const Inner inner(*this, arena, shape, mode, executor.concurrency());
-    CallRollback rollback(in.draws, out.stats, experts, arena);
+    CallRollback rollback(in.draws, out.stats, LayerCounts(*this), arena);
     const typename Layer::Forward memory(self(), arena, shape);
     AuxiliaryLosses losses;
     auto calls = self().calls(in, out, memory, training, executor);
     const auto call = [&](Index i, const auto& layer, auto* taped) {
       calls(i, layer, [&](const LayerInput<Real>& own, LayerOutput<Real>& after) {
         after.observer = out.observer;
-        if (impl::counted_experts(layer) == experts) after.stats = out.stats;
+        const Index counted = impl::counted_experts(layer);
+        if (out.stats != nullptr && counted > 0) {
+          after.stats = out.stats->layers.data() + i;
+        }
+        const bool in_sum = after.stats != nullptr && counted == experts;
+        if (in_sum && after.stats->experts() == experts) add_counts(*out.stats, *after.stats, -1);
         Workspace of_layer = inner.workspace();
         if constexpr (kTaped) {
           layer.forward_train(own, after, *taped, of_layer, executor);
@@ -157,6 +162,7 @@ class GroupCalls : public LayerGroup<Ls...>, public RefusedCalls<Layer>, public 
           layer.forward(own, after, of_layer, executor);
         }
         losses.add(after.losses);
+        if (in_sum) add_counts(*out.stats, *after.stats, 1);
       });
     };
     if constexpr (kTaped) {

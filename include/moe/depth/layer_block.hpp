@@ -111,4 +111,9 @@ class LayerBlock {
   L layer_;
 };
 
+template <class To, class L>
+auto quantise(const LayerBlock<L>& block) {
+  return LayerBlock(quantise<To>(block.layer()));
+}
+
 MOE_NAMESPACE_END

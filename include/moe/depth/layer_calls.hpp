@@ -15,6 +15,7 @@
 #include "moe/kernel/finite.hpp"
 #include "moe/layer/call/checks.hpp"
 #include "moe/layer/call/output.hpp"
+#include "moe/plan/statistics.hpp"
 #include "moe/router/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -96,6 +97,84 @@ bool is_spoiled(const Real* row, Index width) noexcept {
 template <class Real>
 bool takes_part(const LayerInput<Real>& in, Index t) noexcept {
   return in.valid.empty() || in.valid[t];
+}
+
+/// Experts that a layer's counts are of; 0 for one that counts none.
+template <class L>
+Index counted_experts(const L& layer) {
+  if constexpr (requires { layer.counted_experts(); }) {
+    return layer.counted_experts();
+  } else if constexpr (requires { layer.router().experts(); }) {
+    return Index{layer.router().experts()};
+  } else {
+    return 0;
+  }
+}
+
+/// f(stats, experts, layers) for the counts of a layer, and then for those of every layer it is made of, and
+/// of every router of a depth layer with several. `stats` is null where there are none.
+template <class L, class F>
+void each_count(const L& layer, RouteStats* stats, const F& f) {
+  const auto child = [&](Index i) {
+    const bool there = stats != nullptr && i < static_cast<Index>(stats->layers.size());
+    return there ? stats->layers.data() + i : nullptr;
+  };
+  if constexpr (requires { layer.layer(); }) {  // a layer around one: the counts are that one's
+    each_count(layer.layer(), stats, f);
+  } else if constexpr (requires { layer.layers(); }) {
+    f(stats, counted_experts(layer), list_size(layer.layers()));
+    each_layer([&](Index i, const auto& one) { each_count(one, child(i), f); }, layer.layers());
+  } else if constexpr (requires { layer.routers(); }) {
+    const Index routers = list_size(layer.routers());
+    f(stats, counted_experts(layer), routers > 1 ? routers : 0);
+    for (Index i = 0; routers > 1 && i < routers; ++i) {
+      f(child(i), Index{layer.routers()[static_cast<std::size_t>(i)].experts()}, Index{0});
+    }
+  } else {
+    f(stats, counted_experts(layer), Index{0});
+  }
+}
+
+/// The counts of a call of a layer, its layers' too, for a CallRollback.
+template <class L>
+struct LayerCounts {
+  const L& layer;
+
+  /// Makes room for them. Throws shape_error for counts of other numbers of experts or layers, before
+  /// anything is written.
+  void open(RouteStats& stats) const {
+    each_count(layer, &stats, [](RouteStats* own, Index experts, Index layers) {
+      if (own == nullptr) return;
+      if (layers > 0) own->require_layers(layers);
+      if (experts > 0) own->require_experts(experts);
+    });
+    each_count(layer, &stats, [](RouteStats* own, Index, Index layers) {
+      if (layers > 0) own->layers.resize(static_cast<std::size_t>(layers));
+    });
+  }
+  /// f(stats, experts) for each; `stats` is null where there are none.
+  template <class F>
+  void each(RouteStats* stats, const F& f) const {
+    each_count(layer, stats, [&](RouteStats* own, Index experts, Index) { f(own, experts); });
+  }
+};
+template <class L>
+LayerCounts(const L&) -> LayerCounts<L>;
+
+/// to += sign * part, for counts of one number of experts.
+inline void add_counts(RouteStats& to, const RouteStats& part, Index sign) {
+  if (to.experts() != part.experts()) {
+    to.load.assign(part.experts(), 0);
+    to.gate_mass.assign(part.experts(), 0);
+  }
+  to.tokens += sign * part.tokens;
+  to.dropped += sign * part.dropped;
+  to.elided += sign * part.elided;
+  to.spoiled += sign * part.spoiled;
+  for (Index e = 0; e < part.experts(); ++e) {
+    to.load[e] += sign * part.load[e];
+    to.gate_mass[e] += static_cast<double>(sign) * part.gate_mass[e];
+  }
 }
 
 }  // namespace impl

@@ -16,10 +16,12 @@
 #include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/view.hpp"
+#include "moe/depth/layer_calls.hpp"
 #include "moe/depth/layer_list.hpp"
 #include "moe/layer/call/checks.hpp"
 #include "moe/layer/concept.hpp"
 #include "moe/layer/shown_parts.hpp"
+#include "moe/plan/statistics.hpp"
 #include "moe/router/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -33,18 +35,6 @@ concept ShowsParts = requires(L& layer, typename L::LayerGradients& gradients) {
   layer.experts();
   layer.visit_parts(gradients, [](auto&, auto*) {});
 };
-
-/// Experts that a layer's counts are of; 0 for one that counts none.
-template <class L>
-Index counted_experts(const L& layer) {
-  if constexpr (requires { layer.counted_experts(); }) {
-    return layer.counted_experts();
-  } else if constexpr (requires { layer.router().experts(); }) {
-    return Index{layer.router().experts()};
-  } else {
-    return 0;
-  }
-}
 
 /// Columns of a layer's y, which most have as many of as x.
 template <class L>
@@ -133,7 +123,8 @@ class LayerGroup : public impl::ShownParts<LayerGroup<Ls...>> {
     ((all = weakest(all, Ls::coupling(training))), ...);
     return all;
   }
-  /// Experts of the counts: those of the first layer that counts any. Layers of another number add none.
+  /// Experts of the counts: those of the first layer that counts any. Layers of another number are not in the
+  /// sum.
   Index counted_experts() const {
     Index experts = 0;
     impl::each_layer(
@@ -150,6 +141,28 @@ class LayerGroup : public impl::ShownParts<LayerGroup<Ls...>> {
     impl::each_layer(
         [&](Index, const auto& layer) {
           if constexpr (requires { layer.visit_names(f); }) layer.visit_names(f);
+        },
+        layers_);
+  }
+
+  /// After an optimiser step. `stats` as calls leave them: every layer gets its own, stats.layers[i], and a
+  /// router or bank that several refer to the sum of theirs, once. Counts without `layers` go to every layer
+  /// as they are: what all choose together (PoolBalance). Throws shape_error for counts of another number of
+  /// layers.
+  void on_step_end(const RouteStats& stats) requires kTrainable {
+    if (!stats.layers.empty()) {
+      require_extent("statistics", "layers", size(), static_cast<Index>(stats.layers.size()));
+    }
+    impl::each_layer(
+        [&](Index i, auto& layer) {
+          using L = std::remove_reference_t<decltype(layer)>;
+          if constexpr (impl::ShowsParts<L>) {
+            layer.visit_parts(typename L::LayerGradients{}, [&](auto& part, auto*) {
+              if (first_user(part, i) == i) part_step_end(part, i, stats);
+            });
+          } else {
+            impl::on_step_end_of(layer, own_counts(i, stats));
+          }
         },
         layers_);
   }
@@ -257,6 +270,21 @@ class LayerGroup : public impl::ShownParts<LayerGroup<Ls...>> {
     bool frozen = of.frozen(own);
     each_user(part, [&](Index j) { frozen = frozen && of.frozen(j); });
     return frozen ? nullptr : gradients;
+  }
+
+  static const RouteStats& own_counts(Index i, const RouteStats& all) noexcept {
+    return all.layers.empty() ? all : all.layers[static_cast<std::size_t>(i)];
+  }
+  template <class Part>
+  void part_step_end(Part& part, Index i, const RouteStats& all) const {
+    if constexpr (requires { part.on_step_end(all); }) {
+      Index users = 0;
+      each_user(part, [&](Index) { ++users; });
+      if (users < 2 || all.layers.empty()) return part.on_step_end(own_counts(i, all));
+      RouteStats sum;
+      each_user(part, [&](Index j) { sum.add(own_counts(j, all)); });
+      part.on_step_end(sum);
+    }
   }
 
   template <class L>

@@ -65,6 +65,19 @@ void each_layer_back(F&& f, First& first, More&... more) {
   }
 }
 
+/// quantise<To>() of every layer. A part that several refer to becomes one of each.
+template <class To, class L>
+auto quantised_layers(const std::vector<L>& layers) {
+  std::vector<decltype(quantise<To>(std::declval<const L&>()))> made;
+  made.reserve(layers.size());
+  for (const L& layer : layers) made.push_back(quantise<To>(layer));
+  return made;
+}
+template <class To, class... Ls>
+auto quantised_layers(const std::tuple<Ls...>& layers) {
+  return std::apply([](const auto&... layer) { return std::make_tuple(quantise<To>(layer)...); }, layers);
+}
+
 }  // namespace impl
 
 MOE_NAMESPACE_END

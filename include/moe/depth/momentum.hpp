@@ -26,6 +26,7 @@
 #include "moe/layer/call/measured_calls.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/layer/concept.hpp"
+#include "moe/plan/statistics.hpp"
 
 MOE_NAMESPACE_BEGIN
 
@@ -312,6 +313,10 @@ class Momentum : public impl::RefusedCalls<Momentum<L, Rule>>, public impl::Meas
     layer_.visit_storage(gradients, f);
   }
   template <class Visitor>
+  void visit_storage(Gradients& gradients, Visitor&& f) const {
+    layer_.visit_storage(gradients, f);
+  }
+  template <class Visitor>
   void visit_packed(Visitor&& f) {
     impl::visit_packed_of(layer_, f);
   }
@@ -328,6 +333,7 @@ class Momentum : public impl::RefusedCalls<Momentum<L, Rule>>, public impl::Meas
     impl::visit_state_of(layer_, f);
   }
   void zero_gradients(Gradients& gradients) const requires kTrainable { layer_.zero_gradients(gradients); }
+  void on_step_end(const RouteStats& stats) requires kTrainable { impl::on_step_end_of(layer_, stats); }
 
   // The layer's parts, for chains of layers that share them.
   auto& router() noexcept requires impl::ShowsParts<L> { return layer_.router(); }
@@ -451,6 +457,13 @@ MomentumSmoe<L> momentum_smoe(L layer, const HeavyBallOptions& options = {}) {
 template <class L>
 AdamSmoe<L> adam_smoe(L layer, const AdamMomentsOptions& options = {}) {
   return AdamSmoe<L>(std::move(layer), AdamMoments(options));
+}
+
+/// The layer's, with the same rule.
+template <class To, class L, class Rule>
+auto quantise(const Momentum<L, Rule>& momentum) {
+  auto layer = quantise<To>(momentum.layer());
+  return Momentum<decltype(layer), Rule>(std::move(layer), momentum.rule());
 }
 
 MOE_NAMESPACE_END

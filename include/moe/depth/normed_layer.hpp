@@ -13,7 +13,6 @@
 #include "moe/core/view.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/depth/layer_calls.hpp"
-#include "moe/depth/layer_group.hpp"
 #include "moe/kernel/finite.hpp"
 #include "moe/kernel/rms_norm.hpp"
 #include "moe/kernel/row.hpp"
@@ -86,6 +85,15 @@ class NormedLayer : public impl::RefusedCalls<NormedLayer<L>>,
     scale_.assign(layer_.width(), Real{1});
   }
 
+  /// The same norm in front of another layer: see quantise(). Throws shape_error for one of another width.
+  template <class Other>
+  NormedLayer<Other> with_layer(Other other) const {
+    require_extent("layer of normed rows", "columns", width(), Index{other.width()});
+    NormedLayer<Other> made(std::move(other), eps_);
+    made.scale_ = scale_;
+    return made;
+  }
+
   L& layer() noexcept { return layer_; }
   const L& layer() const noexcept { return layer_; }
   double eps() const noexcept { return eps_; }
@@ -154,6 +162,9 @@ class NormedLayer : public impl::RefusedCalls<NormedLayer<L>>,
   }
 
  private:
+  template <TokenLayer Other>
+  friend class NormedLayer;
+
   /// The norm's scale as a part.
   struct Scale {
     using Gradients = typename NormedLayer::Gradients;
@@ -249,5 +260,11 @@ class NormedLayer : public impl::RefusedCalls<NormedLayer<L>>,
   Buffer<Real> scale_;  // [D]
   impl::Identity identity_;
 };
+
+/// The layer's, with the same norm.
+template <class To, class L>
+auto quantise(const NormedLayer<L>& normed) {
+  return normed.with_layer(quantise<To>(normed.layer()));
+}
 
 MOE_NAMESPACE_END

@@ -197,4 +197,10 @@ Parallel(std::vector<L>, Join = Join::add) -> Parallel<L>;
 template <class L, class... More>
 Parallel(std::tuple<L, More...>, Join = Join::add) -> Parallel<L, More...>;
 
+/// As of a Chain.
+template <class To, class L, class... More>
+auto quantise(const Parallel<L, More...>& parallel) {
+  return Parallel(impl::quantised_layers<To>(parallel.layers()), parallel.join());
+}
+
 MOE_NAMESPACE_END

@@ -118,6 +118,16 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>>,
     }
   }
 
+  /// The same gate and options over another layer: see quantise(). Throws shape_error for one of another
+  /// width.
+  template <class Other>
+  StochasticPair<Other> with_layer(Other other) const {
+    require_extent("layer of a stochastic pair", "columns", width(), Index{other.width()});
+    StochasticPair<Other> made(std::move(other), options_);
+    made.gate_ = gate_;
+    return made;
+  }
+
   L& layer() noexcept { return layer_; }
   const L& layer() const noexcept { return layer_; }
   const Options& options() const noexcept { return options_; }
@@ -205,6 +215,9 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>>,
   }
 
  private:
+  template <class Other>
+  friend class StochasticPair;
+
   template <class Visit>
   void each_part(const LayerGradients& gradients, Visit&& visit) {
     impl::NamedPart<Projection<Real>> gate{gate_, "pair.gate"};
@@ -240,7 +253,7 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>>,
           spread(arena.take<double>(of.width())),
           bytes(of.layer_.workspace_bytes(shape, mode, concurrency)),
           inner(arena.take<std::byte>(bytes)),
-          rollback(draws, stats, of.counted_experts(), arena) {
+          rollback(draws, stats, impl::LayerCounts(of.layer_), arena) {
       if (!arena.measuring()) return;
       const Index mark = arena.mark();
       of.gate_.measure(arena, shape.tokens);
@@ -461,6 +474,12 @@ using S2Moe = StochasticPair<L>;
 template <class L>
 S2Moe<L> s2moe(L layer, const StochasticPairOptions& options = {}) {
   return S2Moe<L>(std::move(layer), options);
+}
+
+/// The layer's, with the same gate.
+template <class To, class L>
+auto quantise(const StochasticPair<L>& pair) {
+  return pair.with_layer(quantise<To>(pair.layer()));
 }
 
 MOE_NAMESPACE_END

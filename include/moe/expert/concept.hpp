@@ -87,7 +87,7 @@ concept ExpertBank = std::move_constructible<B> &&
 /// every named parameter (storage/parameter.hpp). What else it may have: `measure_backward`, as `measure`;
 /// `visit_storage(gradients, f)`, which calls f(name, values, gradients, n) for every flat range (without:
 /// every parameter is one); `static constexpr bool kFreezesPairs = true`, which says that it obeys
-/// RowGradients::frozen (without: a call with frozen pairs is refused).
+/// RowGradients::frozen (without: a call with frozen pairs is refused); `on_step_end(stats)`, as a router's.
 template <class B>
 concept TrainableExpertBank = ExpertBank<B> && std::default_initializable<typename B::Tape> &&
     requires(const B& bank, const RowBatch<typename B::Real>& batch, const RowSink<typename B::Real>& sink,

@@ -28,7 +28,6 @@
 #include "moe/layer/shown_parts.hpp"
 #include "moe/layer/sum/routed_sum.hpp"
 #include "moe/plan/capacity/dropless.hpp"
-#include "moe/plan/statistics.hpp"
 #include "moe/router/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -241,9 +240,6 @@ class MoeLayer : public impl::RefusedCalls<MoeLayer<R, B, C, S, F>>,
   /// visit(part, its gradients or null) for router, experts, shared experts and frame: for who holds several
   /// layers that refer to one part. Throws shape_error for another layer's gradients.
   using Shown::visit_parts;
-
-  /// After an optimiser step: the router's state from the counts of the step (all micro-batches).
-  void on_step_end(const RouteStats& stats) requires kTrainable { impl::on_step_end_of(router(), stats); }
 
  private:
   template <class Visit>

@@ -1,6 +1,6 @@
 // What a layer shows of its parts, parameters, ranges, packed weights and state, to who may write and to who
-// may read: once for all layers, over the one list of parts that each of them has. A visit that a layer wrote
-// itself could forget a part.
+// may read, and what it tells them at the end of a step: once for all layers, over the one list of parts that
+// each of them has. A visit that a layer wrote itself could forget a part.
 #pragma once
 
 #include <type_traits>
@@ -133,6 +133,14 @@ class ShownParts {
   void visit_state(Visitor&& f) const {
     writable().show(typename L::LayerGradients{}, f,
                     [](auto& part, auto*, auto& to) { visit_state_of(std::as_const(part), to); });
+  }
+
+  /// After an optimiser step: what is not trained by gradient, from the counts of the step (all
+  /// micro-batches).
+  template <class L = Layer>
+  void on_step_end(const RouteStats& stats) requires L::kTrainable {
+    self().each_part(typename L::LayerGradients{},
+                     [&](auto& part, auto*, auto...) { on_step_end_of(part, stats); });
   }
 
   template <class L = Layer>

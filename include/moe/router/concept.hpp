@@ -186,7 +186,7 @@ void check_backward_of(const R& router, const RouterInput<typename R::Real>& in,
 /// `check_backward(in, table, tape, out)`, which throws for what backward refuses (without: any `dlogit`,
 /// `advantage` or gradient of a carry); `visit_storage(gradients, f)` (without: every parameter is a range of
 /// its own); `on_step_end(stats)`, which updates what is not trained by gradient (selection bias, adaptive
-/// coefficients) from the counts of all layers and micro-batches of the step.
+/// coefficients) from the counts of all micro-batches of the step, and of all layers that refer to it.
 template <class R>
 concept TrainableRouter = Router<R> && std::default_initializable<typename R::Tape> &&
     requires(const R& router, const RouterInput<typename R::Real>& in, RouteTable<typename R::Real>& table,

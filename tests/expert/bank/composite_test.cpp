@@ -58,6 +58,17 @@ struct NamingBank : DoublingBank {
   moe::Buffer<double> values{1};
 };
 
+/// Keeps the counts of a step.
+struct CountingBank : DoublingBank {
+  void on_step_end(const moe::RouteStats& stats) { seen = stats; }
+  moe::RouteStats seen;
+};
+
+template <class Bank>
+inline constexpr bool kMoved = requires(Bank& bank, const moe::RouteStats& stats) {
+  bank.on_step_end(stats);
+};
+
 using Untrainable = moe::Composite<Zero, DoublingBank>;
 static_assert(moe::ExpertBank<Untrainable> && !moe::TrainableExpertBank<Untrainable>);
 static_assert(Untrainable::coupling == moe::Coupling::per_batch);
@@ -170,4 +181,27 @@ TEST_CASE("banks of different widths do not compose", "[expert]") {
   });
   CHECK(test::contains(message, "width"));
   CHECK(test::contains(message, "got 4"));
+}
+
+TEST_CASE("a composite gives each bank the counts of its experts at a step's end", "[expert]") {
+  moe::Composite bank(CountingBank{}, Zero({.width = 3, .copy = 2}), CountingBank{});
+  moe::RouteStats stats;
+  stats.tokens = 7;
+  stats.dropped = 2;
+  stats.load.assign(5, 0);
+  stats.gate_mass.assign(5, 0);
+  for (Index e = 0; e < 5; ++e) {  // one behind the bank's experts, as of a router with null experts
+    stats.load[e] = 10 + e;
+    stats.gate_mass[e] = 0.5 + static_cast<double>(e);
+  }
+  bank.on_step_end(stats);
+  for (const auto& [seen, e] : {std::pair(&bank.bank<0>().seen, 0), std::pair(&bank.bank<2>().seen, 3)}) {
+    CHECK((seen->experts() == 1 && seen->load[0] == 10 + e && seen->gate_mass[0] == 0.5 + e));
+    CHECK((seen->tokens == 7 && seen->dropped == 2));
+  }
+  stats.load.resize(3);
+  CHECK(test::message_of<moe::shape_error>([&] { bank.on_step_end(stats); }) ==
+        "moe: statistics: expected at least 4 experts, got 3");
+  using Plain = moe::Composite<Zero, DoublingBank>;
+  static_assert(!kMoved<Plain> && kMoved<decltype(bank)>);
 }

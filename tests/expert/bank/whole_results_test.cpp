@@ -2,11 +2,14 @@
 
 #include <cmath>
 #include <limits>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "expert/bank_fixture.hpp"
 #include "moe/expert/bank/composite.hpp"
 #include "moe/expert/bank/glu.hpp"
+#include "moe/expert/bank/normed.hpp"
 #include "moe/expert/bank/zero_computation.hpp"
 #include "moe/kernel/activation.hpp"
 
@@ -144,4 +147,15 @@ TEST_CASE("responses: values by hand, derivatives by differences", "[expert]") {
   Dot::Gradients gradients = bank.make_gradients();
   gradients.response = moe::DotResponse<double>(3, 2).make_gradients();
   CHECK_THROWS_AS(bank.visit_storage(&gradients, [](auto&&...) {}), moe::shape_error);
+}
+
+TEST_CASE("WholeResults: the state of the bank that it holds is shown", "[expert]") {
+  moe::WholeResults<moe::NormedExperts<Glu>, moe::LengthResponse> bank(
+      moe::NormedExperts<Glu>(Glu({.experts = 2, .width = 5, .hidden = 3})));
+  std::vector<std::string> names;
+  const auto take = [&](const char* name, const double*, Index) { names.emplace_back(name); };
+  std::as_const(bank).visit_state(take);
+  bank.visit_state(take);
+  CHECK(names == std::vector<std::string>{"experts.norm.mean", "experts.norm.variance", "experts.norm.mean",
+                                          "experts.norm.variance"});
 }

@@ -17,6 +17,7 @@
 #include "moe/core/workspace.hpp"
 #include "moe/expert/concept.hpp"
 #include "moe/expert/parameter_names.hpp"
+#include "moe/plan/statistics.hpp"
 #include "moe/storage/parameter.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -42,6 +43,10 @@ class Composite {
   };
 
  private:
+  template <class Bank>
+  static constexpr bool kUpdates = requires(Bank& bank, const RouteStats& stats) {
+    bank.on_step_end(stats);
+  };
   static constexpr Coupling weakest_coupling(bool training) noexcept {
     Coupling all = impl::bank_coupling<First>(training);
     ((all = weakest(all, impl::bank_coupling<Rest>(training))), ...);
@@ -161,6 +166,26 @@ class Composite {
         f(ranged(i, name).c_str(), values, g, n);
       };
       impl::visit_storage_of(std::get<i>(bank_), part(gradients, i), show);
+    });
+  }
+  /// Each bank gets the counts of its experts; tokens and pairs that were dropped, elided or spoiled are all
+  /// experts'. Throws shape_error for counts of fewer experts.
+  void on_step_end(const RouteStats& stats) requires(kUpdates<First> || (kUpdates<Rest> || ...)) {
+    if (stats.experts() < experts()) {
+      fail<shape_error>("statistics: expected at least ", experts(), " experts, got ", stats.experts());
+    }
+    for_each_bank([&](auto i) {
+      auto& bank = std::get<i>(bank_);
+      if constexpr (kUpdates<std::remove_reference_t<decltype(bank)>>) {
+        RouteStats own;
+        own.tokens = stats.tokens;
+        own.dropped = stats.dropped;
+        own.elided = stats.elided;
+        own.spoiled = stats.spoiled;
+        own.load.copy_from(stats.load.data() + first_of(i), count(i));
+        own.gate_mass.copy_from(stats.gate_mass.data() + first_of(i), count(i));
+        bank.on_step_end(own);
+      }
     });
   }
   template <class Visitor>

@@ -119,4 +119,10 @@ class CompressedExperts {
   Buffer<Real> vector_;  // [E, D]
 };
 
+/// Their vectors stay as they are.
+template <class To, class Real>
+CompressedExperts<Real> quantise(const CompressedExperts<Real>& bank) {
+  return bank;
+}
+
 MOE_NAMESPACE_END

@@ -313,4 +313,12 @@ double factor_experts(const Dense& dense, LatentBank<Dense>& latent) {
   return lost;
 }
 
+/// The inner experts', behind the same map.
+template <class To, class Inner>
+auto quantise(const LatentBank<Inner>& bank) {
+  LatentBank made(bank.width(), quantise<To>(bank.inner()));
+  made.map() = bank.map();
+  return made;
+}
+
 MOE_NAMESPACE_END

@@ -64,4 +64,10 @@ class MemoryExpert {
   impl::Movable<Index> width_;
 };
 
+/// It has no weights.
+template <class To, class Real>
+MemoryExpert<Real> quantise(const MemoryExpert<Real>& bank) {
+  return bank;
+}
+
 MOE_NAMESPACE_END

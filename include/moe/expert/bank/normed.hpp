@@ -74,6 +74,18 @@ class NormedExperts {
     variance_.assign(size, 1.0);
   }
 
+  /// The same norms behind other experts, as many and as wide: see quantise(). Throws shape_error for others.
+  template <class Other>
+  NormedExperts<Other, Act> with_inner(Other other) const {
+    NormedExperts<Other, Act> made(std::move(other), options_, act_);
+    require_extent("experts of a norm", "numbers of results", scale_.size(), made.scale_.size());
+    made.scale_ = scale_;
+    made.shift_ = shift_;
+    made.mean_ = mean_;
+    made.variance_ = variance_;
+    return made;
+  }
+
   Index experts() const noexcept { return inner_.experts(); }
   Index width() const noexcept { return inner_.width(); }
   Index output_width() const noexcept { return impl::output_width_of(inner_); }
@@ -198,6 +210,7 @@ class NormedExperts {
     impl::visit_storage_of(inner_, gradients == nullptr ? nullptr : &gradients->inner, f);
   }
 
+  void on_step_end(const RouteStats& stats) { impl::on_step_end_of(inner_, stats); }
   /// f gets copies, taken over if they are finite, and variances not below 0; otherwise numeric_error.
   template <class Visitor>
   void visit_state(Visitor& f) {
@@ -222,6 +235,9 @@ class NormedExperts {
   }
 
  private:
+  template <TrainableExpertBank OtherInner, Activation OtherAct>
+  friend class NormedExperts;
+
   struct Scratch {
     const Real** result;  // [P] Inner's results
     Real* rows;           // [P, D] where it writes them
@@ -380,5 +396,11 @@ class NormedExperts {
   Buffer<double> mean_;      // [E, D] saved
   Buffer<double> variance_;  // [E, D] saved
 };
+
+/// The inner experts', under the same norms.
+template <class To, class Inner, class Act>
+auto quantise(const NormedExperts<Inner, Act>& bank) {
+  return bank.with_inner(quantise<To>(bank.inner()));
+}
 
 MOE_NAMESPACE_END

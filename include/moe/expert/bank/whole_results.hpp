@@ -297,6 +297,15 @@ class WholeResults {
   void visit_packed(Visitor&& f) {
     impl::visit_packed_of(inner_, f);
   }
+  template <class Visitor>
+  void visit_state(Visitor& f) {
+    impl::visit_state_of(inner_, f);
+  }
+  template <class Visitor>
+  void visit_state(Visitor& f) const {
+    impl::visit_state_of(inner_, f);
+  }
+  void on_step_end(const RouteStats& stats) { impl::on_step_end_of(inner_, stats); }
 
  private:
   static constexpr bool kLearns = !std::is_empty_v<impl::GradientsOf<Response>>;
@@ -394,5 +403,11 @@ class WholeResults {
   Inner inner_;
   Response response_;
 };
+
+/// The inner bank's, with the same response.
+template <class To, class Inner, class Response>
+auto quantise(const WholeResults<Inner, Response>& bank) {
+  return WholeResults(quantise<To>(bank.inner()), bank.response());
+}
 
 MOE_NAMESPACE_END

@@ -102,9 +102,8 @@ void check_backward_rows(const LayerGradients& gradients, Index tokens, Index wi
     require_disjoint("dy", gradients.dy, "dx", gradients.dx);
   }
 }
-/// The same of rows as wide as their results, and of router_dx, for calls with rows of their own for the
-/// router
-/// (`separate_router`, [tokens, router_width]).
+/// The same of rows as wide as their results, and of router_dx [tokens, router_width], which only calls with
+/// rows of their own for the router have (`separate_router`).
 template <class LayerGradients>
 void check_row_gradients(const LayerGradients& gradients, Index tokens, Index width, bool separate_router,
                          Index router_width) {

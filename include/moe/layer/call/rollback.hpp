@@ -10,56 +10,90 @@ MOE_NAMESPACE_BEGIN
 
 namespace impl {
 
+/// The counts of a call of one router, for a CallRollback.
+struct RouterCounts {
+  Index experts;
+
+  /// Throws shape_error for counts of another number of experts.
+  void open(RouteStats& stats) const { stats.require_experts(experts); }
+  /// f(stats, experts) for each; `stats` is null where there are none.
+  template <class F>
+  void each(RouteStats* stats, const F& f) const {
+    f(stats, experts);
+  }
+};
+
 /// Draws and counts of a call that a later layer, or later rows, may refuse: unless it is kept, they are as
 /// before.
 class CallRollback {
  public:
-  /// `experts` of the counts. Throws shape_error for counts of another number.
-  CallRollback(DrawCounter* draws, RouteStats* stats, Index experts, Arena& arena)
-      : draws_(draws),
-        stats_(stats),
-        load_(arena.take<Index>(experts)),
-        gate_mass_(arena.take<double>(experts)) {
+  /// `counts`: those of the call (RouterCounts, LayerCounts of depth). Throws as counts.open().
+  template <class Counts>
+  CallRollback(DrawCounter* draws, RouteStats* stats, const Counts& counts, Arena& arena) requires requires {
+    counts.open(*stats);
+  } : draws_(draws) {
+    Index number = 0, all = 0;
+    counts.each(nullptr, [&](RouteStats*, Index experts) {
+      ++number;
+      all += experts;
+    });
+    saved_ = arena.take<Saved>(number);
+    Index* load = arena.take<Index>(all);
+    double* gate_mass = arena.take<double>(all);
     if (arena.measuring()) return;
     if (draws_ != nullptr) before_ = *draws_;
-    if (stats_ == nullptr) return;
-    stats_->require_experts(experts);
-    tokens_ = stats_->tokens;
-    dropped_ = stats_->dropped;
-    elided_ = stats_->elided;
-    spoiled_ = stats_->spoiled;
-    counted_ = stats_->experts() == experts ? experts : 0;
-    for (Index e = 0; e < counted_; ++e) {
-      load_[e] = stats_->load[e];
-      gate_mass_[e] = stats_->gate_mass[e];
-    }
+    if (stats == nullptr) return;
+    counts.open(*stats);
+    counts.each(stats, [&](RouteStats* own, Index experts) {
+      const Index counted = own->experts() == experts ? experts : 0;
+      saved_[number_++] = {own,         load,         gate_mass,   counted,
+                           own->tokens, own->dropped, own->elided, own->spoiled};
+      for (Index e = 0; e < counted; ++e) {
+        load[e] = own->load[e];
+        gate_mass[e] = own->gate_mass[e];
+      }
+      load += counted;
+      gate_mass += counted;
+    });
   }
+  CallRollback(DrawCounter* draws, RouteStats* stats, Index experts, Arena& arena)
+      : CallRollback(draws, stats, RouterCounts{experts}, arena) {}
   CallRollback(const CallRollback&) = delete;
   CallRollback& operator=(const CallRollback&) = delete;
   ~CallRollback() {
     if (kept_) return;
     if (draws_ != nullptr) *draws_ = before_;
-    if (stats_ == nullptr) return;
-    stats_->clear();
-    stats_->tokens = tokens_;
-    stats_->dropped = dropped_;
-    stats_->elided = elided_;
-    stats_->spoiled = spoiled_;
-    for (Index e = 0; e < counted_; ++e) {
-      stats_->load[e] = load_[e];
-      stats_->gate_mass[e] = gate_mass_[e];
-    }
+    for (Index i = 0; i < number_; ++i) saved_[i].restore();
   }
 
   void keep() noexcept { kept_ = true; }
 
  private:
+  struct Saved {
+    RouteStats* stats;
+    const Index* load;
+    const double* gate_mass;
+    Index experts;  // 0: no counts yet
+    Index tokens, dropped, elided, spoiled;
+
+    void restore() const noexcept {
+      stats->load.fill(0);
+      stats->gate_mass.fill(0);
+      stats->tokens = tokens;
+      stats->dropped = dropped;
+      stats->elided = elided;
+      stats->spoiled = spoiled;
+      for (Index e = 0; e < experts; ++e) {
+        stats->load[e] = load[e];
+        stats->gate_mass[e] = gate_mass[e];
+      }
+    }
+  };
+
   DrawCounter* draws_;
-  RouteStats* stats_;
   DrawCounter before_{0};
-  Index* load_;
-  double* gate_mass_;
-  Index tokens_ = 0, dropped_ = 0, elided_ = 0, spoiled_ = 0, counted_ = 0;
+  Saved* saved_ = nullptr;
+  Index number_ = 0;
   bool kept_ = false;
 };
 

@@ -33,7 +33,6 @@
 #include "moe/layer/shown_parts.hpp"
 #include "moe/layer/sum/routed_sum.hpp"
 #include "moe/plan/capacity/dropless.hpp"
-#include "moe/plan/statistics.hpp"
 #include "moe/router/concept.hpp"
 
 MOE_NAMESPACE_BEGIN
@@ -222,9 +221,6 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>>,
 
   /// As MoeLayer's.
   using Shown::visit_parts;
-
-  /// After an optimiser step: the router's state from the counts of the step (all micro-batches).
-  void on_step_end(const RouteStats& stats) { impl::on_step_end_of(router(), stats); }
 
  private:
   template <class Visit>
@@ -426,5 +422,13 @@ class ProbingLayer : public impl::RefusedCalls<ProbingLayer<R, B, C>>,
   Sum sum_;
   Index rows_at_a_time_ = kRowsAtATime;
 };
+
+/// As of a MoeLayer (layer/quantise.hpp); probes of WholeResults are those of the rounded experts.
+template <class To, class R, class B, class C>
+auto quantise(const ProbingLayer<R, B, C>& layer) {
+  auto experts = quantise<To>(layer.experts());
+  return ProbingLayer<std::remove_cvref_t<R>, decltype(experts), C>(layer.router(), std::move(experts),
+                                                                    layer.capacity());
+}
 
 MOE_NAMESPACE_END

@@ -143,18 +143,22 @@ class HomeSoftLayer : public impl::RefusedCalls<HomeSoftLayer<B1, B2>>,
                                  .non_finite = NonFinite::isolate_row}),
                 std::move(second_experts)),
         gates_(options.width, options.experts) {
-    for (const Index width : {first_.width(), second_.width()}) {
-      if (width != options.width) {
-        fail<config_error>("layer: expected experts of width ", options.width, ", got ", width);
-      }
-    }
+    require_width(options.width);
+  }
+
+  /// The same with other experts, as many and as wide: see quantise(). Throws config_error for others.
+  template <class Other1, class Other2>
+  HomeSoftLayer<Other1, Other2> with_banks(Other1 experts, Other2 second_experts) const {
+    return {first_.router(), std::move(experts), second_.router(), std::move(second_experts), gates_};
   }
 
   MeanSlots<Real>& router() noexcept { return first_.router(); }
   B1& experts() noexcept { return first_.experts(); }
+  const B1& experts() const noexcept { return first_.experts(); }
   HomeGates<Real>& gates() noexcept { return gates_; }
   MeanSlots<Real>& second_router() noexcept { return second_.router(); }
   B2& second_experts() noexcept { return second_.experts(); }
+  const B2& second_experts() const noexcept { return second_.experts(); }
   Index width() const noexcept { return first_.width(); }
   static constexpr Coupling coupling(bool training) noexcept {
     return weakest(First::coupling(training), Second::coupling(training));
@@ -241,9 +245,28 @@ class HomeSoftLayer : public impl::RefusedCalls<HomeSoftLayer<B1, B2>>,
     impl::visit_names_of("second router", second_.router(), f);
     impl::visit_names_of("second experts", second_.experts(), f);
   }
-  void on_step_end(const RouteStats&) requires kTrainable {}
+  /// Of the first level, whose counts they are.
+  void on_step_end(const RouteStats& stats) requires kTrainable {
+    impl::on_step_end_of(first_.router(), stats);
+    impl::on_step_end_of(first_.experts(), stats);
+  }
 
  private:
+  template <class, class>
+  friend class HomeSoftLayer;
+  HomeSoftLayer(const MeanSlots<Real>& router, B1 experts, const MeanSlots<Real>& second_router,
+                B2 second_experts, const HomeGates<Real>& gates)
+      : first_(router, std::move(experts)), second_(second_router, std::move(second_experts)), gates_(gates) {
+    require_width(router.width());
+  }
+  void require_width(Index expected) const {
+    for (const Index width : {first_.width(), second_.width()}) {
+      if (width != expected) {
+        fail<config_error>("layer: expected experts of width ", expected, ", got ", width);
+      }
+    }
+  }
+
   template <class Visit>
   void each_part(const LayerGradients& gradients, Visit&& visit) {
     visit(first_.router(), gradients.router);
@@ -488,6 +511,12 @@ class HomeSoftLayer : public impl::RefusedCalls<HomeSoftLayer<B1, B2>>,
 template <class B1, class B2>
 HomeSoftLayer<B1, B2> home_soft(const HomeSoftOptions& options, B1 experts, B2 second_experts) {
   return HomeSoftLayer<B1, B2>(options, std::move(experts), std::move(second_experts));
+}
+
+/// Of both levels.
+template <class To, class B1, class B2>
+auto quantise(const HomeSoftLayer<B1, B2>& layer) {
+  return layer.with_banks(quantise<To>(layer.experts()), quantise<To>(layer.second_experts()));
 }
 
 MOE_NAMESPACE_END

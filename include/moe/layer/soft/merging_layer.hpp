@@ -204,8 +204,6 @@ class MergingLayer : public impl::RefusedCalls<MergingLayer<M, B>>,
     return {impl::make_gradients_of(router()), impl::make_gradients_of(experts())};
   }
 
-  void on_step_end(const RouteStats& stats) { impl::on_step_end_of(router(), stats); }
-
  private:
   /// The rows of one segment that take part, and room for their results or gradients.
   struct Rows {

@@ -27,7 +27,6 @@
 #include "moe/layer/shown_parts.hpp"
 #include "moe/layer/soft/soft_calls.hpp"
 #include "moe/layer/soft/soft_sum.hpp"
-#include "moe/plan/statistics.hpp"
 #include "moe/router/concept.hpp"
 #include "moe/router/soft/concept.hpp"
 
@@ -205,8 +204,6 @@ class SoftLayer : public impl::RefusedCalls<SoftLayer<R, B, S, F>>,
             frame_.make_gradients()};
   }
 
-  void on_step_end(const RouteStats& stats) requires kTrainable { impl::on_step_end_of(router(), stats); }
-
  private:
   template <class Visit>
   void each_part(const LayerGradients& gradients, Visit&& visit) {
@@ -319,5 +316,14 @@ class SoftLayer : public impl::RefusedCalls<SoftLayer<R, B, S, F>>,
   S shared_;
   F frame_;
 };
+
+/// As of a MoeLayer (layer/quantise.hpp).
+template <class To, class R, class B, class S, class F>
+auto quantise(const SoftLayer<R, B, S, F>& layer) {
+  auto experts = quantise<To>(layer.experts());
+  auto shared = quantise<To>(layer.shared());
+  return SoftLayer<std::remove_cvref_t<R>, decltype(experts), decltype(shared), F>(
+      layer.router(), std::move(experts), std::move(shared), layer.frame());
+}
 
 MOE_NAMESPACE_END

@@ -41,8 +41,9 @@ template <class Real>
 using UniPoolRouter = TokenChoice<LinearScorer<Real>, NormScore<Real>, TopKSelection, GatherWeighting,
                                   Balancing<PoolBalance, PoolLock>>;
 
-/// Every layer has one of its own; after a step on_step_end takes the counts of all layers. Throws
-/// config_error for sizes, a k or options that do not fit.
+/// Every layer has one of its own; after a step on_step_end takes the counts of all layers, from a layer
+/// around them those without RouteStats::layers. Throws config_error for sizes, a k or options that do not
+/// fit.
 template <class Real>
 UniPoolRouter<Real> unipool_router(const UniPoolOptions& options) {
   if (!(options.scale >= 0 && is_finite(options.scale))) {
