@@ -115,7 +115,7 @@ TEST_CASE("quantise keeps norms, gates and rules around a layer", "[depth]") {
 }
 
 TEST_CASE("quantise of a depth layer rounds the layers among its blocks and copies the others", "[depth]") {
-  using Adapter = moe::AdapterBlock<float>;
+  using Adapter = moe::AdapterBlock<moe::Relu, float>;
   using Router = moe::SoftmaxTopK<float>;
   const auto router = [](std::uint64_t seed) {
     Router r = moe::softmax_top_k<float>({.width = kWidth, .experts = 2, .k = 1});
