@@ -183,8 +183,8 @@ class AnyBank {
     ErasedBank::Held held_;
   };
 
-  template <moe::TrainableExpertBank B>
-  requires(!std::is_base_of_v<AnyBank, B>)  //
+  template <class B>
+  requires(!std::is_base_of_v<AnyBank, B> && moe::TrainableExpertBank<B>)  // in this order: the concept asks of copies
       explicit AnyBank(B bank)
       : held_(std::make_unique<impl::HeldBank<B>>(std::move(bank))) {}
 

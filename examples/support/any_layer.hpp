@@ -188,8 +188,8 @@ class AnyLayer {
     }
   };
 
-  template <moe::TokenLayer L>
-  requires(!std::is_same_v<L, AnyLayer>)  //
+  template <class L>
+  requires(!std::is_same_v<L, AnyLayer> && moe::TokenLayer<L>)  // in this order: the concept asks of copies
       explicit AnyLayer(L layer, ErasedLayer::Held parts = {})
       : held_(std::make_unique<impl::HeldLayer<L>>(std::move(layer), std::move(parts))) {}
 
