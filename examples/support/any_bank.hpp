@@ -184,7 +184,8 @@ class AnyBank {
   };
 
   template <class B>
-  requires(!std::is_base_of_v<AnyBank, B> && moe::TrainableExpertBank<B>)  // in this order: the concept asks of copies
+  requires(!std::is_base_of_v<AnyBank, B> &&
+           moe::TrainableExpertBank<B>)  // in this order: the concept asks of copies
       explicit AnyBank(B bank)
       : held_(std::make_unique<impl::HeldBank<B>>(std::move(bank))) {}
 

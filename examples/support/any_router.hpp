@@ -176,7 +176,8 @@ class AnyRouter {
   };
 
   template <class R>
-  requires(!std::is_same_v<R, AnyRouter> && moe::TrainableRouter<R>)  // in this order: the concept asks of copies
+  requires(!std::is_same_v<R, AnyRouter> &&
+           moe::TrainableRouter<R>)  // in this order: the concept asks of copies
       explicit AnyRouter(R router)
       : held_(std::make_unique<impl::HeldRouter<R>>(std::move(router))) {}
 
