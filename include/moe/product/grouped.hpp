@@ -122,43 +122,19 @@ void grouped_gemm(const Cell* const* rows, const Index* offsets, Index groups, M
     const TileTask next = continues ? list[next_index] : TileTask{};
     const View next_weight = continues ? matrix_of(next.group) : weight;
     constexpr Index kTile = Kernel::kRows * kPanel<T>;
-    alignas(64) T tiles[Kernel::kChunkTiles * kPanels * kTile];
+    alignas(64) T tiles[kPanels * kTile];
     const Index blocks = ceil_div(count, Kernel::kRows);
-    const bool by_chunks = fetches && blocks > 1 && blocks <= Kernel::kChunkTiles;
     for (Index unit = task.unit; unit < task.unit_end; ++unit) {
       const bool last = unit + 1 == task.unit_end;
       const View& ahead = last ? next_weight : weight;
       const Index ahead_panel = (last ? next.unit : unit + 1) * kPanels;
       const bool fetch_next = last ? continues : fetches;
-      if constexpr (Kernel::kChunk > 0) {
-        if (by_chunks) {
-          for (Index i = 0; i < count; ++i) announce(first_row + i, unit);
-          for (Index p = 0; p < kPanels; ++p) {
-            const auto* const next_panel = fetch_next ? ahead.panel(ahead_panel + p) : nullptr;
-            for (Index k = 0; k < (std::max)(weight.rows, Index{1}); k += Kernel::kChunk) {
-              impl::for_each_row_block<Kernel::kRows>(
-                  count, [&](Index first, Index m, Index block, Index) noexcept {
-                    PanelFetch fetch;
-                    if (fetch_next) fetch = {next_panel + k * kPanel<T>, Kernel::kPanelPitch, block, blocks};
-                    Kernel::multiply_chunk(rows + first_row + first, m, weight, unit * kPanels + p, k,
-                                           (std::min)(Kernel::kChunk, weight.rows - k),
-                                           tiles + (block * kPanels + p) * kTile, fetch);
-                  });
-            }
-          }
-          impl::for_each_row_block<Kernel::kRows>(
-              count, [&](Index first, Index m, Index block, Index) noexcept {
-                epilogue(task.group, first_row + first, m, unit, tiles + block * kPanels * kTile);
-              });
-          continue;
-        }
-      }
       impl::for_each_row_block<Kernel::kRows>(count, [&](Index first, Index m, Index block, Index) noexcept {
         for (Index i = 0; i < m; ++i) announce(first_row + first + i, unit);
         for (Index p = 0; p < kPanels; ++p) {
           PanelFetch fetch;
           if (fetch_next) {
-            fetch = {ahead.panel(ahead_panel + p), Kernel::kPanelPitch, block, blocks};
+            fetch = {ahead.panel(ahead_panel + p), Kernel::kPanelPitch, block, blocks, Kernel::kFetchStreams};
           } else if (count <= Kernel::kStreamRows) {
             fetch = {impl::ahead_of(weight.panel(unit * kPanels + p)), Kernel::kPanelPitch, 0, 1};
           }

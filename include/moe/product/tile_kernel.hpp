@@ -26,15 +26,14 @@ struct TileKernel<Arch, Storage> {
   static constexpr bool kWholeRows = false;
   /// Most rows of a tile.
   static constexpr Index kRows = kTileRows<Arch, Storage>;
-  /// Rows from which on the next panel is prefetched. Fewer leave the memory no idle time to use, unless they
-  /// take several passes over a panel, each by half lines, which the processor's own prefetch does not see
-  /// through (AVX2, 3 rows: 12.4 GB/s against 7.9).
-  static constexpr Index kPrefetchRows = (std::min)(Index{8}, kOnePassRows<Arch, Storage> + 1);
-  /// Two or three tiles of several passes each go through a panel by chunks of this many k, 8 KiB: its lines
-  /// then come from memory at an even pace (8 rows on AVX2: 15.1 GB/s against 11.5, 12 rows 12.6
-  /// against 10.6). More tiles compute for longer than a panel takes. 0: never.
-  static constexpr Index kChunk = kOnePassRows<Arch, Storage> < kRows ? 2048 / kPanel<Real> : 0;
-  static constexpr Index kChunkTiles = kChunk > 0 ? 3 : 1;
+  /// Rows from which on the next panel is prefetched. Fewer leave the memory no idle time to use, unless
+  /// tiles take several passes over a panel, each by half lines, which the processor's own prefetch does not
+  /// see through.
+  static constexpr Index kPrefetchRows =
+      kOnePassRows<Arch, Storage> < kRows ? (std::min)(kOnePassRows<Arch, Storage> + 1, Index{2}) : 8;
+  /// It is fetched as so many stretches side by side: memory then serves several pages at once (8 rows on
+  /// AVX2 14.4 GB/s against 8.5 in one stretch, 12 rows 12.4 against 8.1).
+  static constexpr Index kFetchStreams = 8;
   /// A panel for at most so many rows is fetched kFetchAhead bytes before it is read. Float needs no help:
   /// the processor's own prefetch is as fast.
   static constexpr Index kStreamRows = 0;
@@ -48,14 +47,6 @@ struct TileKernel<Arch, Storage> {
   static void multiply(const Cell* const* rows, Index m, const PackedView<const Storage>& weight, Index j,
                        Real* tile, const PanelFetch& fetch) noexcept {
     gemm_tile<Arch>(rows, m, weight.rows, weight.panel(j), tile, TileStep{.fetch = fetch});
-  }
-
-  /// The same for `depth` k from `first` on, added to what tile holds unless first is 0; fetch: of as many k.
-  static void multiply_chunk(const Cell* const* rows, Index m, const PackedView<const Storage>& weight,
-                             Index j, Index first, Index depth, Real* tile,
-                             const PanelFetch& fetch) noexcept {
-    const TileStep step{.first = first, .resume = first > 0, .fetch = fetch};
-    gemm_tile<Arch>(rows, m, depth, weight.panel(j) + first * kPanel<Real>, tile, step);
   }
 
   /// out [kPanel][kPanel]: rows k = block * kPanel on of panel j, transposed.
@@ -73,12 +64,12 @@ struct TileKernel<Arch, Storage> {
   static constexpr bool kWholeRows = moe::kWholeRows<Storage>;
   static constexpr Index kRows = kBlockTileRows<Arch, Storage>;
   /// The smaller the weights, the fewer rows keep the processor busy until they have arrived.
-  static constexpr Index kPrefetchRows = (std::min)(kGroupBytes<Storage> > 1536  ? Index{8}
-                                                    : kGroupBytes<Storage> > 768 ? Index{4}
-                                                                                 : Index{2},
-                                                    kOnePassBlockRows<Arch, Storage> + 1);
-  static constexpr Index kChunk = 0;
-  static constexpr Index kChunkTiles = 1;
+  static constexpr Index kPrefetchRows = kOnePassBlockRows<Arch, Storage> < kRows ? Index{2}
+                                         : kGroupBytes<Storage> > 1536            ? Index{8}
+                                         : kGroupBytes<Storage> > 768             ? Index{4}
+                                                                                  : Index{2};
+  /// 4 bits: so little a panel that one stretch is better (0.92 of its speed at 64 rows with 8).
+  static constexpr Index kFetchStreams = kGroupBytes<Storage> > 768 ? 8 : 1;
   /// One row of codes is just so much work that the processor's own prefetch falls behind.
   static constexpr Index kStreamRows = 1;
   static constexpr Index kPanelPitch = kGroupBytes<Storage>;

@@ -9,11 +9,14 @@ MOE_NAMESPACE_BEGIN
 /// What to bring to the second-level cache while a tile runs: part `part` of `parts` of every kPanel-row
 /// block of another panel, `pitch` bytes from block to block. The tiles that run against one panel take one
 /// part each, so that together they fetch the next panel, evenly spread over all their steps.
+/// Unless `streams` is 1, the other panel is fetched as that many stretches (or so) by turns, a part of each
+/// stretch: memory then serves several pages at once.
 struct PanelFetch {
   const void* at = nullptr;  // null: no prefetch
   Index pitch = 0;
   Index part = 0;
   Index parts = 1;
+  Index streams = 1;
 };
 
 /// How one call of gemm_tile fits into a longer product.

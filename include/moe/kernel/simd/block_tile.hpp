@@ -49,14 +49,21 @@ MOE_ALWAYS_INLINE Words broadcast_word(const void* p) noexcept {
   return Words{} + load_vector<std::uint32_t>(p);
 }
 
-/// Prefetches of one pass over a panel: `lines` cache lines, then `bump` bytes on, kFetchSteps times a block.
+/// Prefetches of one pass over a panel: `lines` cache lines, of each of `streams` stretches by turns,
+/// kFetchSteps times a block; `bump` bytes on after each turn.
 struct FetchCursor {
   const char* at = nullptr;
   Index lines = 0;
   Index bump = 0;
+  Index stretch = 0;
+  Index streams = 1;
+  Index stream = 0;
 
   MOE_ALWAYS_INLINE void step() noexcept {
-    for (Index l = 0; l < lines; ++l) prefetch_l2(at + l * 64);
+    const char* const from = at + stream * stretch;
+    for (Index l = 0; l < lines; ++l) prefetch_l2(from + l * 64);
+    if (++stream < streams) return;
+    stream = 0;
     at += bump;
   }
 };
@@ -67,10 +74,11 @@ inline constexpr Index kFetchSteps = 4;
 inline FetchCursor fetch_cursor(const PanelFetch& fetch, Index groups, Index block_bytes, Index pass,
                                 Index passes) noexcept {
   if (fetch.at == nullptr || groups == 0) return {};
-  const Index share = ceil_div(groups * block_bytes, fetch.parts * passes);
-  const Index bump = ceil_div(share, groups * kFetchSteps);
-  return {static_cast<const char*>(fetch.at) + (fetch.part * passes + pass) * share, ceil_div(bump, 64),
-          bump};
+  const Index stretch = ceil_div(groups * block_bytes, fetch.streams);
+  const Index share = ceil_div(stretch, fetch.parts * passes);
+  const Index bump = ceil_div(share * fetch.streams, groups * kFetchSteps);
+  return {static_cast<const char*>(fetch.at) + (fetch.part * passes + pass) * share, ceil_div(bump, 64), bump,
+          stretch, fetch.streams};
 }
 
 /// f(std::integral_constant of m), 1 <= m <= number of indices.
@@ -144,12 +152,12 @@ MOE_NOINLINE void block_pass(Arch, const FloatGroup* const* rows, Index groups,
       {
         B weight[] = {std::bit_cast<B>(widen_pair<kLanes, 0>(*panel, pair, column + Index{V} * kLanes))...};
         (hold_in_register(weight[V]), ...);
-        (add_product(sum[I], B(row[I / kVectors][k]), weight[I % kVectors]), ...);
+        (add_product<sizeof...(I)>(sum[I], B(row[I / kVectors][k]), weight[I % kVectors]), ...);
       }
       {
         B weight[] = {std::bit_cast<B>(widen_pair<kLanes, 1>(*panel, pair, column + Index{V} * kLanes))...};
         (hold_in_register(weight[V]), ...);
-        (add_product(sum[I], B(row[I / kVectors][k + 1]), weight[I % kVectors]), ...);
+        (add_product<sizeof...(I)>(sum[I], B(row[I / kVectors][k + 1]), weight[I % kVectors]), ...);
       }
     }
   }

@@ -46,7 +46,7 @@ struct TileShape<Arch, T> {
 };
 
 /// Prefetches of one pass over a panel: `lines` cache lines before each kUnroll steps of k, then `bump` bytes
-/// on; `pitch` bytes from one kPanel-row block to the next.
+/// on; `pitch` bytes on after each kPanel rows.
 struct PassFetch {
   const char* at = nullptr;
   Index lines = 0;
@@ -56,15 +56,16 @@ struct PassFetch {
 
 inline constexpr Index kTileUnroll = 4;
 
-/// sum = fma(x, weight, sum). With 16 registers of AVX2 the instruction is named: g++ 12 lets a product take
-/// a factor's register, moves sums around for it and has one of 12 in memory.
-template <class B>
+/// sum += x * weight; `kSums`: how many sums the tile has. More than 8 of AVX2's 16 registers, and the
+/// instruction is named: g++ 12 lets a product take a factor's register, moves sums around for it and has one
+/// of 12 in memory. (One row of 4 sums from memory is 10 % slower when it is named.)
+template <std::size_t kSums, class B>
 MOE_ALWAYS_INLINE void add_product(B& sum, const B& x, const B& weight) noexcept {
 #if defined(__FMA__) && !defined(__AVX512F__) && (defined(__GNUC__) || defined(__clang__))
-  if constexpr (sizeof(B) == 32 && std::is_same_v<typename B::value_type, float>) {
+  if constexpr (kSums > 8 && sizeof(B) == 32 && std::is_same_v<typename B::value_type, float>) {
     __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum.data) : "x"(x.data), "x"(weight.data));
     return;
-  } else if constexpr (sizeof(B) == 32 && std::is_same_v<typename B::value_type, double>) {
+  } else if constexpr (kSums > 8 && sizeof(B) == 32 && std::is_same_v<typename B::value_type, double>) {
     __asm__("vfmadd231pd %2, %1, %0" : "+x"(sum.data) : "x"(x.data), "x"(weight.data));
     return;
   }
@@ -77,7 +78,7 @@ MOE_ALWAYS_INLINE void tile_step(const T* const* row, Index k, const T* panel, B
                                  std::index_sequence<V...>, std::index_sequence<I...>) noexcept {
   B weight[kVectors] = {B::load_aligned(panel + V * B::size)...};
   (hold_in_register(weight[V]), ...);
-  (add_product(sum[I], B(row[I / kVectors][k]), weight[I % kVectors]), ...);
+  (add_product<sizeof...(I)>(sum[I], B(row[I / kVectors][k]), weight[I % kVectors]), ...);
 }
 
 /// kVectors vectors of each panel row, for kRows rows.
@@ -123,15 +124,19 @@ void tile_rows(const T* const* rows, Index depth, const T* panel, T* tile, const
   constexpr Index kGroups = kPanel<T> / kTileUnroll;  // of steps, in a block
   PassFetch fetch;
   const Index parts = kPasses * step.fetch.parts;
-  const Index bytes = ceil_div(kPanel<T> * kPanel<T> * Index{sizeof(T)}, parts);  // of each block, in a pass
-  if (step.fetch.at != nullptr) {
-    fetch.bump = ceil_div(bytes, kGroups);
-    fetch.lines = ceil_div(fetch.bump, 64);
-    fetch.pitch = step.fetch.pitch;
+  Index share = ceil_div(step.fetch.pitch, parts);  // of kPanel rows, in a pass
+  if (step.fetch.streams == 1) {
+    fetch = {nullptr, ceil_div(share, 64 * kGroups), ceil_div(share, kGroups), step.fetch.pitch};
+  } else {
+    // kGroups stretches, a piece of each by turns.
+    const Index piece = ceil_div(share, kGroups), stretch = depth / kPanel<T> * step.fetch.pitch / kGroups;
+    fetch = {nullptr, ceil_div(piece, 64), stretch, piece};
+    share = ceil_div(stretch, parts);
   }
+  if (step.fetch.at == nullptr) fetch = {};
   for (Index pass = 0; pass < kPasses; ++pass) {
     if (step.fetch.at != nullptr) {
-      fetch.at = static_cast<const char*>(step.fetch.at) + (step.fetch.part * kPasses + pass) * bytes;
+      fetch.at = static_cast<const char*>(step.fetch.at) + (step.fetch.part * kPasses + pass) * share;
     }
     const Index column = pass * kVectors * static_cast<Index>(B::size);
     tile_pass<B, kVectors>(rows, step.first, depth, panel + column, tile + column, step.resume, fetch,

@@ -22,7 +22,7 @@ MOE_ALWAYS_INLINE void outer_step(const T* left, const T* right, B* sum, std::in
                                   std::index_sequence<I...>) noexcept {
   B vector[] = {B::load_unaligned(right + V * B::size)...};
   (hold_in_register(vector[V]), ...);
-  (add_product(sum[I], B(left[I / kOuterVectors]), vector[I % kOuterVectors]), ...);
+  (add_product<sizeof...(I)>(sum[I], B(left[I / kOuterVectors]), vector[I % kOuterVectors]), ...);
 }
 
 /// kOuterVectors vectors of kRows rows; the last kRows - m rows are computed and thrown away.
