@@ -248,8 +248,11 @@ Sequence measure_sequence(Instruction instruction, Index threads) {
     case Instruction::dot_bfloat16: {
 #if defined(__AVX512BF16__)
       const auto ones = std::bit_cast<__m512bh>(_mm512_set1_epi16(0x3f80));
-      return {"vdpbf16ps", chain_peak(threads, 64, _mm512_set1_ps(1),
-                                      [=](__m512 c) noexcept { return _mm512_dpbf16_ps(c, ones, ones); })};
+      const Sequence pairs{"vdpbf16ps", chain_peak(threads, 64, _mm512_set1_ps(1), [=](__m512 c) noexcept {
+                             return _mm512_dpbf16_ps(c, ones, ones);
+                           })};
+      const Sequence widened{"fma float", fma_peak<float>(threads)};
+      return pairs.peak < widened.peak ? widened : pairs;
 #else
       break;
 #endif

@@ -79,6 +79,11 @@
 #else
 #define MOE_ISA_ICL
 #endif
+#if defined(__AMX_TILE__)
+#define MOE_ISA_AMX a
+#else
+#define MOE_ISA_AMX
+#endif
 #if defined(__F16C__)
 #define MOE_ISA_F16C c
 #else
@@ -122,8 +127,9 @@
 #define MOE_TAG_12 MOE_JOIN(MOE_TAG_11, MOE_ISA_F16C)
 #define MOE_TAG_13 MOE_JOIN(MOE_TAG_12, MOE_ISA_BMI)
 #define MOE_TAG_14 MOE_JOIN(MOE_TAG_13, MOE_ISA_POPCNT)
-#define MOE_TAG_15 MOE_JOIN(MOE_TAG_14, MOE_TAG_DEBUG)
-#define MOE_ABI_TAG MOE_JOIN(MOE_TAG_15, MOE_TAG_MATH)
+#define MOE_TAG_15 MOE_JOIN(MOE_TAG_14, MOE_ISA_AMX)
+#define MOE_TAG_16 MOE_JOIN(MOE_TAG_15, MOE_TAG_DEBUG)
+#define MOE_ABI_TAG MOE_JOIN(MOE_TAG_16, MOE_TAG_MATH)
 
 #define MOE_NAMESPACE_BEGIN \
   namespace moe {           \

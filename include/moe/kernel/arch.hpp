@@ -60,6 +60,14 @@ using Batch = xsimd::batch<T, Arch>;
 template <class T, class Arch>
 using KernelArch = std::conditional_t<SimdArch<Arch, T>, Arch, reference_arch>;
 
+/// Compiled for processors with AMX, which are Intel's from Sapphire Rapids on. Its tiles are not used; it
+/// tells these from others with the same vectors, whose memory and vdpbf16ps want to be used otherwise.
+#if defined(__AMX_TILE__)
+inline constexpr bool kHasAmx = true;
+#else
+inline constexpr bool kHasAmx = false;
+#endif
+
 /// "avx512bw", "fma3+avx2", "reference", ...
 template <class Arch = native_arch>
 constexpr const char* arch_name() noexcept {

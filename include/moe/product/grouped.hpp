@@ -49,12 +49,11 @@ inline constexpr Index kPanelCost = 8;
 /// A task of this cost takes about 5 microseconds, a hundred times what claiming it takes.
 inline constexpr Index kLeastCost = 8192;
 
-/// Where a panel that is read once is fetched ahead of itself: 2 KiB are what 13 GB/s bring in 150 ns. Beyond
-/// the panel's end lies the next one, or nothing of interest: a prefetch may name any address.
-inline constexpr Index kFetchAhead = 2048;
-inline const void* ahead_of(const void* panel) noexcept {
+/// `bytes` beyond `panel`. Past the panel's end lies the next one, or nothing of interest: a prefetch may
+/// name any address.
+inline const void* ahead_of(const void* panel, std::uintptr_t bytes) noexcept {
   // NOLINTNEXTLINE(performance-no-int-to-ptr): past the array's end a pointer may not be formed by adding.
-  return reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(panel) + kFetchAhead);
+  return reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(panel) + bytes);
 }
 
 struct NoAnnounce {
@@ -136,7 +135,8 @@ void grouped_gemm(const Cell* const* rows, const Index* offsets, Index groups, M
           if (fetch_next) {
             fetch = {ahead.panel(ahead_panel + p), Kernel::kPanelPitch, block, blocks, Kernel::kFetchStreams};
           } else if (count <= Kernel::kStreamRows) {
-            fetch = {impl::ahead_of(weight.panel(unit * kPanels + p)), Kernel::kPanelPitch, 0, 1};
+            fetch = {impl::ahead_of(weight.panel(unit * kPanels + p), Kernel::kFetchAhead),
+                     Kernel::kPanelPitch, 0, 1};
           }
           Kernel::multiply(rows + first_row + first, m, weight, unit * kPanels + p, tiles + p * kTile, fetch);
         }

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 
 #include "moe/core/types.hpp"
+#include "moe/kernel/arch.hpp"
 #include "moe/kernel/block_tile.hpp"
 #include "moe/kernel/gemm_tile.hpp"
 #include "moe/kernel/row.hpp"
@@ -26,17 +28,25 @@ struct TileKernel<Arch, Storage> {
   static constexpr bool kWholeRows = false;
   /// Most rows of a tile.
   static constexpr Index kRows = kTileRows<Arch, Storage>;
+  /// AVX-512 on processors with AMX has every panel that only one tile reads fetched ahead of itself:
+  /// prefetches of the next panel wait for the same few line buffers as the loads of this one. One core, 8
+  /// rows: 13.5 GB/s against 11.7, 6 rows 13.5 against 9.2 without any, 1 row 15.5 against 13.5.
+  static constexpr bool kStreamsTiles = kHasAmx && impl::kRowVectors<Arch, Storage> == 2;
   /// Rows from which on the next panel is prefetched. Fewer leave the memory no idle time to use, unless
   /// tiles take several passes over a panel, each by half lines, which the processor's own prefetch does not
   /// see through.
-  static constexpr Index kPrefetchRows =
-      kOnePassRows<Arch, Storage> < kRows ? (std::min)(kOnePassRows<Arch, Storage> + 1, Index{2}) : 8;
+  static constexpr Index kPrefetchRows = kStreamsTiles ? kRows + 1
+                                         : kOnePassRows<Arch, Storage> < kRows
+                                             ? (std::min)(kOnePassRows<Arch, Storage> + 1, Index{2})
+                                             : 8;
   /// It is fetched as so many stretches side by side: memory then serves several pages at once (8 rows on
   /// AVX2 14.4 GB/s against 8.5 in one stretch, 12 rows 12.4 against 8.1).
   static constexpr Index kFetchStreams = 8;
-  /// A panel for at most so many rows is fetched kFetchAhead bytes before it is read. Float needs no help:
-  /// the processor's own prefetch is as fast.
-  static constexpr Index kStreamRows = 0;
+  /// A panel for at most so many rows is fetched kFetchAhead bytes before it is read. Elsewhere float needs
+  /// no help: the processor's own prefetch is as fast. 8 rows 1, 2, 3, 4, 8 KiB ahead: 11.2, 12.5, 13.5,
+  /// 12.2, 12.4 GB/s.
+  static constexpr Index kStreamRows = kStreamsTiles ? kRows : 0;
+  static constexpr std::uintptr_t kFetchAhead = 3072;
   /// Bytes of kPanel rows of a panel.
   static constexpr Index kPanelPitch = kPanel<Real> * kPanel<Real> * static_cast<Index>(sizeof(Real));
 
@@ -72,6 +82,8 @@ struct TileKernel<Arch, Storage> {
   static constexpr Index kFetchStreams = kGroupBytes<Storage> > 768 ? 8 : 1;
   /// One row of codes is just so much work that the processor's own prefetch falls behind.
   static constexpr Index kStreamRows = 1;
+  /// What 13 GB/s bring in 150 ns.
+  static constexpr std::uintptr_t kFetchAhead = 2048;
   static constexpr Index kPanelPitch = kGroupBytes<Storage>;
 
   /// Not a multiple of 4 KiB: see row_stride.
