@@ -122,7 +122,15 @@ TEST_CASE("each form is what its formula says, and rows that no block is chosen 
     moe::DepthLayer<Columns, PastBlock> layer({columns(0.8), columns(0.5), columns(0.5)}, {DepthForm::nested},
                                               PastBlock(3));
     test::draw_all_parameters(layer);
+    moe::RouteStats counts, in_inference;
+    call.out.stats = &in_inference;
+    call.forward(layer);
+    call.out.stats = &counts;
     const auto tape = call.train(layer);
+    for (std::size_t s = 0; s < 3; ++s) {  // rows that the step's router saw
+      CHECK(counts.layers[s].tokens == (s == 0 ? 9 : tape.routes(static_cast<Index>(s) - 1).pairs()));
+      CHECK(in_inference.layers[s].tokens == counts.layers[s].tokens);
+    }
     Rows h = call.x;
     for (Index s = 0; s < 3; ++s) {
       h = by_hand(h, call.ends, weights(tape.routes(s), 0), layer.block<0>());

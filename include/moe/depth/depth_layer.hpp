@@ -329,12 +329,14 @@ class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>>,
 
   struct ForwardScratch {
     bool* open;                // [T] rows that the next step may route
+    bool* seen;                // [routers, T] rows that each router saw
     bool* spoiled;             // [T]
     Index* last;               // [E] while a table is checked
     RouteTable<Real>* tables;  // by router
     Real* h;                   // [T, D] between steps; null if there is one
     ForwardScratch(Arena& arena, Index tokens, Index width, Index experts, Index routers, bool between)
         : open(arena.take<bool>(tokens)),
+          seen(arena.take<bool>(checked_product("rows", tokens, routers))),
           spoiled(arena.take<bool>(tokens)),
           last(arena.take<Index>(experts)),
           tables(arena.take<RouteTable<Real>>(routers)),
@@ -474,9 +476,9 @@ class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>>,
     if (input.draws != nullptr) *input.draws = draws;
     out.losses = losses;
     for (std::size_t r = 0; out.stats != nullptr && r < routers_.size(); ++r) {
-      const bool* const valid = r == 0 || call == nullptr ? in.valid.data() : call->steps[r].valid.data();
-      out.stats->add(scratch.tables[r], DispatchPlan<Real>{}, valid);
-      if (routers_.size() > 1) out.stats->layers[r].add(scratch.tables[r], DispatchPlan<Real>{}, valid);
+      const bool* const seen = scratch.seen + static_cast<Index>(r) * tokens;
+      out.stats->add(scratch.tables[r], DispatchPlan<Real>{}, seen);
+      if (routers_.size() > 1) out.stats->layers[r].add(scratch.tables[r], DispatchPlan<Real>{}, seen);
     }
   }
 
@@ -495,6 +497,7 @@ class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>>,
              X& executor) const {
     const R& router = routers_[static_cast<std::size_t>(s)];
     const Index tokens = h.rows;
+    std::copy_n(scratch.open, tokens, scratch.seen + s * tokens);
     const auto carve = [&](Arena& from) {
       return RouteTable<Real>::carve(from, tokens, router.experts(), impl::max_pairs_of(router, shape));
     };
