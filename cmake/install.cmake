@@ -7,7 +7,6 @@ set(pkgconfig_dir "${CMAKE_INSTALL_DATADIR}/pkgconfig")
 
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/moe" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}"
   FILES_MATCHING PATTERN "*.hpp")
-install(DIRECTORY "${PROJECT_SOURCE_DIR}/src" DESTINATION "${CMAKE_INSTALL_DATADIR}/moe" FILES_MATCHING PATTERN "*.cpp")
 install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION "${CMAKE_INSTALL_DATADIR}/licenses/moe")
 
 install(TARGETS moe EXPORT moe-targets INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
@@ -17,7 +16,9 @@ write_basic_package_version_file("${PROJECT_BINARY_DIR}/moe-config-version.cmake
   COMPATIBILITY SameMajorVersion ARCH_INDEPENDENT)
 configure_file("${PROJECT_SOURCE_DIR}/cmake/moe-config.cmake" "${PROJECT_BINARY_DIR}/moe-config.cmake" COPYONLY)
 install(FILES "${PROJECT_BINARY_DIR}/moe-config.cmake" "${PROJECT_BINARY_DIR}/moe-config-version.cmake"
-  "${PROJECT_SOURCE_DIR}/cmake/moe-dependencies.cmake" "${PROJECT_SOURCE_DIR}/cmake/moe-kernels.cmake" DESTINATION "${package_dir}")
+  "${PROJECT_SOURCE_DIR}/cmake/moe-dependencies.cmake" "${PROJECT_SOURCE_DIR}/cmake/moe-kernels.cmake"
+  DESTINATION "${package_dir}")
+install(DIRECTORY "${PROJECT_SOURCE_DIR}/cmake/kernels" DESTINATION "${package_dir}")
 
 # The pkg-config file finds the headers from its own place, so that the prefix can be moved.
 file(RELATIVE_PATH moe_prefix_from_pc "/prefix/${pkgconfig_dir}" "/prefix")

@@ -11,7 +11,7 @@ failed=""
 
 moe_install clang-format-14 clang-tidy-14 git g++ libeigen3-dev libxsimd-dev catch2 nlohmann-json3-dev
 
-files=$(find include tests bench examples -name '*.[ch]pp' | sort)
+files=$(find include cmake tests bench examples -name '*.[ch]pp' | sort)
 echo "clang-format and includes: $(echo "$files" | wc -l) files"
 echo "$files" | xargs clang-format-14 --dry-run --Werror || failed="$failed clang-format"
 awk -f cmake/includes.awk $files || failed="$failed includes"
