@@ -1,7 +1,7 @@
 // moe.hpp for programs that link the compiled target moe::kernels: what is listed here is not compiled again,
 // the rest is compiled where it is used, as ever, and the bits are those of the headers alone. The library is
-// cmake/kernels/*.cpp, compiled by its user. Whoever has other flags has another ABI tag (config.hpp), and does
-// not link with it.
+// cmake/kernels/*.cpp, compiled by its user. Whoever has other flags has another ABI tag (config.hpp), and
+// does not link with it.
 //
 // In the list: softmax top-k, top-k softmax and DeepSeek-V3's router; SwiGLU experts, those in a block
 // storage forward only; experts with ReLU; the layer of softmax top-k and SwiGLU. In float, for the serial
