@@ -8,7 +8,6 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
-#include "moe/core/near_miss.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
@@ -237,13 +236,9 @@ class FeatureGated {
     own.tokens = 0;
     return own;
   }
+
   Inner inner_;
   Map gate_;
 };
-
-namespace impl {
-template <class Inner>
-inline constexpr bool kOwnPart<FeatureGated<Inner>> = true;
-}  // namespace impl
 
 MOE_NAMESPACE_END

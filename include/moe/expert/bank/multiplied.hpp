@@ -8,7 +8,6 @@
 #include "moe/core/buffer.hpp"
 #include "moe/core/check.hpp"
 #include "moe/core/executor.hpp"
-#include "moe/core/near_miss.hpp"
 #include "moe/core/part_traits.hpp"
 #include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
@@ -223,10 +222,5 @@ class MultipliedExperts {
   Inner shared_;
   Inner own_;
 };
-
-namespace impl {
-template <class Inner>
-inline constexpr bool kOwnPart<MultipliedExperts<Inner>> = true;
-}  // namespace impl
 
 MOE_NAMESPACE_END
