@@ -3,13 +3,10 @@
 #
 # Not each in a translation unit of its own, which takes minutes: headers stand in chains where each includes the one
 # before it, itself or through others. What lies before a header in its chain, the header brings along anyway, so it
-# finds nothing there that it does not include. Headers that bring along MoeLayer, TokenChoice, banks or xsimd have the
-# first of these that they bring precompiled, and chains of their own. Chains are made when CMake configures.
-set(precompiled_layer "<moe/layer/moe_layer.hpp>")
-set(precompiled_router "<moe/router/kind/token_choice.hpp>")
-set(precompiled_bank "<moe/expert/two_layer/bank.hpp>")
-set(precompiled_simd "<xsimd/xsimd.hpp>")
-set(kinds plain simd bank router layer)  # of several the last one counts
+# finds nothing there that it does not include. Of the pillars below, the last one that a header brings along is
+# precompiled for it, and each has chains of its own. Chains are made when CMake configures.
+set(pillars core/buffer core/input kernel/arch product/projection router/kind/token_choice router/named/top_k
+  expert/two_layer/bank layer/moe_layer models/preset/spec)
 file(GLOB_RECURSE headers RELATIVE "${PROJECT_SOURCE_DIR}/include" CONFIGURE_DEPENDS
   "${PROJECT_SOURCE_DIR}/include/moe/*.hpp")
 if(NOT TARGET moe::io)
@@ -23,7 +20,6 @@ foreach(header IN LISTS headers)
   file(STRINGS "${PROJECT_SOURCE_DIR}/include/${header}" lines REGEX "^ *#include \"moe/")
   list(TRANSFORM lines REPLACE "^ *#include \"([^\"]+)\".*$" "\\1")
   set(direct_${header} ${lines})
-  file(STRINGS "${PROJECT_SOURCE_DIR}/include/${header}" brings_simd_${header} REGEX "^#include <xsimd/")
 endforeach()
 while(waiting)
   set(later "")
@@ -42,14 +38,12 @@ while(waiting)
     set(closure_${header} ${direct_${header}})
     foreach(other IN LISTS direct_${header})
       list(APPEND closure_${header} ${closure_${other}})
-      string(APPEND brings_simd_${header} "${brings_simd_${other}}")
     endforeach()
     list(REMOVE_DUPLICATES closure_${header})
-    set(brings_${header} plain)
-    foreach(kind IN LISTS kinds)
-      string(REGEX REPLACE "[<>]" "" all_of "${precompiled_${kind}}")
-      if((kind STREQUAL "simd" AND brings_simd_${header}) OR all_of IN_LIST closure_${header})
-        set(brings_${header} ${kind})
+    set(brings_${header} nothing)
+    foreach(pillar IN LISTS pillars)
+      if("moe/${pillar}.hpp" IN_LIST closure_${header})
+        set(brings_${header} ${pillar})
       endif()
     endforeach()
     list(APPEND ordered "${header}")
@@ -116,16 +110,19 @@ ${own}
 ")
 
 add_custom_target(moe_headers)
-foreach(kind IN LISTS kinds ITEMS macros)
-  add_library(moe_headers_${kind} OBJECT EXCLUDE_FROM_ALL ${${kind}_sources})
-  target_compile_options(moe_headers_${kind} PRIVATE -O0 -g0 -Werror)
-  target_link_libraries(moe_headers_${kind} PRIVATE moe::moe moe_developer_flags $<TARGET_NAME_IF_EXISTS:moe::io>)
-  add_dependencies(moe_headers moe_headers_${kind})
-endforeach()
-foreach(kind IN LISTS kinds)
-  if(DEFINED precompiled_${kind} AND NOT MOE_CCACHE)  # which would keep nothing of such a compilation
-    target_precompile_headers(moe_headers_${kind} PRIVATE "${precompiled_${kind}}")
+foreach(pillar IN LISTS pillars ITEMS nothing macros)
+  if(NOT DEFINED ${pillar}_sources)
+    continue()
   endif()
+  get_filename_component(target "${pillar}" NAME)
+  string(PREPEND target moe_headers_)
+  add_library(${target} OBJECT EXCLUDE_FROM_ALL ${${pillar}_sources})
+  target_compile_options(${target} PRIVATE -O0 -g0 -Werror)
+  target_link_libraries(${target} PRIVATE moe::moe moe_developer_flags $<TARGET_NAME_IF_EXISTS:moe::io>)
+  if(pillar IN_LIST pillars AND NOT MOE_CCACHE)  # which would keep nothing of such a compilation
+    target_precompile_headers(${target} PRIVATE "<moe/${pillar}.hpp>")
+  endif()
+  add_dependencies(moe_headers ${target})
 endforeach()
 
 # The build is the test. (The lock: two builds in one directory would disturb each other.)
