@@ -169,9 +169,10 @@ class Composite {
     });
   }
   /// Each bank gets the counts of its experts; tokens and pairs that were dropped, elided or spoiled are all
-  /// experts'. Throws shape_error for counts of fewer experts.
+  /// experts'. Throws shape_error for counts of fewer experts, unless nothing has been counted.
   void on_step_end(const RouteStats& stats) requires(kUpdates<First> || (kUpdates<Rest> || ...)) {
-    if (stats.experts() < experts()) {
+    const bool counted = stats.experts() > 0;
+    if (counted && stats.experts() < experts()) {
       fail<shape_error>("statistics: expected at least ", experts(), " experts, got ", stats.experts());
     }
     for_each_bank([&](auto i) {
@@ -182,8 +183,10 @@ class Composite {
         own.dropped = stats.dropped;
         own.elided = stats.elided;
         own.spoiled = stats.spoiled;
-        own.load.copy_from(stats.load.data() + first_of(i), count(i));
-        own.gate_mass.copy_from(stats.gate_mass.data() + first_of(i), count(i));
+        if (counted) {
+          own.load.copy_from(stats.load.data() + first_of(i), count(i));
+          own.gate_mass.copy_from(stats.gate_mass.data() + first_of(i), count(i));
+        }
         bank.on_step_end(own);
       }
     });

@@ -188,7 +188,7 @@ class SelfGated {
     for (Index t = 0; t < in.tokens(); ++t) some = some || (in.takes_part(t) && !routed[t]);
     for (Index t = 0; some && non_finite() == NonFinite::throw_ && t < in.tokens(); ++t) {
       if (routed[t] || !in.takes_part(t)) continue;
-      fail<numeric_error>("self gate: expected finite values, got others for token ", t,
+      fail<numeric_error>("logits of the self-gate: expected finite values, got others for token ", t,
                           "; NonFinite::isolate_row confines it to its row");
     }
     RouterInput<Real> own = in;
