@@ -13,6 +13,7 @@
 #include "moe/moe.hpp"
 #include "moe/storage/list.hpp"
 
+// Arguments are types, and `extern` or nothing: NOLINTBEGIN(bugprone-macro-parentheses)
 /// The forward of a bank whose base is TwoLayerBank, for an executor X. EXTERN: `extern`, or nothing.
 #define MOE_KERNELS_FORWARD(EXTERN, BANK, STORAGE, X)                                           \
   EXTERN template void BANK::run(const TwoLayerWeights<const STORAGE>&, const RowBatch<float>&, \
@@ -57,6 +58,7 @@
   MOE_KERNELS_BACKWARD(EXTERN, impl::KernelsGlu<float>, float, X)                                          \
   MOE_KERNELS_BACKWARD(EXTERN, impl::KernelsMlp, float, X)                                                 \
   MOE_KERNELS_LAYER(EXTERN, impl::KernelsLayer, X)
+// NOLINTEND(bugprone-macro-parentheses)
 
 MOE_NAMESPACE_BEGIN
 namespace impl {
