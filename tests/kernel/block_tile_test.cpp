@@ -386,3 +386,38 @@ TEST_CASE("scales of both formats are read exactly, subnormal ones included", "[
   check_scales<native_arch, BFloat16>();
   check_scales<native_arch, Float16>();
 }
+
+TEST_CASE("block_tile: the tiles of a panel fetch the whole of another, and not more", "[kernel]") {
+  alignas(64) static const char at[64] = {};
+  for (const Index block_bytes : {2048, 1088, 576}) {
+    for (const Index groups : {2, 9, 32}) {
+      for (const Index passes : {1, 2, 4}) {
+        for (const Index parts : {1, 3, 8}) {
+          for (const Index streams : {1, 8}) {
+            INFO(block_bytes << " bytes, " << groups << " groups, " << passes << " passes, " << parts
+                             << " parts, " << streams << " streams");
+            const Index wanted = groups * block_bytes / 64;
+            std::vector<char> asked(static_cast<std::size_t>(wanted));
+            Index lines = 0;
+            moe::PanelFetch fetch{.at = at, .parts = parts, .streams = streams};
+            for (fetch.part = 0; fetch.part < parts; ++fetch.part) {
+              for (Index pass = 0; pass < passes; ++pass) {
+                auto cursor = moe::impl::fetch_cursor(fetch, groups, block_bytes, pass, passes);
+                for (Index step = 0; step < groups * moe::impl::kFetchSteps; ++step) {
+                  cursor.step([&](const char* line) {
+                    const Index i = (line - at) / 64;
+                    ++lines;
+                    if (i >= 0 && i < wanted) asked[static_cast<std::size_t>(i)] = 1;
+                  });
+                }
+              }
+            }
+            CHECK(std::count(asked.begin(), asked.end(), 1) == wanted);
+            // Shares are rounded up to lines, and steps that fill no turn of all stretches fetch on.
+            CHECK(lines - wanted <= 2 * passes * parts * streams + (streams > 1 ? wanted / 8 : 0));
+          }
+        }
+      }
+    }
+  }
+}

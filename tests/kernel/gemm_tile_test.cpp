@@ -1,5 +1,6 @@
 #include "moe/kernel/gemm_tile.hpp"
 
+#include <algorithm>
 #include <limits>
 #include <vector>
 
@@ -122,6 +123,56 @@ TEMPLATE_TEST_CASE("gemm_tile: cutting the depth and prefetching change no bit",
       }
     }
     CHECK(tile.intact());
+  }
+}
+
+// The lines that all passes of all tiles against a panel ask for: none left out, few twice or outside.
+template <class T>
+void check_fetched_lines(Index depth, Index passes, moe::PanelFetch fetch) {
+  constexpr Index kBlockBytes = kPanel<T> * kPanel<T> * Index{sizeof(T)};
+  const Index blocks = depth / kPanel<T>;
+  std::vector<char> asked(static_cast<std::size_t>(blocks * fetch.pitch / 64 + 1));
+  Index lines = 0, stray = 0;
+  for (fetch.part = 0; fetch.part < fetch.parts; ++fetch.part) {
+    for (Index pass = 0; pass < passes; ++pass) {
+      moe::impl::PassCursor cursor(moe::impl::pass_fetch<T>(fetch, depth, pass, passes));
+      for (Index block = 0; block < blocks; ++block) {
+        cursor.begin_block();
+        for (Index k = 0; k < kPanel<T>; k += moe::impl::kTileUnroll) {
+          cursor.step([&](const char* line) {
+            const Index offset = line - static_cast<const char*>(fetch.at);
+            ++lines;
+            const bool inside =
+                offset >= 0 && offset < blocks * fetch.pitch && offset % fetch.pitch < kBlockBytes;
+            stray += inside ? 0 : 1;
+            if (inside) asked[static_cast<std::size_t>(offset / 64)] = 1;
+          });
+        }
+      }
+    }
+  }
+  const Index wanted = blocks * kBlockBytes / 64;
+  // A line a part of each block or stretch, where its share is no whole number of lines.
+  const Index rounded = passes * fetch.parts * std::max(blocks, fetch.streams);
+  CHECK(std::count(asked.begin(), asked.end(), 1) == wanted);
+  CHECK(lines - wanted <= rounded);
+  CHECK(stray <= rounded);
+}
+
+TEMPLATE_TEST_CASE("gemm_tile: the tiles of a panel fetch the whole of another, and not more", "[kernel]",
+                   float, double) {
+  using T = TestType;
+  alignas(64) static const char at[64] = {};
+  constexpr Index kBlockBytes = kPanel<T> * kPanel<T> * Index{sizeof(T)};
+  for (const Index depth : {kPanel<T>, 8 * kPanel<T>, 32 * kPanel<T>}) {
+    for (const Index passes : {1, 2, 4}) {
+      for (const Index parts : {1, 2, 3, 5, 8, 16}) {
+        INFO("depth " << depth << ", passes " << passes << ", parts " << parts);
+        check_fetched_lines<T>(depth, passes, {.at = at, .pitch = kBlockBytes, .parts = parts});
+        check_fetched_lines<T>(depth, passes, {.at = at, .pitch = 3 * kBlockBytes, .parts = parts});
+        check_fetched_lines<T>(depth, passes, {.at = at, .pitch = kBlockBytes, .parts = parts, .streams = 8});
+      }
+    }
   }
 }
 

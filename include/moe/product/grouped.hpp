@@ -109,12 +109,14 @@ void grouped_gemm(const Cell* const* rows, const Index* offsets, Index groups, M
             .unit_cost = ((std::min)(count, limit) + impl::kPanelCost) * weight.rows * kPanels};
   };
   const TaskList list(tasks, groups, executor.concurrency(), impl::kLeastCost, extent_of);
+  const FetchPlan plan = Kernel::fetch_plan();
   executor.parallel_for(list.size(), [&](Index index, Index) noexcept {
     const TileTask task = list[index];
     const View weight = matrix_of(task.group);
     const Index first_row = offsets[task.group] + task.row;
     const Index count = task.row_end - task.row;
-    const bool fetches = count >= Kernel::kPrefetchRows;
+    const bool fetches = count >= plan.next_from;
+    const bool fetches_itself = count >= plan.ahead_from && count <= plan.ahead_to;
     // When tasks take equally long, this worker's next one is as many tasks away as there are workers.
     const Index next_index = index + executor.concurrency();
     const bool continues = fetches && next_index < list.size();
@@ -133,10 +135,9 @@ void grouped_gemm(const Cell* const* rows, const Index* offsets, Index groups, M
         for (Index p = 0; p < kPanels; ++p) {
           PanelFetch fetch;
           if (fetch_next) {
-            fetch = {ahead.panel(ahead_panel + p), Kernel::kPanelPitch, block, blocks, Kernel::kFetchStreams};
-          } else if (count <= Kernel::kStreamRows) {
-            fetch = {impl::ahead_of(weight.panel(unit * kPanels + p), Kernel::kFetchAhead),
-                     Kernel::kPanelPitch, 0, 1};
+            fetch = {ahead.panel(ahead_panel + p), Kernel::kPanelPitch, block, blocks, plan.streams};
+          } else if (fetches_itself) {
+            fetch = {impl::ahead_of(weight.panel(unit * kPanels + p), plan.ahead), Kernel::kPanelPitch, 0, 1};
           }
           Kernel::multiply(rows + first_row + first, m, weight, unit * kPanels + p, tiles + p * kTile, fetch);
         }

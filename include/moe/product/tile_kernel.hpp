@@ -8,12 +8,35 @@
 #include "moe/kernel/arch.hpp"
 #include "moe/kernel/block_tile.hpp"
 #include "moe/kernel/gemm_tile.hpp"
+#include "moe/kernel/prefetch.hpp"
 #include "moe/kernel/row.hpp"
 #include "moe/kernel/row_group.hpp"
 #include "moe/kernel/transpose_panel.hpp"
 #include "moe/storage/packed_matrix.hpp"
 
 MOE_NAMESPACE_BEGIN
+
+/// How the panels of a product come from memory, by the rows that meet one. Figures of what was tried stand
+/// in docs/performance.md.
+struct FetchPlan {
+  /// From so many rows on the next panel is fetched while tiles of this one run. Fewer leave the memory no
+  /// idle time to use, unless tiles take several passes over a panel, each by half lines, which the
+  /// processor's own prefetch does not see through.
+  Index next_from = 1;
+  /// It is fetched as so many stretches side by side: memory then serves several pages at once, which
+  /// Intel's needs (8 rows on AVX2 14.4 GB/s against 8.5) and AMD's suffers from (19 or less against 25).
+  Index streams = 1;
+  /// For so many rows a panel is fetched itself, `ahead` bytes before it is read. Intel's prefetches wait for
+  /// the few line buffers that the loads of this panel need as well: 8 rows 13.5 GB/s where the next panel's
+  /// leave 11.7.
+  Index ahead_from = 1;
+  Index ahead_to = 0;
+  std::uintptr_t ahead = 0;
+};
+
+/// 8 rows of float 4, 6, 8 KiB ahead: 34 to 36 GB/s, 1 and 2 KiB 30 and 31, none 32. Rows below ahead_from
+/// lose up to 3 %.
+inline constexpr std::uintptr_t kAmdAhead = 6144;
 
 /// `Cell`: a prepared row is an array of them, `stride(depth)` apart for rows of `depth` numbers. `kRounds`:
 /// preparing rounds, `kWholeRows`: by what the whole row holds.
@@ -28,25 +51,16 @@ struct TileKernel<Arch, Storage> {
   static constexpr bool kWholeRows = false;
   /// Most rows of a tile.
   static constexpr Index kRows = kTileRows<Arch, Storage>;
-  /// AVX-512 on processors with AMX has every panel that only one tile reads fetched ahead of itself:
-  /// prefetches of the next panel wait for the same few line buffers as the loads of this one. One core, 8
-  /// rows: 13.5 GB/s against 11.7, 6 rows 13.5 against 9.2 without any, 1 row 15.5 against 13.5.
-  static constexpr bool kStreamsTiles = kHasAmx && impl::kRowVectors<Arch, Storage> == 2;
-  /// Rows from which on the next panel is prefetched. Fewer leave the memory no idle time to use, unless
-  /// tiles take several passes over a panel, each by half lines, which the processor's own prefetch does not
-  /// see through.
-  static constexpr Index kPrefetchRows = kStreamsTiles ? kRows + 1
-                                         : kOnePassRows<Arch, Storage> < kRows
-                                             ? (std::min)(kOnePassRows<Arch, Storage> + 1, Index{2})
-                                             : 8;
-  /// It is fetched as so many stretches side by side: memory then serves several pages at once (8 rows on
-  /// AVX2 14.4 GB/s against 8.5 in one stretch, 12 rows 12.4 against 8.1).
-  static constexpr Index kFetchStreams = 8;
-  /// A panel for at most so many rows is fetched kFetchAhead bytes before it is read. Elsewhere float needs
-  /// no help: the processor's own prefetch is as fast. 8 rows 1, 2, 3, 4, 8 KiB ahead: 11.2, 12.5, 13.5,
-  /// 12.2, 12.4 GB/s.
-  static constexpr Index kStreamRows = kStreamsTiles ? kRows : 0;
-  static constexpr std::uintptr_t kFetchAhead = 3072;
+  static FetchPlan fetch_plan() noexcept {
+    constexpr Index kOnePass = kOnePassRows<Arch, Storage>;
+    if (on_amd()) {
+      if (kOnePass < kRows) return {.next_from = kOnePass + 1};
+      return {.next_from = kRows + 1, .ahead_from = 4, .ahead_to = kRows, .ahead = kAmdAhead};
+    }
+    if (kOnePass < kRows) return {.next_from = (std::min)(kOnePass + 1, Index{2}), .streams = 8};
+    if (!kHasAmx || impl::kRowVectors<Arch, Storage> != 2) return {.next_from = 8, .streams = 8};
+    return {.next_from = kRows + 1, .streams = 8, .ahead_from = 1, .ahead_to = kRows, .ahead = 3072};
+  }
   /// Bytes of kPanel rows of a panel.
   static constexpr Index kPanelPitch = kPanel<Real> * kPanel<Real> * static_cast<Index>(sizeof(Real));
 
@@ -73,17 +87,22 @@ struct TileKernel<Arch, Storage> {
   static constexpr bool kRounds = true;
   static constexpr bool kWholeRows = moe::kWholeRows<Storage>;
   static constexpr Index kRows = kBlockTileRows<Arch, Storage>;
-  /// The smaller the weights, the fewer rows keep the processor busy until they have arrived.
-  static constexpr Index kPrefetchRows = kOnePassBlockRows<Arch, Storage> < kRows ? Index{2}
-                                         : kGroupBytes<Storage> > 1536            ? Index{8}
-                                         : kGroupBytes<Storage> > 768             ? Index{4}
-                                                                                  : Index{2};
-  /// 4 bits: so little a panel that one stretch is better (0.92 of its speed at 64 rows with 8).
-  static constexpr Index kFetchStreams = kGroupBytes<Storage> > 768 ? 8 : 1;
-  /// One row of codes is just so much work that the processor's own prefetch falls behind.
-  static constexpr Index kStreamRows = 1;
-  /// What 13 GB/s bring in 150 ns.
-  static constexpr std::uintptr_t kFetchAhead = 2048;
+  static FetchPlan fetch_plan() noexcept {
+    constexpr Index kOnePass = kOnePassBlockRows<Arch, Storage>;
+    constexpr bool kCodes = kGroupBytes<Storage> <= 1536;
+    constexpr bool kHalfBytes = kGroupBytes<Storage> <= 768;
+    if (on_amd()) {
+      if (kHalfBytes) return {.next_from = 2, .ahead_from = 1, .ahead_to = 1, .ahead = kAmdAhead};
+      const Index from = kCodes || kOnePass < kRows ? 1 : 6;
+      const Index to = kCodes && kOnePass < kRows ? 1 : kOnePass;
+      return {.next_from = to + 1, .ahead_from = from, .ahead_to = to, .ahead = kAmdAhead};
+    }
+    // The smaller the weights, the fewer rows keep the processor busy until they have arrived. One row of
+    // codes is just so much work that the processor's own prefetch falls behind: 2 KiB are what 13 GB/s bring
+    // in 150 ns.
+    const Index next = kOnePass < kRows || kHalfBytes ? 2 : kCodes ? 4 : 8;
+    return {.next_from = next, .streams = kHalfBytes ? 1 : 8, .ahead_from = 1, .ahead_to = 1, .ahead = 2048};
+  }
   static constexpr Index kPanelPitch = kGroupBytes<Storage>;
 
   /// Not a multiple of 4 KiB: see row_stride.

@@ -254,10 +254,7 @@ requires(!SuperStorage<Storage>) MOE_NOINLINE
            static_cast<Index>(i % kVectors) * kLanes;
   };
   if constexpr (!kInRegisters) (sum[I].store_aligned(at(I)), ...);
-  // Once a group: a quarter of it is a few bytes of a panel of int4, and its lines would be asked for many
-  // times.
-  fetch.bump *= kFetchSteps;
-  fetch.lines = ceil_div(fetch.bump, 64);
+  fetch.end = fetch.bytes *= kFetchSteps;  // once a group
   for (Index g = 0; g < groups; ++g, ++panel) {
     Words dot[] = {((void)I, Words{})...};
     fetch.step();

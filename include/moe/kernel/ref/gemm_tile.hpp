@@ -10,7 +10,7 @@ MOE_NAMESPACE_BEGIN
 /// block of another panel, `pitch` bytes from block to block. The tiles that run against one panel take one
 /// part each, so that together they fetch the next panel, evenly spread over all their steps.
 /// Unless `streams` is 1, the other panel is fetched as that many stretches (or so) by turns, a part of each
-/// stretch: memory then serves several pages at once.
+/// stretch: memory then serves several pages at once. Only a panel whose blocks follow each other can be.
 struct PanelFetch {
   const void* at = nullptr;  // null: no prefetch
   Index pitch = 0;

@@ -4,6 +4,7 @@
 // and so are their sums, below 2^24: exact in float in any order.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <utility>
@@ -49,22 +50,25 @@ MOE_ALWAYS_INLINE Words broadcast_word(const void* p) noexcept {
   return Words{} + load_vector<std::uint32_t>(p);
 }
 
-/// Prefetches of one pass over a panel: `lines` cache lines, of each of `streams` stretches by turns,
-/// kFetchSteps times a block; `bump` bytes on after each turn.
+/// Prefetches of one pass over a panel: the cache lines that begin in `bytes` bytes of each of `streams`
+/// stretches by turns, kFetchSteps times a block.
 struct FetchCursor {
   const char* at = nullptr;
-  Index lines = 0;
-  Index bump = 0;
+  Index bytes = 0;
   Index stretch = 0;
   Index streams = 1;
   Index stream = 0;
+  Index line = 0, end = bytes;  // from the beginning of each stretch
 
-  MOE_ALWAYS_INLINE void step() noexcept {
+  template <class F = FetchLine>
+  MOE_ALWAYS_INLINE void step(const F& fetch = {}) noexcept {
     const char* const from = at + stream * stretch;
-    for (Index l = 0; l < lines; ++l) prefetch_l2(from + l * 64);
+    Index i = line;
+    for (; i < end; i += 64) fetch(from + i);
     if (++stream < streams) return;
     stream = 0;
-    at += bump;
+    line = i;
+    end += bytes;
   }
 };
 
@@ -74,10 +78,10 @@ inline constexpr Index kFetchSteps = 4;
 inline FetchCursor fetch_cursor(const PanelFetch& fetch, Index groups, Index block_bytes, Index pass,
                                 Index passes) noexcept {
   if (fetch.at == nullptr || groups == 0) return {};
-  const Index stretch = ceil_div(groups * block_bytes, fetch.streams);
-  const Index share = ceil_div(stretch, fetch.parts * passes);
-  const Index bump = ceil_div(share * fetch.streams, groups * kFetchSteps);
-  return {static_cast<const char*>(fetch.at) + (fetch.part * passes + pass) * share, ceil_div(bump, 64), bump,
+  const Index stretch = round_up(ceil_div(groups * block_bytes, fetch.streams), Index{64});
+  const Index share = round_up(ceil_div(stretch, fetch.parts * passes), Index{64});
+  const Index turns = (std::max)(Index{1}, groups * kFetchSteps / fetch.streams);
+  return {static_cast<const char*>(fetch.at) + (fetch.part * passes + pass) * share, ceil_div(share, turns),
           stretch, fetch.streams};
 }
 

@@ -45,16 +45,66 @@ struct TileShape<Arch, T> {
   }
 };
 
-/// Prefetches of one pass over a panel: `lines` cache lines before each kUnroll steps of k, then `bump` bytes
-/// on; `pitch` bytes on after each kPanel rows.
+/// Prefetches of one pass over a panel: the cache lines that begin in `bytes` bytes, before each kTileUnroll
+/// steps of k, then `bump` bytes on; `pitch` bytes on after each kPanel rows.
 struct PassFetch {
   const char* at = nullptr;
-  Index lines = 0;
+  Index bytes = 0;
   Index bump = 0;
   Index pitch = 0;
 };
 
 inline constexpr Index kTileUnroll = 4;
+
+/// What pass `pass` of `passes` of a tile of T fetches.
+template <class T>
+PassFetch pass_fetch(const PanelFetch& fetch, Index depth, Index pass, Index passes) noexcept {
+  constexpr Index kSteps = kPanel<T> / kTileUnroll;  // in a block of kPanel rows
+  constexpr Index kBlockBytes = kPanel<T> * kPanel<T> * Index{sizeof(T)};
+  if (fetch.at == nullptr) return {};
+  const char* const at = static_cast<const char*>(fetch.at);
+  const Index blocks = depth / kPanel<T>;
+  const Index parts = passes * fetch.parts, part = fetch.part * passes + pass;
+  const Index share = ceil_div(kBlockBytes, parts), piece = ceil_div(share, kSteps);
+  if (fetch.streams > 1) {
+    // kSteps stretches, a piece of each by turns.
+    const Index stretch = blocks * fetch.pitch / kSteps;
+    return {at + part * ceil_div(stretch, parts), piece, stretch, piece};
+  }
+  if (parts > 2 && fetch.pitch == kBlockBytes) {
+    // Many parts take a stretch each: where they share pages, AMD's memory has slow hours (24 rows of float
+    // on AVX-512 13 to 20 GB/s instead of 21).
+    return {at + part * ceil_div(blocks * kBlockBytes, parts), piece, piece, piece * kSteps};
+  }
+  return {at + part * share, piece, piece, fetch.pitch};
+}
+
+/// Where the prefetches of a pass are.
+class PassCursor {
+ public:
+  explicit PassCursor(const PassFetch& fetch) noexcept
+      : block_(fetch.at), bytes_(fetch.bytes), bump_(fetch.bump), pitch_(fetch.pitch) {}
+
+  MOE_ALWAYS_INLINE void begin_block() noexcept {
+    line_ = next_line(block_);
+    end_ = block_ + bytes_;
+    block_ += pitch_;
+  }
+  /// fetch(line) for the lines of kTileUnroll steps.
+  template <class F>
+  MOE_ALWAYS_INLINE void step(const F& fetch) noexcept {
+    const char* const begin = line_;
+    for (; line_ < end_; line_ += 64) fetch(line_);
+    if (bump_ != bytes_) line_ = begin + bump_;
+    end_ += bump_;
+  }
+
+ private:
+  const char* block_;
+  Index bytes_, bump_, pitch_;
+  const char* line_ = nullptr;
+  const char* end_ = nullptr;
+};
 
 /// sum += x * weight; `kSums`: how many sums the tile has. More than 8 of AVX2's 16 registers, and the
 /// instruction is named: g++ 12 lets a product take a factor's register, moves sums around for it and has one
@@ -91,21 +141,18 @@ MOE_NOINLINE void tile_pass(const T* const* rows, Index first, Index depth, cons
   if (resume) ((sum[I] = B::load_aligned(tile + I / kVectors * kPanel<T> + I % kVectors * B::size)), ...);
   // By reference and copied here: a struct passed by value is copied in one wide load from stores that are
   // still on their way behind the results of the last tile, 3 % of the time.
-  const Index lines = fetch.lines, bump = fetch.bump;
-  const char* fetched = fetch.at;
+  PassCursor cursor(fetch);
   Index k = 0;
   for (Index block = 0; block + kPanel<T> <= depth; block += kPanel<T>) {
-    const char* line = fetched;
+    cursor.begin_block();
     for (; k < block + kPanel<T>; k += kTileUnroll) {
-      for (Index l = 0; l < lines; ++l) prefetch_l2(line + l * 64);
-      line += bump;
+      cursor.step(FetchLine{});
       tile_step<B, kVectors>(row, k, panel, sum, vectors, all);
       tile_step<B, kVectors>(row, k + 1, panel + kPanel<T>, sum, vectors, all);
       tile_step<B, kVectors>(row, k + 2, panel + 2 * kPanel<T>, sum, vectors, all);
       tile_step<B, kVectors>(row, k + 3, panel + 3 * kPanel<T>, sum, vectors, all);
       panel += kTileUnroll * kPanel<T>;
     }
-    fetched += fetch.pitch;
   }
   for (; k < depth; ++k) {
     tile_step<B, kVectors>(row, k, panel, sum, vectors, all);
@@ -121,26 +168,11 @@ void tile_rows(const T* const* rows, Index depth, const T* panel, T* tile, const
   using Shape = TileShape<Arch, T>;
   constexpr int kVectors = Shape::vectors(static_cast<int>(kRows));
   constexpr Index kPasses = Shape::kPanelVectors / kVectors;
-  constexpr Index kGroups = kPanel<T> / kTileUnroll;  // of steps, in a block
-  PassFetch fetch;
-  const Index parts = kPasses * step.fetch.parts;
-  Index share = ceil_div(step.fetch.pitch, parts);  // of kPanel rows, in a pass
-  if (step.fetch.streams == 1) {
-    fetch = {nullptr, ceil_div(share, 64 * kGroups), ceil_div(share, kGroups), step.fetch.pitch};
-  } else {
-    // kGroups stretches, a piece of each by turns.
-    const Index piece = ceil_div(share, kGroups), stretch = depth / kPanel<T> * step.fetch.pitch / kGroups;
-    fetch = {nullptr, ceil_div(piece, 64), stretch, piece};
-    share = ceil_div(stretch, parts);
-  }
-  if (step.fetch.at == nullptr) fetch = {};
   for (Index pass = 0; pass < kPasses; ++pass) {
-    if (step.fetch.at != nullptr) {
-      fetch.at = static_cast<const char*>(step.fetch.at) + (step.fetch.part * kPasses + pass) * share;
-    }
     const Index column = pass * kVectors * static_cast<Index>(B::size);
-    tile_pass<B, kVectors>(rows, step.first, depth, panel + column, tile + column, step.resume, fetch,
-                           std::make_index_sequence<kRows>{}, std::make_index_sequence<kVectors>{},
+    tile_pass<B, kVectors>(rows, step.first, depth, panel + column, tile + column, step.resume,
+                           pass_fetch<T>(step.fetch, depth, pass, kPasses), std::make_index_sequence<kRows>{},
+                           std::make_index_sequence<kVectors>{},
                            std::make_index_sequence<kRows * kVectors>{});
   }
 }
