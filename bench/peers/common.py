@@ -74,8 +74,11 @@ def median_seconds(call, batches, least=7, budget=1.0):
     return statistics.median(samples)
 
 
-def arguments(description):
+def arguments(description, library=None):
+    """`library`: help for an option of this name, of the peers that have several."""
     parser = argparse.ArgumentParser(description=description)
+    if library:
+        parser.add_argument("--library", help=library)
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
     parser.add_argument("--tokens", nargs="+", type=int, default=[1, 8, 64, 512, 2048])
     parser.add_argument("--threads", type=int, default=1)
