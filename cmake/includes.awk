@@ -28,6 +28,7 @@ BEGIN {
 
   # Handed on: names of the second count as names of the first.
   handed["moe/kernel/activation.hpp"] = "include/moe/kernel/activation_policy.hpp"
+  handed["support/task_vectors.hpp"] = "include/moe/expert/bank/task_vectors.hpp"
 
   # Kept: <file> <what it includes without naming anything of it>
   n = split("include/moe/layer/isolated_layer.hpp moe/layer/moe_layer.hpp,\
@@ -35,7 +36,8 @@ include/moe/storage/list.hpp moe/storage/storage.hpp,\
 include/moe/storage/storage.hpp moe/kernel/channel_block.hpp,\
 include/moe/models/any/any_layer.hpp moe/layer/describe.hpp,\
 include/moe/router/selection/concept.hpp moe/router/call_options.hpp,\
-tests/core/config_test.cpp moe/core/types.hpp", list, ",")
+tests/core/config_test.cpp moe/core/types.hpp,\
+tests/support/any_executor.hpp support/kernels.hpp", list, ",")
   for (i = 1; i <= n; ++i) kept[list[i]] = 1
 
   for (i = 1; i < ARGC; ++i) read(ARGV[i])

@@ -29,11 +29,10 @@ done > "$work/parsed.hpp"
 compile -c -o "$work/main.o" "$root/tests/support/main.cpp"
 compile -x c++-header -o "$work/parsed.hpp.gch" "$work/parsed.hpp"
 parsed=$work/parsed.hpp
-for support in router_laws router_cases nasty_routers layer_laws counted_malloc; do
+for support in router_laws router_cases nasty_routers layer_laws kernels decompositions counted_malloc; do
   compile -c -o "$work/$support.o" "$root/tests/support/$support.cpp"
+  ar rc "$work/support.a" "$work/$support.o"
 done
-ar rc "$work/support.a" "$work/router_laws.o" "$work/router_cases.o" "$work/nasty_routers.o" \
-  "$work/layer_laws.o" "$work/counted_malloc.o"
 
 # The test's own object comes first: of what is compiled twice the linker keeps the first, which is the mutant.
 build() {

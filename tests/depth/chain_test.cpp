@@ -27,45 +27,36 @@
 namespace {
 
 using moe::Index;
-template <class Real>
-using Router = moe::SoftmaxTopK<Real>;
-template <class Real>
-using Bank = moe::Glu<moe::Silu, Real>;
-template <class Real>
-using Step = moe::MoeLayer<Router<Real>, Bank<Real>&>;
+using Router = moe::SoftmaxTopK<double>;
+using Bank = moe::Glu<moe::Silu, double>;
+using Step = moe::MoeLayer<Router, Bank&>;
 using test::Values;
 
 constexpr Index kTokens = 6, kWidth = 5, kExperts = 4;
 
-template <class Real>
-Router<Real> router(std::uint64_t seed, moe::NonFinite non_finite = moe::NonFinite::throw_) {
-  Router<Real> r = moe::softmax_top_k<Real>(
+Router router(std::uint64_t seed, moe::NonFinite non_finite = moe::NonFinite::throw_) {
+  Router r = moe::softmax_top_k<double>(
       {.width = kWidth, .experts = kExperts, .k = 2, .load_balance = 0.3, .non_finite = non_finite});
   r.scorer().initialise(seed, 2);
   return r;
 }
-template <class Real>
-Bank<Real> bank(std::uint64_t seed = 9) {
-  Bank<Real> b({.experts = kExperts, .width = kWidth, .hidden = 3});
+Bank bank(std::uint64_t seed = 9) {
+  Bank b({.experts = kExperts, .width = kWidth, .hidden = 3});
   b.initialise(seed);
   return b;
 }
-template <class Real>
-moe::Chain<Step<Real>> chain(Bank<Real>& experts, Index steps, moe::Residual residual) {
-  std::vector<Step<Real>> layers;
-  for (Index i = 0; i < steps; ++i) layers.emplace_back(router<Real>(static_cast<std::uint64_t>(i)), experts);
+moe::Chain<Step> chain(Bank& experts, Index steps, moe::Residual residual) {
+  std::vector<Step> layers;
+  for (Index i = 0; i < steps; ++i) layers.emplace_back(router(static_cast<std::uint64_t>(i)), experts);
   return moe::Chain(std::move(layers), residual);
 }
-template <class Real = double>
-std::vector<Real> rows(std::uint64_t seed = 3, Index tokens = kTokens) {
-  return test::normal_rows<Real>(seed, tokens, kWidth);
+Values rows(std::uint64_t seed = 3, Index tokens = kTokens) {
+  return test::normal_rows(seed, tokens, kWidth);
 }
-template <class Real>
-moe::ConstMatrixView<Real> view(const std::vector<Real>& x) {
+moe::ConstMatrixView<double> view(const Values& x) {
   return test::rows_of(x, kWidth);
 }
-template <class Real>
-moe::MatrixView<Real> view(std::vector<Real>& x) {
+moe::MatrixView<double> view(Values& x) {
   return test::rows_of(x, kWidth);
 }
 template <class L>
@@ -77,29 +68,27 @@ auto trained(const L& layer, const std::vector<typename L::Real>& x,
 }  // namespace
 
 TEST_CASE("chains keep the laws of layers: over one bank, over banks, of two types", "[depth]") {
-  static Bank<double> shared = bank<double>();
+  static Bank shared = bank();
   for (const moe::Residual residual : {moe::Residual::none, moe::Residual::inner}) {
     test::check_layer(
         "three steps over one bank", [&] { return chain(shared, 3, residual); },
         [&] { return chain(shared, 2, residual); });
   }
-  using Wide = moe::MoeLayer<Router<double>, Bank<double>, moe::Dropless, moe::SharedExperts<Bank<double>>>;
-  using Narrow = moe::MoeLayer<Router<double>, moe::Mlp<moe::GeluErf, double>>;
-  test::check_layer("two types", [] {
-    return moe::Chain(std::tuple(Wide(router<double>(1), bank<double>(), {},
-                                      moe::SharedExperts<Bank<double>>(
-                                          Bank<double>({.experts = 1, .width = kWidth, .hidden = 2}))),
-                                 Narrow(moe::softmax_top_k<double>({.width = kWidth, .experts = 3, .k = 1}),
-                                        moe::Mlp<moe::GeluErf, double>({3, kWidth, 4}))),
-                      moe::Residual::inner);
+  using Wide = moe::MoeLayer<Router, Bank, moe::Dropless, moe::SharedExperts<Bank>>;
+  test::check_layer("two types", [&] {
+    return moe::Chain(
+        std::tuple(Wide(router(1), bank(), {},
+                        moe::SharedExperts<Bank>(Bank({.experts = 1, .width = kWidth, .hidden = 2}))),
+                   Step(moe::softmax_top_k<double>({.width = kWidth, .experts = kExperts, .k = 1}), shared)),
+        moe::Residual::inner);
   });
 }
 
 TEST_CASE("a chain that couples segments, and a chain of chains, keep the laws of layers", "[depth]") {
-  using Choice = moe::MoeLayer<moe::ExpertChoice<double>, Bank<double>>;
+  using Choice = moe::MoeLayer<moe::ExpertChoice<double>, Bank>;
   const auto choice = [] {
     return Choice(moe::expert_choice<double>({.width = kWidth, .experts = 3, .capacity_factor = 1.5}),
-                  Bank<double>({.experts = 3, .width = kWidth, .hidden = 2}));
+                  Bank({.experts = 3, .width = kWidth, .hidden = 2}));
   };
   test::check_layer("expert choice", [&] {
     std::vector<Choice> steps;
@@ -107,8 +96,8 @@ TEST_CASE("a chain that couples segments, and a chain of chains, keep the laws o
     steps.push_back(choice());
     return moe::Chain(std::move(steps), moe::Residual::inner);
   });
-  static Bank<double> shared = bank<double>();
-  using Inner = moe::Chain<Step<double>>;
+  static Bank shared = bank();
+  using Inner = moe::Chain<Step>;
   test::check_layer("a chain of chains", [] {
     std::vector<Inner> steps;
     steps.push_back(chain(shared, 2, moe::Residual::inner));
@@ -116,12 +105,11 @@ TEST_CASE("a chain that couples segments, and a chain of chains, keep the laws o
   });
 }
 
-TEMPLATE_TEST_CASE("a chain of one step has the bits of its layer, forward and backward", "[depth][smoke]",
-                   float, double) {
-  Bank<TestType> experts = bank<TestType>();
+TEST_CASE("a chain of one step has the bits of its layer, forward and backward", "[depth][smoke]") {
+  Bank experts = bank();
   auto one = chain(experts, 1, moe::Residual::none);
-  Step<TestType>& layer = one.layers()[0];
-  const auto x = rows<TestType>(), dy = rows<TestType>(4);
+  Step& layer = one.layers()[0];
+  const auto x = rows(), dy = rows(4);
   auto in_chain = trained(one, x, dy);
   auto alone = trained(layer, x, dy);
   CHECK(test::same_bits(in_chain.y, alone.y));
@@ -131,22 +119,22 @@ TEMPLATE_TEST_CASE("a chain of one step has the bits of its layer, forward and b
 }
 
 TEST_CASE("a chain is its steps by hand, and a bank's gradient the sum over the steps", "[depth]") {
-  Bank<double> shared = bank<double>();
+  Bank shared = bank();
   const Values x = rows(), dy = rows(4);
   auto both = chain(shared, 3, moe::Residual::inner);
   auto whole = trained(both, x, dy);
 
-  using Alone = moe::MoeLayer<Router<double>, Bank<double>>;
-  std::vector<Alone> layers;
-  for (std::uint64_t i = 0; i < 3; ++i) layers.emplace_back(router<double>(i), bank<double>());
+  std::vector<Bank> banks(3, bank());
+  std::vector<Step> layers;
+  for (std::size_t i = 0; i < 3; ++i) layers.emplace_back(router(i), banks[i]);
   moe::Workspace workspace;
   std::vector<Values> h{x};
-  std::vector<Alone::Tape> tapes(3);
+  std::vector<Step::Tape> tapes(3);
   double losses = 0;
   for (std::size_t i = 0; i < 3; ++i) {
     Values y(x.size());
     moe::LayerOutput<double> out(view(y));
-    layers[i].forward_train(view(h[i]), out, tapes[i], workspace);
+    layers[i].forward_train(view(h[i]), out, tapes[i], workspace, test::serial());
     for (std::size_t j = 0; j < y.size(); ++j) y[j] += h[i][j];
     h.push_back(y);
     losses += out.losses.total();
@@ -159,10 +147,10 @@ TEST_CASE("a chain is its steps by hand, and a bank's gradient the sum over the 
   Values dh = dy, dx(x.size());
   for (std::size_t i = 3; i-- > 0;) {
     auto own = layers[i].make_gradients();
-    Alone::LayerGradients to(view(std::as_const(dh)), view(dx), own);
+    Step::LayerGradients to(view(std::as_const(dh)), view(dx), own);
     to.auxiliary_scale = 0.7;
     to.experts = &experts;
-    layers[i].backward(tapes[i], to, workspace);
+    layers[i].backward(tapes[i], to, workspace, test::serial());
     for (std::size_t j = 0; j < dx.size(); ++j) dh[j] += dx[j];
     CHECK(test::part_gradients(layers[i].router(), own.router) ==
           test::part_gradients(both.layers()[i].router(), whole.gradients.layers[i].router));
@@ -180,8 +168,7 @@ TEST_CASE("identical linear experts with an inner residual are (I + A)^C x", "[d
   Values identity(a.size());
   for (std::size_t j = 0; j < identity.size(); j += kWidth + 1) identity[j] = 1;
   for (Index e = 0; e < kExperts; ++e) experts.load(e, view(a), view(std::as_const(identity)));
-  using Layer = moe::MoeLayer<Router<double>, Linear&>;
-  std::vector<Layer> steps;
+  std::vector<moe::MoeLayer<Router, Linear&>> steps;
   for (std::uint64_t i = 0; i < 3; ++i) {
     moe::TopKOptions options{.width = kWidth, .experts = kExperts, .k = 2};
     options.weights.normalise = moe::Normalise::sum;
@@ -194,7 +181,7 @@ TEST_CASE("identical linear experts with an inner residual are (I + A)^C x", "[d
   Values y(x.size());
   moe::LayerOutput<double> out(view(y));
   moe::Workspace workspace;
-  three.forward(view(x), out, workspace);
+  three.forward(view(x), out, workspace, test::serial());
   for (Index t = 0; t < kTokens; ++t) {
     long double h[kWidth], size[kWidth];
     for (Index j = 0; j < kWidth; ++j) {
@@ -226,7 +213,7 @@ TEST_CASE("identical linear experts with an inner residual are (I + A)^C x", "[d
 }
 
 TEST_CASE("what a later step refuses leaves y, draws and counts as they were, and an empty tape", "[depth]") {
-  Bank<double> shared = bank<double>();
+  Bank shared = bank();
   auto two = chain(shared, 2, moe::Residual::none);
   const Values x = rows();
   Values y(x.size(), 7);
@@ -238,21 +225,22 @@ TEST_CASE("what a later step refuses leaves y, draws and counts as they were, an
   in.draws = &draws;
   auto tape = two.make_tape();
   moe::Workspace workspace;
-  two.forward_train(in, out, tape, workspace);
+  two.forward_train(in, out, tape, workspace, test::serial());
   CHECK(draws.calls() == 2);
   CHECK(stats.tokens == 2 * kTokens);
   CHECK(stats.pairs() == 4 * kTokens);
 
-  two.visit_parameters([](const moe::Parameter<double>& p) {
+  const test::ParameterVisit<double> spoil = [](const moe::Parameter<double>& p) {
     if (std::string(p.name) == "step1.gate.weight") p.value(1, 2) = std::numeric_limits<double>::infinity();
-  });
+  };
+  two.visit_parameters(spoil);
   y.assign(y.size(), 7);
   const moe::RouteStats before = stats;
   for (const bool fresh : {false, true}) {
     moe::RouteStats none;
     out.stats = fresh ? &none : &stats;
-    CHECK_THROWS_AS(two.forward(in, out, workspace), moe::numeric_error);
-    CHECK_THROWS_AS(two.forward_train(in, out, tape, workspace), moe::numeric_error);
+    CHECK_THROWS_AS(two.forward(in, out, workspace, test::serial()), moe::numeric_error);
+    CHECK_THROWS_AS(two.forward_train(in, out, tape, workspace, test::serial()), moe::numeric_error);
     CHECK((none.tokens == 0 && none.pairs() == 0));
   }
   CHECK(y == Values(y.size(), 7));
@@ -263,14 +251,15 @@ TEST_CASE("what a later step refuses leaves y, draws and counts as they were, an
   }
   auto gradients = two.make_gradients();
   CHECK(tape.tokens() == 0);
-  CHECK_THROWS_AS(two.backward(tape, {view(x), view(y), gradients}, workspace), moe::state_error);
+  CHECK_THROWS_AS(two.backward(tape, {view(x), view(y), gradients}, workspace, test::serial()),
+                  moe::state_error);
 }
 
 TEST_CASE("a row that a step isolates is NaN and has no gradient; the others do not notice", "[depth]") {
-  Bank<double> shared = bank<double>();
-  std::vector<Step<double>> steps;
+  Bank shared = bank();
+  std::vector<Step> steps;
   for (std::uint64_t i = 0; i < 2; ++i) {
-    steps.emplace_back(router<double>(i, moe::NonFinite::isolate_row), shared);
+    steps.emplace_back(router(i, moe::NonFinite::isolate_row), shared);
   }
   const moe::Chain two(std::move(steps), moe::Residual::inner);
   const Values x = rows(), dy = rows(4);
@@ -286,11 +275,11 @@ TEST_CASE("a row that a step isolates is NaN and has no gradient; the others do 
   moe::LayerOutput<double> out(view(y));
   auto tape = two.make_tape();
   moe::Workspace workspace;
-  two.forward_train(in, out, tape, workspace);
+  two.forward_train(in, out, tape, workspace, test::serial());
   auto gradients = two.make_gradients();
-  moe::Chain<Step<double>>::LayerGradients to(view(dy), view(dx), gradients);
+  moe::Chain<Step>::LayerGradients to(view(dy), view(dx), gradients);
   to.auxiliary_scale = 0.7;
-  two.backward(tape, to, workspace);
+  two.backward(tape, to, workspace, test::serial());
   for (Index i = 0; i < kTokens * kWidth; ++i) {
     const auto k = static_cast<std::size_t>(i);
     if (i / kWidth == 2) {
@@ -305,34 +294,34 @@ TEST_CASE("a row that a step isolates is NaN and has no gradient; the others do 
 }
 
 TEST_CASE("a chain is as coupled as its weakest step, and isolated as a layer is", "[depth]") {
-  using Choice = moe::MoeLayer<moe::ExpertChoice<double>, Bank<double>>;
+  using Choice = moe::MoeLayer<moe::ExpertChoice<double>, Bank>;
   using moe::Coupling;
-  static_assert(moe::Chain<Step<double>>::coupling(true) == Coupling::row_independent);
-  static_assert(moe::Chain<Step<double>, Choice>::coupling(false) == Coupling::per_segment);
-  Bank<double> shared = bank<double>();
+  static_assert(moe::Chain<Step>::coupling(true) == Coupling::row_independent);
+  static_assert(moe::Chain<Step, Choice>::coupling(false) == Coupling::per_segment);
+  Bank shared = bank();
   const auto two = chain(shared, 2, moe::Residual::inner);
-  const moe::IsolatedLayer<moe::Chain<Step<double>>> isolated(two);
+  const moe::IsolatedLayer<moe::Chain<Step>> isolated(two);
   const Values x = rows();
   Values y(x.size()), alone(x.size());
   moe::LayerOutput<double> out(view(y)), own(view(alone));
   moe::Workspace workspace;
-  two.forward(view(x), out, workspace);
-  isolated.forward(view(x), own, workspace);
+  two.forward(view(x), out, workspace, test::serial());
+  isolated.forward(view(x), own, workspace, test::serial());
   CHECK(test::same_bits(y, alone));
   // A later step that couples rows is refused without segments before the first one runs.
   const moe::Chain mixed(
-      std::tuple(Step<double>(router<double>(1), shared),
+      std::tuple(Step(router(1), shared),
                  Choice(moe::expert_choice<double>({.width = kWidth, .experts = 3, .capacity_factor = 1.5}),
-                        Bank<double>({.experts = 3, .width = kWidth, .hidden = 2}))));
-  CHECK_THROWS_AS(mixed.forward(view(x), out, workspace), moe::config_error);
+                        Bank({.experts = 3, .width = kWidth, .hidden = 2}))));
+  CHECK_THROWS_AS(mixed.forward(view(x), out, workspace, test::serial()), moe::config_error);
 }
 
 TEST_CASE("chains refuse what is none, and calls that are not theirs", "[depth]") {
-  Bank<double> shared = bank<double>();
-  CHECK_THROWS_AS(moe::Chain(std::vector<Step<double>>{}), moe::config_error);
-  Bank<double> wide({.experts = kExperts, .width = kWidth + 1, .hidden = 3});
-  std::vector<Step<double>> steps;
-  steps.emplace_back(router<double>(1), shared);
+  Bank shared = bank();
+  CHECK_THROWS_AS(moe::Chain(std::vector<Step>{}), moe::config_error);
+  Bank wide({.experts = kExperts, .width = kWidth + 1, .hidden = 3});
+  std::vector<Step> steps;
+  steps.emplace_back(router(1), shared);
   steps.emplace_back(moe::softmax_top_k<double>({.width = kWidth + 1, .experts = kExperts, .k = 2}), wide);
   CHECK_THROWS_AS(moe::Chain(std::move(steps)), moe::config_error);
 
@@ -343,17 +332,17 @@ TEST_CASE("chains refuse what is none, and calls that are not theirs", "[depth]"
   moe::LayerInput<double> in(view(x));
   moe::Workspace workspace;
   in.router_x = view(x);
-  CHECK_THROWS_AS(two.forward(in, out, workspace), moe::config_error);
+  CHECK_THROWS_AS(two.forward(in, out, workspace, test::serial()), moe::config_error);
   in.router_x = {};
   auto tape = two.make_tape(), other = chain(shared, 3, moe::Residual::inner).make_tape();
-  CHECK_THROWS_AS(two.forward_train(in, out, other, workspace), moe::state_error);
-  two.forward_train(in, out, tape, workspace);
+  CHECK_THROWS_AS(two.forward_train(in, out, other, workspace, test::serial()), moe::state_error);
+  two.forward_train(in, out, tape, workspace, test::serial());
   auto gradients = two.make_gradients();
   Values dx(x.size());
   decltype(two)::LayerGradients to(view(x), view(dx), gradients);
   to.router_dx = view(y);
-  CHECK_THROWS_AS(two.backward(tape, to, workspace), moe::config_error);
+  CHECK_THROWS_AS(two.backward(tape, to, workspace, test::serial()), moe::config_error);
   auto moved = test::taken(two);
-  CHECK_THROWS_AS(two.forward(in, out, workspace), moe::state_error);
-  moved.backward(tape, {view(x), view(dx), gradients}, workspace);
+  CHECK_THROWS_AS(two.forward(in, out, workspace, test::serial()), moe::state_error);
+  moved.backward(tape, {view(x), view(dx), gradients}, workspace, test::serial());
 }

@@ -192,7 +192,7 @@ TEST_CASE("a block that lives elsewhere is shared by layers, and its gradients a
   moe::Workspace workspace;
   moe::DepthLayer<Columns, PastBlock&>::LayerGradients back(call.view(call.dy), {});
   std::get<0>(back.blocks) = &std::get<0>(sum.blocks);
-  second.backward(two, back, workspace);
+  second.backward(two, back, workspace, test::serial());
   const auto of_two = call.backward(apart, call.train(apart));
   for (Index i = 0; i < 9; ++i) {
     const double want = alone[static_cast<std::size_t>(i)] + std::get<0>(of_two.blocks).a[i];
@@ -235,7 +235,8 @@ TEST_CASE("a call that a later step refuses leaves y, losses, draws and tape as 
   layer.router(1).visit_parameters(nullptr, spoil);
   moe::Workspace workspace;
   call.x[0] += 1;
-  CHECK_THROWS_AS(layer.forward_train(call.in, call.out, tape, workspace), moe::numeric_error);
+  CHECK_THROWS_AS(layer.forward_train(call.in, call.out, tape, workspace, test::serial()),
+                  moe::numeric_error);
   CHECK(test::same_bits(call.y, y));
   CHECK(call.draws.calls() == 2);
   layer.router(1).visit_parameters(nullptr, heal);
@@ -267,10 +268,10 @@ TEST_CASE("depth layers refuse parts that do not fit, and calls that they cannot
   moe::Workspace workspace;
   Layer::LayerGradients back(call.view(call.dy), {});
   back.router_dx = moe::MatrixView<double>(call.dx.data(), 4, 3);
-  CHECK_THROWS_AS(layer.backward(tape, back, workspace), moe::config_error);
+  CHECK_THROWS_AS(layer.backward(tape, back, workspace, test::serial()), moe::config_error);
   back.router_dx = {};
   back.dlogit = moe::ConstMatrixView<double>(call.x.data(), 4, 2);
-  CHECK_THROWS_AS(layer.backward(tape, back, workspace), moe::config_error);
+  CHECK_THROWS_AS(layer.backward(tape, back, workspace, test::serial()), moe::config_error);
   CHECK(call.dx == Rows(12, 7));
   Layer moved(top_k(2, 1), PastBlock(3), PastBlock(3));
   const Layer taken = std::move(moved);

@@ -66,7 +66,7 @@ TEST_CASE("Duo-LLM: given paths are the experts by hand, and skip hands the row 
   Values y(x.size());
   moe::LayerOutput<double> out(test::rows_of(y, kWidth));
   moe::Workspace workspace;
-  given.forward(test::rows_of(x, kWidth), out, workspace);
+  given.forward(test::rows_of(x, kWidth), out, workspace, test::serial());
   for (Index j = 0; j < kWidth; ++j) {
     const auto i = static_cast<std::size_t>(kWidth + j);
     CHECK(y[i] == 0);
@@ -75,7 +75,7 @@ TEST_CASE("Duo-LLM: given paths are the experts by hand, and skip hands the row 
   for (const Index t : {0, 2}) {
     // Both experts' parameters, as they are shown.
     std::vector<double> up, down;
-    duo.visit_parameters([&](const moe::Parameter<double>& p) {
+    test::visit_layer(duo, [&](const moe::Parameter<double>& p) {
       const std::string want = "experts." + std::to_string(ids[static_cast<std::size_t>(t)]) + ".fc";
       if (!std::string(p.name).starts_with(want)) return;
       auto& to = std::string(p.name).find("fc1") != std::string::npos ? up : down;
@@ -117,7 +117,7 @@ TEST_CASE("Duo-LLM: the oracle's path of every row is best of 27, and never wors
       const auto id = static_cast<moe::ExpertId>(path[l]);
       const auto given = moe::duo_given<Bank>({&id, 1, 1}, {&one, 1, 1}, duo.layers()[l].experts());
       moe::LayerOutput<double> out(test::rows_of(y, kWidth));
-      given.forward(test::rows_of(std::as_const(h), kWidth), out, workspace);
+      given.forward(test::rows_of(std::as_const(h), kWidth), out, workspace, test::serial());
       for (std::size_t j = 0; j < h.size(); ++j) h[j] += y[j];
     }
     return distance(t, h);
@@ -141,7 +141,7 @@ TEST_CASE("Duo-LLM: the oracle's path of every row is best of 27, and never wors
     moe::LayerInput<double> in(test::rows_of(x, kWidth));
     in.draws = &draws;
     moe::LayerOutput<double> out(test::rows_of(y, kWidth));
-    duo.forward(in, out, workspace);
+    duo.forward(in, out, workspace, test::serial());
     for (Index t = 0; t < rows; ++t) {
       CHECK(best.loss[static_cast<std::size_t>(t)] <=
             distance(t, Values(y.begin() + t * kWidth, y.begin() + (t + 1) * kWidth)));

@@ -63,10 +63,10 @@ TEST_CASE("GatedPaths: results weighed by a softmax of the row; at first their m
   moe::Workspace workspace;
   Values y(x.size()), paths(3 * x.size());
   moe::LayerOutput<double> out(test::rows_of(y, kWidth)), to(test::rows_of(paths, 3 * kWidth));
-  layer.layer().forward(test::rows_of(x, kWidth), to, workspace);
+  layer.layer().forward(test::rows_of(x, kWidth), to, workspace, test::serial());
   for (const bool first : {false, true}) {
     if (first) {
-      layer.visit_parameters([](const moe::Parameter<double>& p) {
+      test::visit_layer(layer, [](const moe::Parameter<double>& p) {
         const std::string name = p.name;
         for (Index i = 0; name.starts_with("gate.") && i < p.value.size(); ++i) {
           p.value(i / p.value.cols, i % p.value.cols) = 0;
@@ -74,14 +74,14 @@ TEST_CASE("GatedPaths: results weighed by a softmax of the row; at first their m
       });
     }
     std::vector<double> weight, bias;
-    layer.visit_parameters([&](const moe::Parameter<double>& p) {
+    test::visit_layer(layer, [&](const moe::Parameter<double>& p) {
       const std::string name = p.name;
       for (Index i = 0; i < p.value.size(); ++i) {
         if (name == "gate.weight") weight.push_back(p.value(i / kWidth, i % kWidth));
         if (name == "gate.bias") bias.push_back(p.value(i, 0));
       }
     });
-    layer.forward(test::rows_of(x, kWidth), out, workspace);
+    layer.forward(test::rows_of(x, kWidth), out, workspace, test::serial());
     for (std::size_t t = 0; t < kTokens; ++t) {
       double share[3], sum = 0;
       for (std::size_t i = 0; i < 3; ++i) {
@@ -101,7 +101,7 @@ TEST_CASE("GatedPaths: results weighed by a softmax of the row; at first their m
 TEST_CASE("GatedPaths: rows that a path isolates, and those without a gate, are NaN and train nothing",
           "[depth]") {
   auto layer = gated(2, moe::NonFinite::isolate_row);
-  layer.visit_parameters([](const moe::Parameter<double>& p) {
+  test::visit_layer(layer, [](const moe::Parameter<double>& p) {
     if (std::string(p.name) == "gate.weight") p.value(0, 3) = 1e200;
     if (std::string(p.name) == "branch0.gate.weight" || std::string(p.name) == "branch1.gate.weight") {
       for (Index e = 0; e < p.value.rows; ++e) p.value(e, 3) = 0;
@@ -137,20 +137,21 @@ TEST_CASE("GatedPaths: bad arguments", "[depth]") {
   moe::LayerOutput<double> out(test::rows_of(y, kWidth));
   moe::LayerInput<double> in(test::rows_of(std::as_const(x), kWidth));
   in.router_x = test::rows_of(std::as_const(x), kWidth);
-  CHECK_THROWS_AS(layer.forward(in, out, workspace), moe::config_error);
+  CHECK_THROWS_AS(layer.forward(in, out, workspace, test::serial()), moe::config_error);
   auto tape = layer.make_tape();
   const Values dy(x.size());
   Values dx(x.size());
   const moe::GatedPaths<Paths>::LayerGradients back(test::rows_of(dy, kWidth), test::rows_of(dx, kWidth));
-  CHECK_THROWS_AS(layer.backward(tape, back, workspace), moe::state_error);
+  CHECK_THROWS_AS(layer.backward(tape, back, workspace, test::serial()), moe::state_error);
   const auto taken = std::move(layer);
-  CHECK_THROWS_AS(layer.forward(test::rows_of(std::as_const(x), kWidth), out, workspace), moe::state_error);
-  taken.forward_train(test::rows_of(std::as_const(x), kWidth), out, tape, workspace);
-  CHECK_NOTHROW(taken.backward(tape, back, workspace));
+  CHECK_THROWS_AS(layer.forward(test::rows_of(std::as_const(x), kWidth), out, workspace, test::serial()),
+                  moe::state_error);
+  taken.forward_train(test::rows_of(std::as_const(x), kWidth), out, tape, workspace, test::serial());
+  CHECK_NOTHROW(taken.backward(tape, back, workspace, test::serial()));
   auto bad = back;
   bad.router_dx = test::rows_of(dx, kWidth);
-  CHECK_THROWS_AS(taken.backward(tape, bad, workspace), moe::config_error);
+  CHECK_THROWS_AS(taken.backward(tape, bad, workspace, test::serial()), moe::config_error);
   bad = back;
   bad.dy = test::rows_of(dy, 2);
-  CHECK_THROWS_AS(taken.backward(tape, bad, workspace), moe::state_error);
+  CHECK_THROWS_AS(taken.backward(tape, bad, workspace, test::serial()), moe::state_error);
 }

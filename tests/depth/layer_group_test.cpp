@@ -56,20 +56,30 @@ Values rows(std::uint64_t seed) {
   return test::normal_rows(seed, kTokens, kWidth);
 }
 
+using Balanced = moe::LossFreeTopK<double>;
+using Steered = moe::MoeLayer<Balanced, Bank&>;
+using Omni = moe::MoeLayer<Balanced&, Bank&>;
+
+/// Its bias moves by 1 at a step's end.
+Balanced balanced(std::uint64_t seed) {
+  Balanced r = moe::loss_free_top_k<double>({.width = kWidth, .experts = kExperts, .k = 1, .speed = 1});
+  r.scorer().initialise(seed, 2);
+  return r;
+}
+
 }  // namespace
 
 TEST_CASE("parts that steps share are shown once, under their first step", "[depth]") {
   Bank shared = bank();
   const auto two = chain(shared, 2);
   std::vector<std::string> names;
-  two.visit_parameters([&](const auto& p) { names.emplace_back(p.name); });
+  test::visit_layer(two, [&](const auto& p) { names.emplace_back(p.name); });
   CHECK(names.front() == "step0.gate.weight");
   CHECK(names.back() == "step1.gate.weight");
   CHECK(names.size() == 2 + 3 * kExperts);
 
   // One router and one bank: Omni-router over one pool.
-  using Omni = moe::MoeLayer<Router&, Bank&>;
-  Router one = router(1);
+  Balanced one = balanced(1);
   std::vector<Omni> layers;
   layers.emplace_back(one, shared);
   layers.emplace_back(one, shared);
@@ -98,7 +108,7 @@ TEST_CASE("frozen steps add nothing; a shared bank has what the others add", "[d
     Chain::LayerGradients to(test::rows_of(dy, kWidth), test::rows_of(dx, kWidth), gradients);
     to.auxiliary_scale = 0.7;
     to.frozen_layer = frozen;
-    two.backward(all.tape, to, workspace);
+    two.backward(all.tape, to, workspace, test::serial());
     CHECK(test::same_bits(dx, all.dx));
     std::vector<bool> null;
     two.visit_storage(to, [&](const char*, double*, double* g, Index) { null.push_back(g == nullptr); });
@@ -117,7 +127,7 @@ TEST_CASE("frozen steps add nothing; a shared bank has what the others add", "[d
   const bool wrong[] = {true};
   Chain::LayerGradients to(test::rows_of(dy, kWidth), {}, all.gradients);
   to.frozen_layer = wrong;
-  CHECK_THROWS_AS(two.backward(all.tape, to, workspace), moe::shape_error);
+  CHECK_THROWS_AS(two.backward(all.tape, to, workspace, test::serial()), moe::shape_error);
 }
 
 TEST_CASE("a layer of layers is saved, loaded and trained as a layer, shared parts once", "[depth]") {
@@ -137,7 +147,7 @@ TEST_CASE("a layer of layers is saved, loaded and trained as a layer, shared par
   moe::AdamW<double> optimiser({.decay = 0});
   Values before, after;
   const auto values = [&](Values& to) {
-    two.visit_parameters([&](const auto& p) {
+    test::visit_layer(two, [&](const auto& p) {
       for (Index i = 0; i < p.value.size(); ++i) to.push_back(p.value(i / p.value.cols, i % p.value.cols));
     });
   };
@@ -149,11 +159,9 @@ TEST_CASE("a layer of layers is saved, loaded and trained as a layer, shared par
 }
 
 TEST_CASE("state is under the name of its layer; gradients of other layers are refused", "[depth]") {
-  using LossFree = moe::MoeLayer<moe::LossFreeTopK<double>, Bank>;
-  std::vector<LossFree> layers;
-  for (int i = 0; i < 2; ++i) {
-    layers.emplace_back(moe::loss_free_top_k<double>({.width = kWidth, .experts = kExperts}), bank());
-  }
+  Bank of_both = bank();
+  std::vector<Steered> layers;
+  for (int i = 0; i < 2; ++i) layers.emplace_back(balanced(1), of_both);
   moe::Chain two(std::move(layers));
   std::vector<std::string> names;
   std::as_const(two).visit_state([&](const char* name, const double*, Index) { names.emplace_back(name); });
@@ -171,15 +179,6 @@ TEST_CASE("state is under the name of its layer; gradients of other layers are r
 
 namespace {
 
-using Balanced = moe::LossFreeTopK<double>;
-using Steered = moe::MoeLayer<Balanced, Bank&>;
-
-/// Its bias moves by 1 at a step's end.
-Balanced balanced(std::uint64_t seed) {
-  Balanced r = moe::loss_free_top_k<double>({.width = kWidth, .experts = kExperts, .k = 1, .speed = 1});
-  r.scorer().initialise(seed, 2);
-  return r;
-}
 Values bias_of(const Balanced& router) {
   Values all;
   const auto take = [&](const char*, const double* bias, Index n) { all.assign(bias, bias + n); };
@@ -195,7 +194,7 @@ moe::RouteStats counted(const Values& x, const auto& layer) {
   moe::RouteStats stats;
   moe::LayerOutput<double> out(test::rows_of(y, kWidth), &stats);
   moe::Workspace workspace;
-  layer.forward(test::rows_of(x, kWidth), out, workspace);
+  layer.forward(test::rows_of(x, kWidth), out, workspace, test::serial());
   return stats;
 }
 bool same_counts(const moe::RouteStats& a, const moe::RouteStats& b) {
@@ -218,7 +217,7 @@ TEST_CASE("every layer's counts are its own, and move its router at a step's end
   moe::RouteStats first;
   moe::LayerOutput<double> out(test::rows_of(h, kWidth), &first);
   moe::Workspace workspace;
-  layers[0].forward(test::rows_of(x, kWidth), out, workspace);
+  layers[0].forward(test::rows_of(x, kWidth), out, workspace, test::serial());
   const moe::RouteStats second = counted(h, layers[1]);
 
   moe::RouteStats stats = counted(x, two);
@@ -245,7 +244,6 @@ TEST_CASE("every layer's counts are its own, and move its router at a step's end
 TEST_CASE("a router that several layers refer to moves once, by the sum of their counts", "[depth]") {
   Bank shared = bank();
   Balanced router = balanced(1);
-  using Omni = moe::MoeLayer<Balanced&, Bank&>;
   std::vector<Omni> layers;
   for (int i = 0; i < 3; ++i) layers.emplace_back(router, shared);
   moe::Chain omni(std::move(layers));
@@ -261,8 +259,7 @@ TEST_CASE("layers within layers get their counts through all that is around them
   using Inner = moe::Chain<moe::NormedLayer<Steered>>;
   std::vector<moe::NormedLayer<Steered>> steps;
   for (std::uint64_t i = 0; i < 2; ++i) steps.emplace_back(Steered(balanced(i), shared));
-  using Other = moe::MoeLayer<Router, Bank&>;
-  moe::Parallel both(std::tuple(Inner(std::move(steps)), moe::MomentumSmoe<Other>(Other(router(5), shared)),
+  moe::Parallel both(std::tuple(Inner(std::move(steps)), moe::MomentumSmoe<Step>(Step(router(5), shared)),
                                 moe::s2moe(Steered(balanced(7), shared))));
   const moe::RouteStats stats = counted(rows(3), both);
   REQUIRE(stats.layers.size() == 3);

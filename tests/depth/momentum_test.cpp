@@ -23,19 +23,16 @@ namespace {
 
 using moe::Index;
 using test::Values;
-template <class Real>
-using Bank = moe::Mlp<moe::Silu, Real>;
-template <class Real>
-using Inner = moe::MoeLayer<moe::SoftmaxTopK<Real>, Bank<Real>>;
+using Bank = moe::Mlp<moe::Silu, double>;
+using Inner = moe::MoeLayer<moe::SoftmaxTopK<double>, Bank>;
 using Row = test::PlainMixture::Row;
 
 constexpr Index kTokens = 5, kWidth = 4, kExperts = 3;
 
-template <class Real = double>
-Inner<Real> layer(moe::NonFinite non_finite = moe::NonFinite::throw_) {
-  return Inner<Real>(
-      moe::softmax_top_k<Real>({.width = kWidth, .experts = kExperts, .k = 2, .non_finite = non_finite}),
-      Bank<Real>({.experts = kExperts, .width = kWidth, .hidden = 3}));
+Inner layer(moe::NonFinite non_finite = moe::NonFinite::throw_) {
+  return Inner(
+      moe::softmax_top_k<double>({.width = kWidth, .experts = kExperts, .k = 2, .non_finite = non_finite}),
+      Bank({.experts = kExperts, .width = kWidth, .hidden = 3}));
 }
 template <class M>
 moe::Chain<M> chain(Index count, const M& of) {
@@ -69,7 +66,7 @@ Values forward(const M& of) {
   Values y(kX.size());
   moe::LayerOutput<double> out(rows(y));
   moe::Workspace workspace;
-  of.forward(rows(kX), out, workspace);
+  of.forward(rows(kX), out, workspace, test::serial());
   return y;
 }
 Values row(const Values& y, Index t) {
@@ -94,8 +91,8 @@ TEST_CASE("Adam first and momentum behind it, as the authors have it, keep the l
     return moe::Chain(std::tuple(moe::adam_smoe(layer(), first), moe::momentum_smoe(layer())));
   });
   // Layers over one bank: it is shown once.
-  static Bank<double> bank({.experts = kExperts, .width = kWidth, .hidden = 3});
-  using Shared = moe::MomentumSmoe<moe::MoeLayer<moe::SoftmaxTopK<double>, Bank<double>&>>;
+  static Bank bank({.experts = kExperts, .width = kWidth, .hidden = 3});
+  using Shared = moe::MomentumSmoe<moe::MoeLayer<moe::SoftmaxTopK<double>, Bank&>>;
   const auto make = [] {
     std::vector<Shared> layers;
     for (int i = 0; i < 2; ++i) {
@@ -106,7 +103,7 @@ TEST_CASE("Adam first and momentum behind it, as the authors have it, keep the l
   };
   test::check_layer("over one bank", make);
   Index shown = 0;
-  make().visit_parameters([&](const auto&) { ++shown; });
+  test::visit_layer(make(), [&](const auto&) { ++shown; });
   CHECK(shown == 2 + 2 * kExperts);
 }
 
@@ -117,11 +114,11 @@ TEST_CASE("momentum 0 is a plain residual, to the bit", "[depth][smoke]") {
     Values u(kX.size()), y(kX.size());
     moe::LayerOutput<double> inner(rows(u)), out(rows(y));
     moe::Workspace workspace;
-    none.layer().forward(rows(kX), inner, workspace);
+    none.layer().forward(rows(kX), inner, workspace, test::serial());
     const Values before = test::normal_rows(9, kTokens, kWidth);
     moe::LayerInput<double> in(rows(kX));
     in.carry = rows(before);
-    none.forward(in, out, workspace);
+    none.forward(in, out, workspace, test::serial());
     for (std::size_t i = 0; i < u.size(); ++i) {
       CHECK(y[i] == (sign == moe::StepSign::plus ? kX[i] + u[i] : kX[i] - u[i]));
     }
@@ -179,32 +176,29 @@ TEST_CASE("layers of Adam's moments in plain loops: with the residual, and with 
   }
 }
 
-TEMPLATE_TEST_CASE("moments are handed on: p, and p beside v; a layer alone starts from them", "[depth]",
-                   float, double) {
-  using Real = TestType;
-  const std::vector<Real> x = test::normal_rows<Real>(3, kTokens, kWidth);
+TEST_CASE("moments are handed on: p, and p beside v; a layer alone starts from them", "[depth]") {
+  const Values x = test::normal_rows(3, kTokens, kWidth);
   const auto check = [&](auto two, Index columns) {
     test::draw_parameters(two, 2);
     REQUIRE(two.carry_width() == columns);
-    std::vector<Real> whole(x.size()), y(x.size()), h(x.size());
-    std::vector<Real> out_carry(static_cast<std::size_t>(kTokens * columns)), carry(out_carry),
-        last(out_carry);
+    Values whole(x.size()), y(x.size()), h(x.size());
+    Values out_carry(static_cast<std::size_t>(kTokens * columns)), carry(out_carry), last(out_carry);
     moe::Workspace workspace;
-    moe::LayerOutput<Real> out(test::rows_of(whole, kWidth));
+    moe::LayerOutput<double> out(test::rows_of(whole, kWidth));
     out.carry = test::rows_of(out_carry, columns);
-    two.forward(test::rows_of(x, kWidth), out, workspace);
-    moe::LayerOutput<Real> first(test::rows_of(h, kWidth)), second(test::rows_of(y, kWidth));
+    two.forward(test::rows_of(x, kWidth), out, workspace, test::serial());
+    moe::LayerOutput<double> first(test::rows_of(h, kWidth)), second(test::rows_of(y, kWidth));
     first.carry = test::rows_of(carry, columns);
     second.carry = test::rows_of(last, columns);
-    two.layers()[0].forward(test::rows_of(x, kWidth), first, workspace);
-    moe::LayerInput<Real> in(test::rows_of(std::as_const(h), kWidth));
+    two.layers()[0].forward(test::rows_of(x, kWidth), first, workspace, test::serial());
+    moe::LayerInput<double> in(test::rows_of(std::as_const(h), kWidth));
     in.carry = test::rows_of(std::as_const(carry), columns);
-    two.layers()[1].forward(in, second, workspace);
+    two.layers()[1].forward(in, second, workspace, test::serial());
     CHECK(test::same_bits(whole, y));
     CHECK(test::same_bits(out_carry, last));
   };
-  check(chain(2, moe::momentum_smoe(layer<Real>())), kWidth);
-  check(chain(2, moe::adam_smoe(layer<Real>())), 2 * kWidth);
+  check(chain(2, moe::momentum_smoe(layer())), kWidth);
+  check(chain(2, moe::adam_smoe(layer())), 2 * kWidth);
 }
 
 TEST_CASE("gradients through the moments that come in and go out, by differences", "[depth]") {
@@ -222,7 +216,7 @@ TEST_CASE("gradients through the moments that come in and go out, by differences
     auto tape = two.make_tape();
     moe::Workspace workspace;
     const auto loss = [&] {
-      two.forward_train(in, out, tape, workspace);
+      two.forward_train(in, out, tape, workspace, test::serial());
       double sum = 0;
       for (std::size_t i = 0; i < y.size(); ++i) sum += kDy[i] * y[i];
       for (std::size_t i = 0; i < carry.size(); ++i) sum += dout[i] * out_carry[i];
@@ -234,7 +228,7 @@ TEST_CASE("gradients through the moments that come in and go out, by differences
     to.auxiliary_scale = 0;
     to.dcarry_out = test::rows_of(dout, columns);
     to.dcarry = test::rows_of(dcarry, columns);
-    two.backward(tape, to, workspace);
+    two.backward(tape, to, workspace, test::serial());
     for (std::size_t i = 0; i < carry.size(); ++i) {
       const double old = carry[i], h = 1e-4;
       const auto at = [&](double value) {
@@ -271,11 +265,11 @@ TEST_CASE("rows that take no part, and isolated ones, hand on 0 and get no gradi
   out.carry = test::rows_of(out_carry, 2 * kWidth);
   auto tape = one.make_tape();
   moe::Workspace workspace;
-  one.forward_train(in, out, tape, workspace);
+  one.forward_train(in, out, tape, workspace, test::serial());
   auto gradients = one.make_gradients();
   decltype(one)::LayerGradients to(rows(std::as_const(dy)), rows(dx), gradients);
   to.dcarry = test::rows_of(dcarry, 2 * kWidth);
-  one.backward(tape, to, workspace);
+  one.backward(tape, to, workspace, test::serial());
   for (Index t = 0; t < kTokens; ++t) {
     for (Index j = 0; j < 2 * kWidth; ++j) {
       const bool none = t == 1 || t == 2;
@@ -302,7 +296,7 @@ TEST_CASE("moments that are none are refused with their token, but for rows that
     moe::LayerInput<double> in(rows(kX));
     in.carry = moe::ConstMatrixView<double>(moments.data(), kTokens, 2 * kWidth);
     if (valid != nullptr) in.valid = std::span<const bool>(valid, static_cast<std::size_t>(kTokens));
-    adam.forward(in, out, workspace);
+    adam.forward(in, out, workspace, test::serial());
   };
   forward(nullptr);
   const bool valid[kTokens] = {true};
@@ -330,11 +324,11 @@ TEST_CASE("momentum refuses options out of range and what it cannot do", "[depth
     CHECK_THROWS_AS(moe::AdamMoments({.epsilon = bad}), moe::config_error);
   }
   CHECK_THROWS_AS(moe::AdamMoments({.epsilon = 0}), moe::config_error);
-  using Carrying = moe::MoeLayer<moe::RmoeRouter<double, moe::GruCell<double>>, Bank<double>>;
+  using Carrying = moe::MoeLayer<moe::RmoeRouter<double, moe::GruCell<double>>, Bank>;
   CHECK_THROWS_AS(
       moe::momentum_smoe(Carrying(
           moe::rmoe_router(moe::GruCell<double>(3, 2), {.width = kWidth, .experts = kExperts, .k = 2}),
-          Bank<double>({.experts = kExperts, .width = kWidth, .hidden = 3}))),
+          Bank({.experts = kExperts, .width = kWidth, .hidden = 3}))),
       moe::config_error);
 
   auto one = moe::momentum_smoe(layer());
@@ -343,21 +337,21 @@ TEST_CASE("momentum refuses options out of range and what it cannot do", "[depth
   moe::LayerOutput<double> out(rows(y));
   moe::Workspace workspace;
   in.carry = test::rows_of(kX, 2);
-  CHECK_THROWS_AS(one.forward(in, out, workspace), moe::shape_error);
+  CHECK_THROWS_AS(one.forward(in, out, workspace, test::serial()), moe::shape_error);
   in.carry = rows(std::as_const(carry));
   out.carry = rows(carry);
-  CHECK_THROWS_AS(one.forward(in, out, workspace), moe::shape_error);  // one memory
+  CHECK_THROWS_AS(one.forward(in, out, workspace, test::serial()), moe::shape_error);  // one memory
   in.carry = {};
   out.carry = {};
   auto tape = one.make_tape();
-  one.forward_train(in, out, tape, workspace);
+  one.forward_train(in, out, tape, workspace, test::serial());
   auto gradients = one.make_gradients();
   Values dx(kX.size());
   decltype(one)::LayerGradients to(rows(kDy), rows(dx), gradients);
   to.dcarry = rows(carry);
-  CHECK_THROWS_AS(one.backward(tape, to, workspace), moe::config_error);  // none came
+  CHECK_THROWS_AS(one.backward(tape, to, workspace, test::serial()), moe::config_error);  // none came
   const auto moved = test::taken(one);
-  CHECK_THROWS_AS(one.forward(in, out, workspace), moe::state_error);
+  CHECK_THROWS_AS(one.forward(in, out, workspace, test::serial()), moe::state_error);
 }
 
 TEST_CASE("a const momentum layer shows its ranges as something to read", "[depth]") {

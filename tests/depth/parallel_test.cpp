@@ -22,23 +22,19 @@ namespace {
 
 using moe::Index;
 using test::Values;
-template <class Real>
-using Bank = moe::Mlp<moe::Silu, Real>;
-template <class Real>
-using Branch = moe::MoeLayer<moe::SoftmaxTopK<Real>, Bank<Real>>;
+using Bank = moe::Mlp<moe::Silu, double>;
+using Branch = moe::MoeLayer<moe::SoftmaxTopK<double>, Bank>;
 
 constexpr Index kTokens = 5, kWidth = 4;
 
-template <class Real = double>
-Branch<Real> branch(Index experts, moe::NonFinite non_finite = moe::NonFinite::throw_) {
-  return Branch<Real>(
-      moe::softmax_top_k<Real>({.width = kWidth, .experts = experts, .k = 2, .non_finite = non_finite}),
-      Bank<Real>({.experts = experts, .width = kWidth, .hidden = 3}));
+Branch branch(Index experts, moe::NonFinite non_finite = moe::NonFinite::throw_) {
+  return Branch(
+      moe::softmax_top_k<double>({.width = kWidth, .experts = experts, .k = 2, .non_finite = non_finite}),
+      Bank({.experts = experts, .width = kWidth, .hidden = 3}));
 }
-template <class Real = double>
-moe::Parallel<Branch<Real>> parallel(moe::Join join, moe::NonFinite non_finite = moe::NonFinite::throw_) {
-  std::vector<Branch<Real>> branches;
-  for (const Index experts : {3, 4, 3}) branches.push_back(branch<Real>(experts, non_finite));
+moe::Parallel<Branch> parallel(moe::Join join, moe::NonFinite non_finite = moe::NonFinite::throw_) {
+  std::vector<Branch> branches;
+  for (const Index experts : {3, 4, 3}) branches.push_back(branch(experts, non_finite));
   moe::Parallel made(std::move(branches), join);
   test::draw_parameters(made, 5);
   return made;
@@ -51,19 +47,19 @@ TEST_CASE("branches keep the laws of layers: of one type, of two, over one bank,
   test::check_layer(
       "three", [] { return parallel(moe::Join::add); },
       [] {
-        std::vector<Branch<double>> two;
+        std::vector<Branch> two;
         for (int i = 0; i < 2; ++i) two.push_back(branch(3));
         return moe::Parallel(std::move(two));
       });
   test::check_layer("two types", [] {
-    using Choice = moe::MoeLayer<moe::ExpertChoice<double>, Bank<double>>;
+    using Choice = moe::MoeLayer<moe::ExpertChoice<double>, Bank>;
     return moe::Parallel(std::tuple(
         branch(3), Choice(moe::expert_choice<double>({.width = kWidth, .experts = 2, .capacity_factor = 1.5}),
-                          Bank<double>({.experts = 2, .width = kWidth, .hidden = 3}))));
+                          Bank({.experts = 2, .width = kWidth, .hidden = 3}))));
   });
-  static Bank<double> bank({.experts = 3, .width = kWidth, .hidden = 3});
+  static Bank bank({.experts = 3, .width = kWidth, .hidden = 3});
   test::check_layer("one bank", [] {
-    using Shared = moe::MoeLayer<moe::SoftmaxTopK<double>, Bank<double>&>;
+    using Shared = moe::MoeLayer<moe::SoftmaxTopK<double>, Bank&>;
     std::vector<Shared> branches;
     for (int i = 0; i < 2; ++i) {
       branches.emplace_back(moe::softmax_top_k<double>({.width = kWidth, .experts = 3, .k = 2}), bank);
@@ -72,21 +68,20 @@ TEST_CASE("branches keep the laws of layers: of one type, of two, over one bank,
   });
 }
 
-TEMPLATE_TEST_CASE("results are beside each other or added in order, with the bits of the layers alone",
-                   "[depth][smoke]", float, double) {
-  using Real = TestType;
-  const std::vector<Real> x = test::normal_rows<Real>(3, kTokens, kWidth);
-  const std::vector<Real> wide = test::normal_rows<Real>(4, kTokens, 3 * kWidth);
-  auto beside = parallel<Real>(moe::Join::concatenate), added = parallel<Real>(moe::Join::add);
+TEST_CASE("results are beside each other or added in order, with the bits of the layers alone",
+          "[depth][smoke]") {
+  const Values x = test::normal_rows(3, kTokens, kWidth);
+  const Values wide = test::normal_rows(4, kTokens, 3 * kWidth);
+  auto beside = parallel(moe::Join::concatenate), added = parallel(moe::Join::add);
   CHECK(beside.out_width() == 3 * kWidth);
   CHECK(added.out_width() == kWidth);
   test::Trained a(beside, test::rows_of(x, kWidth), wide);
-  std::vector<Real> dx(x.size()), sum(x.size()), gradients;
+  Values dx(x.size()), sum(x.size()), gradients;
   double losses = 0;
   for (Index i = 0; i < 3; ++i) {
-    std::vector<Real> dy;
+    Values dy;
     for (Index t = 0; t < kTokens; ++t) {
-      const Real* const from = wide.data() + t * 3 * kWidth + i * kWidth;
+      const double* const from = wide.data() + t * 3 * kWidth + i * kWidth;
       dy.insert(dy.end(), from, from + kWidth);
     }
     auto& layer = beside.layers()[static_cast<std::size_t>(i)];
@@ -115,7 +110,7 @@ TEST_CASE("a row that one branch isolates is NaN in all columns and has no gradi
   for (const moe::Join join : {moe::Join::add, moe::Join::concatenate}) {
     auto made = parallel(join, moe::NonFinite::isolate_row);
     // Only the middle branch reads column 0 into its logits with a weight that overflows.
-    made.visit_parameters([](const moe::Parameter<double>& p) {
+    test::visit_layer(made, [](const moe::Parameter<double>& p) {
       if (std::string(p.name).find("gate") == std::string::npos) return;
       for (Index e = 0; e < p.value.rows; ++e)
         p.value(e, 0) = std::string(p.name).starts_with("branch1") ? 1e200 : 0;
@@ -138,7 +133,7 @@ TEST_CASE("a row that one branch isolates is NaN in all columns and has no gradi
 
 TEST_CASE("what a later branch refuses leaves y, draws and counts, and an empty tape", "[depth]") {
   auto made = parallel(moe::Join::add);
-  made.visit_parameters([](const moe::Parameter<double>& p) {
+  test::visit_layer(made, [](const moe::Parameter<double>& p) {
     if (std::string(p.name) == "branch2.gate.weight")
       p.value(0, 0) = std::numeric_limits<double>::quiet_NaN();
   });
@@ -151,7 +146,7 @@ TEST_CASE("what a later branch refuses leaves y, draws and counts, and an empty 
   moe::LayerOutput<double> out(test::rows_of(y, kWidth), &stats);
   auto tape = made.make_tape();
   moe::Workspace workspace;
-  CHECK_THROWS_AS(made.forward_train(in, out, tape, workspace), moe::numeric_error);
+  CHECK_THROWS_AS(made.forward_train(in, out, tape, workspace, test::serial()), moe::numeric_error);
   CHECK(y == Values(y.size(), 7));
   CHECK(draws.calls() == 0);
   CHECK(stats.tokens == 0);
@@ -159,11 +154,11 @@ TEST_CASE("what a later branch refuses leaves y, draws and counts, and an empty 
 }
 
 TEST_CASE("branches refuse what does not fit", "[depth]") {
-  CHECK_THROWS_AS(moe::Parallel(std::vector<Branch<double>>{}), moe::config_error);
-  std::vector<Branch<double>> wide;
+  CHECK_THROWS_AS(moe::Parallel(std::vector<Branch>{}), moe::config_error);
+  std::vector<Branch> wide;
   wide.push_back(branch(3));
   wide.emplace_back(moe::softmax_top_k<double>({.width = kWidth + 1, .experts = 3, .k = 2}),
-                    Bank<double>({.experts = 3, .width = kWidth + 1, .hidden = 3}));
+                    Bank({.experts = 3, .width = kWidth + 1, .hidden = 3}));
   CHECK_THROWS_AS(moe::Parallel(std::move(wide), moe::Join::concatenate), moe::config_error);
   // Results that are not as wide as rows: to be added to those that are, or to be read by the next step.
   CHECK_THROWS_AS(moe::Parallel(std::tuple(branch(3), parallel(moe::Join::concatenate))), moe::config_error);
@@ -175,8 +170,9 @@ TEST_CASE("branches refuse what does not fit", "[depth]") {
   Values y(3 * x.size());
   moe::LayerOutput<double> narrow(test::rows_of(y, kWidth)), out(test::rows_of(y, 3 * kWidth));
   moe::Workspace workspace;
-  CHECK_THROWS_AS(made.forward(test::rows_of(x, kWidth), narrow, workspace), moe::shape_error);
+  CHECK_THROWS_AS(made.forward(test::rows_of(x, kWidth), narrow, workspace, test::serial()),
+                  moe::shape_error);
   auto moved = test::taken(made);
-  CHECK_THROWS_AS(made.forward(test::rows_of(x, kWidth), out, workspace), moe::state_error);
-  moved.forward(test::rows_of(x, kWidth), out, workspace);
+  CHECK_THROWS_AS(made.forward(test::rows_of(x, kWidth), out, workspace, test::serial()), moe::state_error);
+  moved.forward(test::rows_of(x, kWidth), out, workspace, test::serial());
 }

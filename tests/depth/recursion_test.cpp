@@ -42,7 +42,7 @@ TEST_CASE("sets are nested, and each recursion is the block's rows times scale s
   Layer layer = made({1, 0.5, 0.34}, false);
   const auto tape = call.train(layer);
   std::vector<Rows> w;
-  layer.visit_parameters([&](const moe::Parameter<double>& p) {
+  test::visit_layer(layer, [&](const moe::Parameter<double>& p) {
     if (std::string(p.name).find("gate.weight") == std::string::npos) return;
     w.push_back({p.value(0, 0), p.value(0, 1), p.value(0, 2)});
   });
@@ -89,7 +89,7 @@ TEST_CASE("sets are nested, and each recursion is the block's rows times scale s
 TEST_CASE("one recursion of all rows is the block; inference is causal and nested too", "[depth]") {
   test::DepthCall call(6, 3, {0, 6});
   Layer one = made({1});
-  one.visit_parameters([](const moe::Parameter<double>& p) {
+  test::visit_layer(one, [](const moe::Parameter<double>& p) {
     if (std::string(p.name) == "router.gate.weight") p.value(0, 0) = p.value(0, 1) = p.value(0, 2) = 0;
   });
   call.train(one);
@@ -103,7 +103,7 @@ TEST_CASE("one recursion of all rows is the block; inference is causal and neste
     moe::Workspace workspace;
     auto tape = layer.make_tape();
     now.in.mode = moe::Mode::inference;
-    layer.forward_train(now.in, now.out, tape, workspace);
+    layer.forward_train(now.in, now.out, tape, workspace, test::serial());
     later.forward(layer);
     Index taken = 0;
     for (Index t = 0; t < 9; ++t) {

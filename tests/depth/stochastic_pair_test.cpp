@@ -21,21 +21,18 @@ namespace {
 
 using moe::Index;
 using test::Values;
-template <class Real>
-using Bank = moe::Mlp<moe::Silu, Real>;
-template <class Real>
-using Inner = moe::MoeLayer<moe::SoftmaxTopK<Real>, Bank<Real>>;
-using Pair = moe::S2Moe<Inner<double>>;
+using Bank = moe::Mlp<moe::Silu, double>;
+using Inner = moe::MoeLayer<moe::SoftmaxTopK<double>, Bank>;
+using Pair = moe::S2Moe<Inner>;
 
 constexpr Index kTokens = 6, kWidth = 4, kExperts = 3;
 const std::vector<Index> kEnds{0, 4, 6};
 
-template <class Real = double>
-Inner<Real> layer(moe::NonFinite non_finite = moe::NonFinite::throw_) {
-  return Inner<Real>(
-      moe::softmax_top_k<Real>(
+Inner layer(moe::NonFinite non_finite = moe::NonFinite::throw_) {
+  return Inner(
+      moe::softmax_top_k<double>(
           {.width = kWidth, .experts = kExperts, .k = 2, .load_balance = 0.1, .non_finite = non_finite}),
-      Bank<Real>({.experts = kExperts, .width = kWidth, .hidden = 3}));
+      Bank({.experts = kExperts, .width = kWidth, .hidden = 3}));
 }
 auto rows(const Values& x) {
   return test::rows_of(x, kWidth);
@@ -64,35 +61,33 @@ TEST_CASE("stochastic pairs keep the laws of layers", "[depth]") {
       "with noise", [] { return moe::s2moe(layer(), {.noise = 0.8}); }, call);
 }
 
-TEMPLATE_TEST_CASE("without noise y is the layer's, to the bit; inference is one pass", "[depth][smoke]",
-                   float, double) {
-  using Real = TestType;
-  auto pair = moe::s2moe(layer<Real>(), {.noise = 0});
+TEST_CASE("without noise y is the layer's, to the bit; inference is one pass", "[depth][smoke]") {
+  auto pair = moe::s2moe(layer(), {.noise = 0});
   test::draw_parameters(pair, 2);
-  const std::vector<Real> x = test::normal_rows<Real>(3, kTokens, kWidth);
-  std::vector<Real> alone(x.size()), y(x.size());
-  moe::LayerOutput<Real> plain(test::rows_of(alone, kWidth)), out(test::rows_of(y, kWidth));
+  const Values x = test::normal_rows(3, kTokens, kWidth);
+  Values alone(x.size()), y(x.size());
+  moe::LayerOutput<double> plain(test::rows_of(alone, kWidth)), out(test::rows_of(y, kWidth));
   moe::Workspace workspace;
-  pair.layer().forward(test::rows_of(x, kWidth), plain, workspace);
+  pair.layer().forward(test::rows_of(x, kWidth), plain, workspace, test::serial());
   auto tape = pair.make_tape();
-  pair.forward_train(test::rows_of(x, kWidth), out, tape, workspace);
+  pair.forward_train(test::rows_of(x, kWidth), out, tape, workspace, test::serial());
   CHECK(test::same_bits(alone, y));
 
-  auto noisy = moe::s2moe(layer<Real>(), {.noise = 2});
+  auto noisy = moe::s2moe(layer(), {.noise = 2});
   test::draw_parameters(noisy, 2);
   moe::DrawCounter draws(1);
   moe::RouteStats stats;
-  moe::LayerInput<Real> in(test::rows_of(x, kWidth));
+  moe::LayerInput<double> in(test::rows_of(x, kWidth));
   in.draws = &draws;
   out.stats = &stats;
   y.assign(y.size(), 7);
-  noisy.forward(in, out, workspace);
+  noisy.forward(in, out, workspace, test::serial());
   CHECK(test::same_bits(alone, y));
   CHECK(draws.calls() == 1);
   CHECK(stats.tokens == kTokens);
   stats.clear();
   in.mode = moe::Mode::training;
-  noisy.forward(in, out, workspace);
+  noisy.forward(in, out, workspace, test::serial());
   CHECK_FALSE(test::same_bits(alone, y));
   CHECK(draws.calls() == 3);       // two passes
   CHECK(stats.tokens == kTokens);  // the first one's
@@ -108,7 +103,7 @@ TEST_CASE("noisy rows, gate and contrast by hand", "[depth]") {
   auto tape = pair.make_tape();
   moe::Workspace workspace;
   const auto in = call(kX, draws);
-  pair.forward_train(in, out, tape, workspace);
+  pair.forward_train(in, out, tape, workspace, test::serial());
 
   // The copies, from the formula.
   const moe::KeyedRandom draw(9, 0, moe::DrawStream::row_noise);
@@ -136,7 +131,7 @@ TEST_CASE("noisy rows, gate and contrast by hand", "[depth]") {
   test::Trained second(inner, call(noisy, draws), kDy, 0);
   Values weight;
   double bias = 0;
-  pair.visit_parameters([&](const moe::Parameter<double>& p) {
+  test::visit_layer(pair, [&](const moe::Parameter<double>& p) {
     if (std::string(p.name) == "pair.gate.weight") {
       for (Index j = 0; j < kWidth; ++j) weight.push_back(p.value(0, j));
     }
@@ -179,7 +174,7 @@ TEST_CASE("noisy rows, gate and contrast by hand", "[depth]") {
   Values dx(kX.size());
   Pair::LayerGradients to(rows(kDy), rows(dx), gradients);
   to.auxiliary_scale = 0;
-  pair.backward(tape, to, workspace);
+  pair.backward(tape, to, workspace, test::serial());
   Values du(kX.size()), dother(kX.size());
   for (std::size_t i = 0; i < du.size(); ++i) {
     const double g = gate[i / kWidth];
@@ -212,7 +207,7 @@ TEST_CASE("a stochastic pair's parameters by differences, with noise, balance an
   moe::Workspace workspace;
   const auto loss = [&] {
     moe::DrawCounter draws(9);
-    pair.forward_train(call(kX, draws), out, tape, workspace);
+    pair.forward_train(call(kX, draws), out, tape, workspace, test::serial());
     double sum = 0.7 * out.losses.total();
     for (std::size_t i = 0; i < y.size(); ++i) sum += kDy[i] * y[i];
     return sum;
@@ -221,7 +216,7 @@ TEST_CASE("a stochastic pair's parameters by differences, with noise, balance an
   auto gradients = pair.make_gradients();
   Pair::LayerGradients to(rows(kDy), rows(dx), gradients);
   to.auxiliary_scale = 0.7;
-  pair.backward(tape, to, workspace);
+  pair.backward(tape, to, workspace, test::serial());
   pair.visit_parameters(gradients, [&](const moe::Parameter<double>& p) {
     for (Index i = 0; i < p.value.size(); i += 2) {
       double& entry = p.value(i / p.value.cols, i % p.value.cols);
@@ -279,13 +274,13 @@ TEST_CASE("stochastic pairs refuse options out of range and training without dra
   moe::LayerOutput<double> out(rows(y));
   auto tape = pair.make_tape();
   moe::Workspace workspace;
-  CHECK_THROWS_AS(pair.forward_train(rows(kX), out, tape, workspace), moe::config_error);
+  CHECK_THROWS_AS(pair.forward_train(rows(kX), out, tape, workspace, test::serial()), moe::config_error);
   moe::DrawCounter draws(1);
   auto in = call(kX, draws);
   in.router_x = rows(kX);
-  CHECK_THROWS_AS(pair.forward_train(in, out, tape, workspace), moe::config_error);
+  CHECK_THROWS_AS(pair.forward_train(in, out, tape, workspace, test::serial()), moe::config_error);
   CHECK(y == Values(y.size(), 7));
   CHECK(draws.calls() == 0);
   const auto moved = test::taken(pair);
-  CHECK_THROWS_AS(pair.forward(rows(kX), out, workspace), moe::state_error);
+  CHECK_THROWS_AS(pair.forward(rows(kX), out, workspace, test::serial()), moe::state_error);
 }

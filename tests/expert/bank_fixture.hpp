@@ -16,8 +16,10 @@
 #include "moe/executor/pool.hpp"
 #include "moe/expert/concept.hpp"
 #include "moe/storage/parameter.hpp"
+#include "support/any_executor.hpp"
 #include "support/catch.hpp"
 #include "support/same_bits.hpp"
+#include "support/visits.hpp"
 
 namespace test {
 
@@ -139,9 +141,9 @@ struct SlotRows {
 };
 
 /// z [P, D]; with a tape: forward_train.
-template <class Bank, class X>
+template <class Bank>
 std::vector<typename Bank::Real> run_forward(const Bank& bank, const BankBatch<typename Bank::Real>& batch,
-                                             typename Bank::Tape* tape, X& executor) {
+                                             typename Bank::Tape* tape, AnyExecutor executor) {
   using Real = typename Bank::Real;
   ExactArena arena(measured_bytes(
       bank, [&](const Bank& b, moe::Arena& a) { b.measure(a, batch.slots(), executor.concurrency()); }));
@@ -159,8 +161,7 @@ std::vector<typename Bank::Real> run_forward(const Bank& bank, const BankBatch<t
 
 template <class Bank>
 std::vector<typename Bank::Real> run_forward(const Bank& bank, const BankBatch<typename Bank::Real>& batch) {
-  moe::SerialExecutor serial;
-  return run_forward(bank, batch, nullptr, serial);
+  return run_forward(bank, batch, nullptr, serial());
 }
 
 template <class Real>
@@ -169,11 +170,11 @@ struct BankBackward {
   std::vector<Real> dx;       // [P, D], empty unless asked for
 };
 
-template <class Bank, class X>
+template <class Bank>
 BankBackward<typename Bank::Real> run_backward(const Bank& bank, const BankBatch<typename Bank::Real>& batch,
                                                const typename Bank::Tape& tape,
                                                typename Bank::Gradients* gradients, bool wants_dx,
-                                               X& executor, const bool* frozen = nullptr) {
+                                               AnyExecutor executor, const bool* frozen = nullptr) {
   using Real = typename Bank::Real;
   ExactArena arena(measured_bytes(bank, [&](const Bank& b, moe::Arena& a) {
     b.measure_backward(a, batch.slots(), executor.concurrency());
@@ -196,8 +197,10 @@ template <class Bank>
 std::vector<typename Bank::Real> flat_gradients(Bank& bank, typename Bank::Gradients& gradients) {
   using Real = typename Bank::Real;
   std::vector<Real> all;
-  bank.visit_storage(&gradients,
-                     [&](const char*, Real*, Real* g, Index n) { all.insert(all.end(), g, g + n); });
+  const StorageVisit<Real> append = [&](const char*, Real*, Real* g, Index n) {
+    all.insert(all.end(), g, g + n);
+  };
+  bank.visit_storage(&gradients, append);
   return all;
 }
 
@@ -207,11 +210,12 @@ void randomise_bank(Bank& bank, unsigned seed) {
   using Real = typename Bank::Real;
   std::mt19937_64 random(seed);
   std::uniform_real_distribution<double> uniform(-1, 1);
-  bank.visit_parameters(nullptr, [&](const moe::Parameter<Real>& p) {
+  const ParameterVisit<Real> draw = [&](const moe::Parameter<Real>& p) {
     for (Index o = 0; o < p.value.rows; ++o) {
       for (Index i = 0; i < p.value.cols; ++i) p.value(o, i) = static_cast<Real>(uniform(random));
     }
-  });
+  };
+  bank.visit_parameters(nullptr, draw);
 }
 
 /// Frozen slots: dx and d weight are what they were, gradients those of a batch without them, by any number
@@ -220,7 +224,7 @@ template <class Bank>
 void check_frozen_slots(Bank& bank, const BankBatch<typename Bank::Real>& batch) {
   using Real = typename Bank::Real;
   static_assert(moe::impl::kFreezesPairs<Bank>);
-  moe::SerialExecutor serial;
+  const AnyExecutor serial = test::serial();
   moe::PoolExecutor pool(3);
   typename Bank::Tape tape, rest_tape;
   run_forward(bank, batch, &tape, serial);
@@ -250,7 +254,7 @@ void check_frozen_slots(Bank& bank, const BankBatch<typename Bank::Real>& batch)
 template <class Bank>
 void check_bank_laws(Bank& bank, const BankBatch<typename Bank::Real>& batch) {
   using Real = typename Bank::Real;
-  moe::SerialExecutor serial;
+  const AnyExecutor serial = test::serial();
   typename Bank::Tape tape;
   const std::vector<Real> z = run_forward(bank, batch, nullptr, serial);
   CHECK(same_bits(z, run_forward(bank, batch, &tape, serial)));
@@ -292,11 +296,12 @@ void check_bank_laws(Bank& bank, const BankBatch<typename Bank::Real>& batch) {
   if constexpr (moe::impl::kFreezesPairs<Bank>) check_frozen_slots(bank, batch);
 
   std::size_t shown = 0, stored = 0;
-  bank.visit_parameters(&gradients, [&](const moe::Parameter<Real>& p) {
+  const ParameterVisit<Real> count = [&](const moe::Parameter<Real>& p) {
     for (Index o = 0; o < p.gradient.rows; ++o) {
       for (Index i = 0; i < p.gradient.cols; ++i) shown += p.gradient(o, i) != 0;
     }
-  });
+  };
+  bank.visit_parameters(&gradients, count);
   for (const Real g : flat) stored += g != 0;
   CHECK(shown == stored);
 }
@@ -335,7 +340,7 @@ bool agrees_with_difference(double& at, double analytic, double noise, const F& 
 /// `every`.
 template <class Bank>
 void check_bank_gradients(Bank& bank, BankBatch<double> batch, std::size_t every) {
-  moe::SerialExecutor serial;
+  const AnyExecutor serial = test::serial();
   typename Bank::Tape tape;
   run_forward(bank, batch, &tape, serial);
   typename Bank::Gradients gradients = bank.make_gradients();
@@ -349,9 +354,10 @@ void check_bank_gradients(Bank& bank, BankBatch<double> batch, std::size_t every
     moe::ParameterView<double> value, gradient;
   };
   std::vector<Named> all;
-  bank.visit_parameters(&gradients, [&](const moe::Parameter<double>& p) {
+  const ParameterVisit<double> list = [&](const moe::Parameter<double>& p) {
     all.push_back({p.name, p.value, p.gradient});
-  });
+  };
+  bank.visit_parameters(&gradients, list);
   for (const Named& p : all) {
     INFO(p.name);
     Index wrong = 0;

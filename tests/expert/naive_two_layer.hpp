@@ -17,13 +17,15 @@ using NamedParameters = std::map<std::string, std::vector<Row>>;  // [out][in]
 template <class Bank>
 NamedParameters parameters_of(Bank& bank) {
   NamedParameters all;
-  bank.visit_parameters(nullptr, [&](const moe::Parameter<typename Bank::Real>& p) {
+  using Real = typename Bank::Real;
+  const ParameterVisit<Real> list = [&](const moe::Parameter<Real>& p) {
     std::vector<Row>& rows = all[p.name];
     for (Index o = 0; o < p.value.rows; ++o) {
       rows.emplace_back();
       for (Index i = 0; i < p.value.cols; ++i) rows.back().push_back(Bounded(p.value(o, i)));
     }
-  });
+  };
+  bank.visit_parameters(nullptr, list);
   return all;
 }
 

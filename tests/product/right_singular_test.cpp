@@ -1,9 +1,10 @@
 #include "moe/product/right_singular.hpp"
 
-#include <Eigen/SVD>
+#include <Eigen/Core>
 #include <random>
 
 #include "support/catch.hpp"
+#include "support/decompositions.hpp"
 
 using moe::Index;
 
@@ -15,23 +16,23 @@ TEST_CASE("right singular vectors of blocks of rows are those of Eigen's SVD", "
   Eigen::MatrixXd left(rows, rank), right(rank, 7);
   for (double& v : left.reshaped()) v = normal(random);
   for (double& v : right.reshaped()) v = normal(random);
-  const Eigen::MatrixXd a = left * right;
+  const Eigen::MatrixXd a = test::product(left, right);
   moe::RightSingular singular(7);
   const Index cut = rows / 3;
   singular.add(cut, [&](Index r, Index i) { return a(r, i); });
   singular.add(rows - cut, [&](Index r, Index i) { return a(cut + r, i); });
   singular.finish();
 
-  const Eigen::JacobiSVD<Eigen::MatrixXd> svd(a, Eigen::ComputeThinV);
-  const double bound = 0x1p-52 * 100 * svd.singularValues()(0);  // both lose a few roundings of the largest
+  const test::Svd svd = test::svd_of(a);
+  const double bound = 0x1p-52 * 100 * svd.values(0);  // both lose a few roundings of the largest
   for (Index k = 0; k < 7; ++k) {
-    const double want = k < svd.singularValues().size() ? svd.singularValues()(k) : 0;
+    const double want = k < svd.values.size() ? svd.values(k) : 0;
     INFO(k << " of rank " << rank << ", rows " << rows);
     CHECK(std::abs(singular.value(k) - want) <= bound);
     if (want < 1e-9) continue;
     double along = 0, own = 0;
     for (Index i = 0; i < 7; ++i) {
-      along += singular.vector(k, i) * svd.matrixV()(i, k);
+      along += singular.vector(k, i) * svd.v(i, k);
       own += singular.vector(k, i) * singular.vector(k, i);
     }
     CHECK(std::abs(own - 1) <= 1e-14);

@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "moe/core/executor.hpp"
+#include "support/kernels.hpp"
 
 namespace test {
 
@@ -13,7 +14,7 @@ using moe::Index;
 class AnyExecutor {
  public:
   template <moe::Executor X>
-  requires(!std::is_same_v<X, AnyExecutor>) explicit AnyExecutor(X& executor)
+  requires(!std::is_same_v<X, AnyExecutor>) AnyExecutor(X& executor)
       : executor_(&executor),
         concurrency_(executor.concurrency()),
         run_([](void* x, Index n, void* f, Call call) {
@@ -34,5 +35,12 @@ class AnyExecutor {
   Index concurrency_;
   void (*run_)(void*, Index, void*, Call);
 };
+
+/// The calling thread.
+inline AnyExecutor& serial() {
+  static moe::SerialExecutor serial;
+  static AnyExecutor any(serial);
+  return any;
+}
 
 }  // namespace test

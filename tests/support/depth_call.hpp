@@ -10,6 +10,8 @@
 #include "moe/core/workspace.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/storage/parameter.hpp"
+#include "support/any_executor.hpp"
+#include "support/visits.hpp"
 
 namespace test {
 
@@ -51,13 +53,13 @@ struct DepthCall {
   template <class L>
   void forward(const L& layer) {
     moe::Workspace workspace;
-    layer.forward(in, out, workspace);
+    layer.forward(in, out, workspace, serial());
   }
   template <class L>
   typename L::Tape train(const L& layer) {
     moe::Workspace workspace;
     auto tape = layer.make_tape();
-    layer.forward_train(in, out, tape, workspace);
+    layer.forward_train(in, out, tape, workspace, serial());
     return tape;
   }
   template <class L>
@@ -66,7 +68,7 @@ struct DepthCall {
     auto gradients = layer.make_gradients();
     typename L::LayerGradients back(view(dy), moe::MatrixView<double>(dx.data(), tokens, width), gradients);
     back.auxiliary_scale = scale;
-    layer.backward(tape, back, workspace);
+    layer.backward(tape, back, workspace, serial());
     return gradients;
   }
 };
@@ -76,12 +78,13 @@ template <class L>
 void draw_all_parameters(L& layer, std::uint64_t seed = 11, double size = 1) {
   std::mt19937_64 random(seed);
   std::normal_distribution<double> normal;
-  layer.visit_parameters([&](const moe::Parameter<double>& p) {
+  const ParameterVisit<double> draw = [&](const moe::Parameter<double>& p) {
     const double scale = size / std::sqrt(static_cast<double>(p.value.cols));
     for (Index i = 0; i < p.value.size(); ++i) {
       p.value(i / p.value.cols, i % p.value.cols) = scale * normal(random);
     }
-  });
+  };
+  layer.visit_parameters(draw);
 }
 
 }  // namespace test

@@ -17,6 +17,8 @@
 #include "moe/core/workspace.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/storage/parameter.hpp"
+#include "support/any_executor.hpp"
+#include "support/visits.hpp"
 
 namespace test {
 
@@ -45,28 +47,34 @@ template <class L>
 void draw_parameters(L& layer, std::uint64_t seed) {
   std::mt19937_64 random(seed);
   std::normal_distribution<double> normal;
-  layer.visit_parameters([&](const auto& p) {
-    using Real = std::remove_cvref_t<decltype(p.value(0, 0))>;
+  using Real = typename L::Real;
+  const ParameterVisit<Real> draw = [&](const moe::Parameter<Real>& p) {
     const double scale = 1 / std::sqrt(static_cast<double>(p.value.cols));
     for (moe::Index i = 0; i < p.value.size(); ++i) {
       p.value(i / p.value.cols, i % p.value.cols) = static_cast<Real>(scale * normal(random));
     }
-  });
+  };
+  layer.visit_parameters(draw);
 }
 
 /// All gradients of a layer, in the order of its storage.
 template <class L>
 std::vector<typename L::Real> flat_gradients(L& layer, typename L::Gradients& gradients) {
-  std::vector<typename L::Real> all;
-  layer.visit_storage(gradients,
-                      [&](const char*, auto*, auto* g, moe::Index n) { all.insert(all.end(), g, g + n); });
+  using Real = typename L::Real;
+  std::vector<Real> all;
+  const StorageVisit<Real> append = [&](const char*, Real*, Real* g, moe::Index n) {
+    all.insert(all.end(), g, g + n);
+  };
+  layer.visit_storage(gradients, append);
   return all;
 }
 /// Those of a part of one.
 template <class Part>
 Values part_gradients(Part& part, typename Part::Gradients& gradients) {
   Values all;
-  const auto append = [&](const char*, double*, double* g, moe::Index n) { all.insert(all.end(), g, g + n); };
+  const StorageVisit<double> append = [&](const char*, double*, double* g, moe::Index n) {
+    all.insert(all.end(), g, g + n);
+  };
   part.visit_storage(&gradients, append);
   return all;
 }
@@ -88,11 +96,11 @@ struct Trained {
     moe::Workspace workspace;
     const moe::Index out_width = in.x.rows == 0 ? in.x.cols : static_cast<moe::Index>(dy.size()) / in.x.rows;
     moe::LayerOutput<Real> out(rows_of(y, out_width));
-    layer.forward_train(in, out, tape, workspace);
+    layer.forward_train(in, out, tape, workspace, serial());
     losses = out.losses.total();
     typename L::LayerGradients to(rows_of(dy, out_width), rows_of(dx, in.x.cols), gradients);
     to.auxiliary_scale = scale;
-    layer.backward(tape, to, workspace);
+    layer.backward(tape, to, workspace, serial());
   }
 };
 
@@ -102,7 +110,8 @@ class PlainMixture {
  public:
   template <class L>
   PlainMixture(const L& layer, const std::string& gate, const std::string& experts, moe::Index k) : k_(k) {
-    layer.visit_parameters([&](const auto& p) {
+    using Real = typename L::Real;
+    const ParameterVisit<const Real> list = [&](const moe::Parameter<const Real>& p) {
       const std::string name = p.name;
       const auto is = [&](const std::string& prefix) { return name.starts_with(prefix); };
       if (!is(gate + "gate.") && !is(experts + "experts.")) return;
@@ -111,7 +120,8 @@ class PlainMixture {
       for (moe::Index i = 0; i < p.value.size(); ++i) {
         m.value.push_back(p.value(i / p.value.cols, i % p.value.cols));
       }
-    });
+    };
+    layer.visit_parameters(list);
   }
 
   using Row = std::vector<long double>;

@@ -381,6 +381,18 @@ class Laws {
 
 }  // namespace
 
+void check_printed(const std::string& text) {
+  CHECK(text.find("layer of width ") == 0);
+}
+ErasedLayer::Visit absent_counter(Index& absent) {
+  return [&absent](const moe::Parameter<double>& p) {
+    absent += p.value.data == nullptr && p.value.size() > 0 ? 1 : 0;
+  };
+}
+void check_no_absent(Index absent) {
+  CHECK(absent == 0);
+}
+
 void check_erased_layer(const std::string& name, const std::function<Made()>& make,
                         const std::function<Made()>& other, const LayerCall& call) {
   CAPTURE(name);

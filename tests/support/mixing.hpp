@@ -11,7 +11,9 @@
 #include "moe/core/types.hpp"
 #include "moe/core/workspace.hpp"
 #include "moe/layer/call/output.hpp"
+#include "support/any_executor.hpp"
 #include "support/catch.hpp"
+#include "support/visits.hpp"
 
 namespace test {
 
@@ -48,14 +50,15 @@ LayerNumbers run_layer(const Layer& layer, moe::Index tokens, const std::vector<
   moe::Workspace workspace;
   auto tape = layer.make_tape();
   auto gradients = layer.make_gradients();
-  layer.forward_train(in, out, tape, workspace);
+  layer.forward_train(in, out, tape, workspace, serial());
   layer.backward(tape,
                  typename Layer::LayerGradients(moe::ConstMatrixView<double>(dy.data(), tokens, d),
                                                 moe::MatrixView<double>(r.dx.data(), tokens, d), gradients),
-                 workspace);
-  layer.visit_storage(gradients, [&](const char*, const double*, const double* g, moe::Index n) {
+                 workspace, serial());
+  const StorageVisit<const double> append = [&](const char*, const double*, const double* g, moe::Index n) {
     r.gradients.insert(r.gradients.end(), g, g + n);
-  });
+  };
+  layer.visit_storage(gradients, append);
   r.losses = out.losses.total();
   return r;
 }
@@ -70,7 +73,7 @@ std::vector<double> forward_rows(const Layer& layer, const std::vector<double>& 
   in.segments = moe::Segments({ends.data(), ends.size()});
   moe::LayerOutput<double> out(moe::MatrixView<double>(y.data(), tokens, d));
   moe::Workspace workspace;
-  layer.forward(in, out, workspace);
+  layer.forward(in, out, workspace, serial());
   return y;
 }
 

@@ -156,11 +156,7 @@ std::vector<Real> backward(const ErasedRouter<Real>& router, const RouterCall<Re
 
 namespace {
 
-/// What runs where nothing else is said, and the last index first by three workers.
-AnyExecutor serial() {
-  static moe::SerialExecutor executor;
-  return AnyExecutor(executor);
-}
+/// The last index first, by three workers.
 AnyExecutor backwards() {
   static BackwardsExecutor executor;
   return AnyExecutor(executor);

@@ -1,6 +1,6 @@
 #include "moe/expert/bank/latent.hpp"
 
-#include <Eigen/SVD>
+#include <Eigen/Core>
 
 #include "expert/bank_fixture.hpp"
 #include "expert/naive_two_layer.hpp"
@@ -10,6 +10,7 @@
 #include "moe/expert/bank/quantise.hpp"
 #include "moe/layer/moe_layer.hpp"
 #include "moe/router/named/top_k.hpp"
+#include "support/decompositions.hpp"
 #include "support/errors.hpp"
 
 using moe::Index;
@@ -24,6 +25,11 @@ static_assert(moe::TrainableExpertBank<moe::LatentBank<moe::Mlp<moe::Relu>>>);
 
 Bank bank_of(Index experts, Index width, Index latent, Index hidden, bool bias = false) {
   return {width, Glu({.experts = experts, .width = latent, .hidden = hidden, .bias = bias, .output = width})};
+}
+
+template <class B>
+void visit(B& of, const test::ParameterVisit<double>& f) {
+  of.visit_parameters(nullptr, f);
 }
 
 /// The same rows, with tokens, two slots each where there is a second expert.
@@ -108,27 +114,29 @@ TEST_CASE(
   for (const bool bias : {false, true}) {
     Glu dense({.experts = 3, .width = 8, .hidden = 5, .bias = bias});
     test::randomise_bank(dense, 11);
-    const auto stacked = [](Glu& of) {
-      Eigen::MatrixXd w(30, 8);
-      Index row = 0;
-      of.visit_parameters(nullptr, [&](const moe::Parameter<double>& p) {
-        if (!test::contains(p.name, "weight") || test::contains(p.name, "down")) return;
-        for (Index o = 0; o < 5; ++o, ++row)
-          for (Index i = 0; i < 8; ++i) w(row, i) = p.value(o, i);
-      });
-      return w;
+    Eigen::MatrixXd w(30, 8);
+    Index stacked = 0;
+    visit(dense, [&](const moe::Parameter<double>& p) {
+      if (!test::contains(p.name, "weight") || test::contains(p.name, "down")) return;
+      for (Index o = 0; o < 5; ++o, ++stacked)
+        for (Index i = 0; i < 8; ++i) w(stacked, i) = p.value(o, i);
+    });
+    const test::Svd svd = test::svd_of(w);
+    const auto squares_from = [&](Index first) {
+      double sum = 0;
+      for (Index k = first; k < 8; ++k) sum += svd.values(k) * svd.values(k);
+      return sum;
     };
-    const Eigen::MatrixXd w = stacked(dense);
-    const Eigen::VectorXd sigma = Eigen::JacobiSVD<Eigen::MatrixXd>(w).singularValues();
+    const double all = squares_from(0);
     for (const Index r : {1, 3, 7, 8}) {
       INFO("r " << r);
       Bank bank = bank_of(3, 8, r, 5, bias);
       const double lost = moe::factor_experts(dense, bank);
-      const double want = sigma.tail(8 - r).squaredNorm();
-      CHECK(std::abs(lost - want) <= 1e-13 * sigma.squaredNorm());
+      const double want = squares_from(r);
+      CHECK(std::abs(lost - want) <= 1e-13 * all);
       Eigen::MatrixXd a(r, 8), b(30, r);
       Index row = 0;
-      bank.visit_parameters(nullptr, [&](const moe::Parameter<double>& p) {
+      visit(bank, [&](const moe::Parameter<double>& p) {
         if (test::contains(p.name, "latent")) {
           for (Index o = 0; o < r; ++o)
             for (Index i = 0; i < 8; ++i) a(o, i) = p.value(o, i);
@@ -137,23 +145,20 @@ TEST_CASE(
             for (Index i = 0; i < r; ++i) b(row, i) = p.value(o, i);
         }
       });
-      CHECK(std::abs((w - b * a).squaredNorm() - want) <= 1e-13 * sigma.squaredNorm());
+      CHECK(std::abs(test::squared_distance(w, test::product(b, a)) - want) <= 1e-13 * all);
     }
 
     // First layers of rank 3 together.
-    const Eigen::MatrixXd low =
-        Eigen::JacobiSVD<Eigen::MatrixXd>(w, Eigen::ComputeThinU | Eigen::ComputeThinV)
-            .matrixU()
-            .leftCols(3) *
-        w.topRows(3);
+    const Eigen::MatrixXd low = test::product(svd.u.leftCols(3), w.topRows(3));
+    const double size = test::squared_distance(low, Eigen::MatrixXd::Zero(30, 8));
     Index row = 0;
-    dense.visit_parameters(nullptr, [&](const moe::Parameter<double>& p) {
+    visit(dense, [&](const moe::Parameter<double>& p) {
       if (!test::contains(p.name, "weight") || test::contains(p.name, "down")) return;
       for (Index o = 0; o < 5; ++o, ++row)
         for (Index i = 0; i < 8; ++i) p.value(o, i) = low(row, i);
     });
     Bank bank = bank_of(3, 8, 3, 5, bias);
-    CHECK(moe::factor_experts(dense, bank) <= 1e-28 * low.squaredNorm());
+    CHECK(moe::factor_experts(dense, bank) <= 1e-28 * size);
     const auto batch = test::random_batch<double>(8, {4, 2, 3}, 12);
     const auto z = test::run_forward(bank, batch), same = test::run_forward(dense, batch);
     double worst = 0;
@@ -173,7 +178,7 @@ TEST_CASE("latent experts in int4, and groups of them in a composite", "[expert]
   test::randomise_bank(both, 4);
   test::check_bank_gradients(both, test::random_batch<double>(8, {1, 2, 0, 1, 2}, 5), 3);
   std::vector<std::string> names;
-  both.visit_parameters(nullptr, [&](const moe::Parameter<double>& p) { names.emplace_back(p.name); });
+  visit(both, [&](const moe::Parameter<double>& p) { names.emplace_back(p.name); });
   CHECK(names.front() == "experts.0-1.latent.weight");
   CHECK(std::count(names.begin(), names.end(), "experts.2-4.latent.weight") == 1);
 }
@@ -206,8 +211,7 @@ TEST_CASE("sizes of latent experts are checked", "[expert]") {
   CHECK_THROWS_AS(moe::factor_experts(narrow, taken), moe::config_error);
   Bank wide = bank_of(2, 4, 5, 3);
   CHECK_THROWS_AS(moe::factor_experts(dense, wide), moe::config_error);
-  dense.visit_parameters(nullptr, [](const moe::Parameter<double>& p) {
-    p.value(0, 0) = std::numeric_limits<double>::infinity();
-  });
+  visit(dense,
+        [](const moe::Parameter<double>& p) { p.value(0, 0) = std::numeric_limits<double>::infinity(); });
   CHECK_THROWS_AS(moe::factor_experts(dense, taken), moe::numeric_error);
 }

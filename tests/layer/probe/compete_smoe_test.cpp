@@ -70,11 +70,11 @@ struct Call {
     moe::LayerInput<double> in(rows_of(x));
     in.draws = &draws;
     moe::LayerOutput<double> out(rows_of(y));
-    layer.forward_train(in, out, tape, workspace);
+    layer.forward_train(in, out, tape, workspace, test::serial());
     losses = out.losses;
     typename Layer::LayerGradients back(rows_of(dy), rows_of(dx), gradients);
     back.auxiliary_scale = scale;
-    layer.backward(tape, back, workspace);
+    layer.backward(tape, back, workspace, test::serial());
   }
   double loss(const std::string& name) const {
     for (const auto& l : losses) {
@@ -88,7 +88,7 @@ struct Call {
 /// Results [T][E][D] of all experts, each row alone at each expert.
 std::vector<std::vector<Values>> results_of(const Glu& experts, const Values& x) {
   std::vector<std::vector<Values>> all;
-  moe::SerialExecutor serial;
+  test::AnyExecutor& serial = test::serial();
   for (Index t = 0; t < rows_of(x).rows; ++t) {
     all.emplace_back();
     for (Index e = 0; e < experts.experts(); ++e) {
@@ -130,7 +130,7 @@ Plain plain(const Layer& layer, const Values& x, const CompeteOptions& o, bool v
   const double t_count = static_cast<double>(tokens), n = kExperts;
   Plain p;
   Values count(kExperts), mass(kExperts), weight;
-  layer.visit_parameters([&](const auto& parameter) {
+  test::visit_layer(layer, [&](const auto& parameter) {
     for (Index i = 0; std::string("gate.weight") == parameter.name && i < parameter.value.size(); ++i)
       weight.push_back(parameter.value(i / kWidth, i % kWidth));
   });
@@ -187,7 +187,7 @@ template <class Layer>
 Layer drawn(Layer layer) {
   std::mt19937_64 random(9);
   std::normal_distribution<double> draw;
-  layer.visit_parameters([&](const moe::Parameter<double>& p) {
+  test::visit_layer(layer, [&](const moe::Parameter<double>& p) {
     for (Index i = 0; std::string("gate.weight") == p.name && i < p.value.size(); ++i)
       p.value(i / kWidth, i % kWidth) = draw(random);
   });
@@ -255,8 +255,8 @@ TEST_CASE("CompeteSMoE: without a competition it is a top-k layer, bit for bit",
   auto tape = plain_layer.make_tape();
   auto gradients = plain_layer.make_gradients();
   moe::LayerOutput<double> out(rows_of(want));
-  plain_layer.forward_train(rows_of(x), out, tape, workspace);
-  plain_layer.backward(tape, {rows_of(dy), rows_of(dx), gradients}, workspace);
+  plain_layer.forward_train(rows_of(x), out, tape, workspace, test::serial());
+  plain_layer.backward(tape, {rows_of(dy), rows_of(dx), gradients}, workspace, test::serial());
   const auto numbers = [](const auto& layer, auto& of) {
     Values all;
     layer.visit_storage(
@@ -275,7 +275,7 @@ TEST_CASE("CompeteSMoE: without a competition it is a top-k layer, bit for bit",
   const auto always = drawn(moe::compete_smoe(bank(), options(1)));
   Values y(x.size());
   moe::LayerOutput<double> to(rows_of(y));
-  always.forward(rows_of(x), to, workspace);
+  always.forward(rows_of(x), to, workspace, test::serial());
   CHECK(test::same_bits(y, want));
   CHECK(always.workspace_bytes(kTokens) == never.workspace_bytes(kTokens));
 }
@@ -289,7 +289,7 @@ TEST_CASE("CompeteSMoE: a router that says what the responses say has no gradien
   CHECK(before.loss("distillation") > 1e-6);
   // W = a x^T / |x|^2, so that W x = a.
   const double squares = dot(x, x);
-  layer.visit_parameters([&](const moe::Parameter<double>& p) {
+  test::visit_layer(layer, [&](const moe::Parameter<double>& p) {
     for (Index e = 0; std::string("gate.weight") == p.name && e < kExperts; ++e) {
       for (Index j = 0; j < kWidth; ++j)
         p.value(e, j) = before.tape.probes().response(0, e) * x[static_cast<std::size_t>(j)] / squares;
@@ -399,7 +399,7 @@ TEST_CASE("CompeteSMoE: a competition runs every expert once, and what was chose
     moe::LayerOutput<double> out(rows_of(y));
     moe::LayerInput<double> in(rows_of(x));
     in.mode = moe::Mode::training;
-    layer.forward(in, out, workspace);
+    layer.forward(in, out, workspace, test::serial());
     CHECK(calls.forward == 2);
     CHECK(test::same_bits(y, call.y));
   }
@@ -415,12 +415,12 @@ TEST_CASE("CompeteSMoE: one coin for a layer and call", "[compete]") {
   moe::Workspace workspace;
   auto tape = layer.make_tape();
   moe::LayerOutput<double> out(rows_of(y));
-  CHECK_THROWS_AS(layer.forward_train(rows_of(x), out, tape, workspace), moe::config_error);
-  layer.forward(rows_of(x), out, workspace);  // inference draws nothing
+  CHECK_THROWS_AS(layer.forward_train(rows_of(x), out, tape, workspace, test::serial()), moe::config_error);
+  layer.forward(rows_of(x), out, workspace, test::serial());  // inference draws nothing
 
   auto scheduled = moe::compete_smoe(bank(), options(0.3));
   scheduled.router().set_compete(moe::Compete::always);
-  scheduled.forward_train(rows_of(x), out, tape = scheduled.make_tape(), workspace);
+  scheduled.forward_train(rows_of(x), out, tape = scheduled.make_tape(), workspace, test::serial());
   CHECK(tape.probes());
   scheduled.router().set_rate(0.6);
   CHECK(scheduled.router().options().rate == 0.6);
@@ -492,8 +492,9 @@ TEST_CASE("CompeteSMoE: gradients of a row's experts are kept apart where rows a
       return moe::ConstMatrixView<double>(of.data() + first * kLong, count, kLong);
     };
     moe::LayerOutput<double> out(moe::MatrixView<double>(y.data(), count, kLong));
-    layer.forward_train(rows(x), out, tape, workspace);
-    layer.backward(tape, {rows(dy), moe::MatrixView<double>(dx.data(), count, kLong)}, workspace);
+    layer.forward_train(rows(x), out, tape, workspace, test::serial());
+    layer.backward(tape, {rows(dy), moe::MatrixView<double>(dx.data(), count, kLong)}, workspace,
+                   test::serial());
     return dx;
   };
   const Values all = dx_of(0, kMany);

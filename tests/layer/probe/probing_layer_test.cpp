@@ -13,8 +13,10 @@
 #include "moe/layer/probe/autonomy_of_experts.hpp"
 #include "moe/layer/probe/compete_smoe.hpp"
 #include "moe/plan/capacity/fixed.hpp"
+#include "support/any_executor.hpp"
 #include "support/catch.hpp"
 #include "support/same_bits.hpp"
+#include "support/visits.hpp"
 
 namespace {
 
@@ -63,14 +65,14 @@ TEST_CASE("ProbingLayer: a refused call leaves the tape, its probes included, as
   moe::Workspace workspace;
   auto tape = layer.make_tape();
   moe::LayerOutput<double> out(view(y));
-  layer.forward_train(view(x), out, tape, workspace);
+  layer.forward_train(view(x), out, tape, workspace, test::serial());
   const Values kept = y;
-  layer.backward(tape, {view(dy), view(dx)}, workspace);
+  layer.backward(tape, {view(dy), view(dx)}, workspace, test::serial());
   Values bad = normal(3);
   bad[5] = std::numeric_limits<double>::quiet_NaN();
-  CHECK_THROWS_AS(layer.forward_train(view(bad), out, tape, workspace), moe::numeric_error);
+  CHECK_THROWS_AS(layer.forward_train(view(bad), out, tape, workspace, test::serial()), moe::numeric_error);
   CHECK(test::same_bits(y, kept));
-  layer.backward(tape, {view(dy), view(again)}, workspace);
+  layer.backward(tape, {view(dy), view(again)}, workspace, test::serial());
   CHECK(test::same_bits(again, dx));
 }
 
@@ -85,7 +87,7 @@ TEST_CASE("ProbingLayer: observer, statistics, capacity; what it cannot obey is 
   Seen seen;
   out.stats = &stats;
   out.observer = &seen;
-  layer.forward_train(view(x), out, tape, workspace);
+  layer.forward_train(view(x), out, tape, workspace, test::serial());
   CHECK(stats.tokens == kTokens);
   CHECK(stats.pairs() == kTokens);
   CHECK(seen.slots == kTokens);
@@ -93,15 +95,15 @@ TEST_CASE("ProbingLayer: observer, statistics, capacity; what it cannot obey is 
     CHECK(seen.logit[static_cast<std::size_t>(i)] == tape.probes().response(i / 3, i % 3));
   out.observer = nullptr;
   out.carry = view(carry);
-  CHECK_THROWS_AS(layer.forward(view(x), out, workspace), moe::config_error);
+  CHECK_THROWS_AS(layer.forward(view(x), out, workspace, test::serial()), moe::config_error);
 
   Layer::LayerGradients gradients(view(dy), {});
   gradients.frozen_pair = std::vector<bool>(kTokens, true);
-  CHECK_THROWS_AS(layer.backward(tape, gradients, workspace), moe::config_error);
+  CHECK_THROWS_AS(layer.backward(tape, gradients, workspace, test::serial()), moe::config_error);
   gradients.frozen_pair = {};
   Values router_dx(x.size());
   gradients.router_dx = view(router_dx);
-  CHECK_THROWS_AS(layer.backward(tape, gradients, workspace), moe::config_error);
+  CHECK_THROWS_AS(layer.backward(tape, gradients, workspace, test::serial()), moe::config_error);
 
   using Router = std::remove_cvref_t<decltype(layer.router())>;
   using Bank = std::remove_cvref_t<decltype(layer.experts())>;
@@ -111,7 +113,7 @@ TEST_CASE("ProbingLayer: observer, statistics, capacity; what it cannot obey is 
   moe::LayerOutput<double> some(view(y), &limited);
   moe::LayerInput<double> in(view(x));
   in.mode = moe::Mode::training;
-  tight.forward(in, some, workspace);
+  tight.forward(in, some, workspace, test::serial());
   CHECK(limited.dropped > 0);
 
   CHECK_THROWS_AS((moe::ProbingLayer<Router, Bank>(
@@ -120,8 +122,8 @@ TEST_CASE("ProbingLayer: observer, statistics, capacity; what it cannot obey is 
   Layer moved = autonomous();
   const Layer taken = std::move(moved);
   moe::LayerOutput<double> plain(view(y));
-  CHECK_THROWS_AS(moved.forward(view(x), plain, workspace), moe::state_error);
-  taken.forward(view(x), plain, workspace);
+  CHECK_THROWS_AS(moved.forward(view(x), plain, workspace, test::serial()), moe::state_error);
+  taken.forward(view(x), plain, workspace, test::serial());
 }
 
 TEST_CASE("ProbingLayer: a router that reads rows of its own gets their gradient", "[probe]") {
@@ -142,13 +144,13 @@ TEST_CASE("ProbingLayer: a router that reads rows of its own gets their gradient
     moe::LayerInput<double> in(view(x));
     in.router_x = view(r);
     moe::LayerOutput<double> out(view(y));
-    layer.forward_train(in, out, tape, workspace);
+    layer.forward_train(in, out, tape, workspace, test::serial());
     return out.losses.total();
   };
   loss();
   decltype(layer)::LayerGradients gradients(view(dy), view(dx));
   gradients.router_dx = view(router_dx);
-  layer.backward(tape, gradients, workspace);
+  layer.backward(tape, gradients, workspace, test::serial());
   for (std::size_t i = 0; i < r.size(); ++i) {  // y does not see them, nor does the constant target
     const double old = r[i], h = 1e-6;
     r[i] = old + h;
@@ -171,11 +173,12 @@ TEST_CASE("ProbingLayer: in float, within the roundings of float", "[probe]") {
     auto tape = layer.make_tape();
     auto gradients = layer.make_gradients();
     moe::LayerOutput<Real> out(moe::MatrixView<Real>(y.data(), kTokens, kWidth));
-    layer.forward_train(moe::ConstMatrixView<Real>(rows.data(), kTokens, kWidth), out, tape, workspace);
+    layer.forward_train(moe::ConstMatrixView<Real>(rows.data(), kTokens, kWidth), out, tape, workspace,
+                        test::serial());
     layer.backward(tape,
                    {moe::ConstMatrixView<Real>(back.data(), kTokens, kWidth),
                     moe::MatrixView<Real>(dx.data(), kTokens, kWidth), gradients},
-                   workspace);
+                   workspace, test::serial());
     dx_wide.assign(dx.begin(), dx.end());
     return Values(y.begin(), y.end());
   };
@@ -216,7 +219,7 @@ TEST_CASE("ProbingLayer: experts in a block storage compete, and show their bloc
   const auto layer = moe::compete_smoe(Packed(wide), options);
   Index bytes = 0, parameters = 0;
   layer.visit_packed([&](const char*, const std::byte*, Index n) { bytes += n; });
-  layer.visit_parameters([&](const auto&) { ++parameters; });
+  test::visit_layer(layer, [&](const auto&) { ++parameters; });
   CHECK(bytes == layer.experts().inner().bytes());
   CHECK(parameters == 1);  // the router's
   const std::vector<float> x(64, 0.5f), dy(64, 1);
@@ -225,11 +228,11 @@ TEST_CASE("ProbingLayer: experts in a block storage compete, and show their bloc
   auto tape = layer.make_tape();
   auto gradients = layer.make_gradients();
   moe::LayerOutput<float> out(moe::MatrixView<float>(y.data(), 2, 32));
-  layer.forward_train(moe::ConstMatrixView<float>(x.data(), 2, 32), out, tape, workspace);
+  layer.forward_train(moe::ConstMatrixView<float>(x.data(), 2, 32), out, tape, workspace, test::serial());
   layer.backward(
       tape,
       {moe::ConstMatrixView<float>(dy.data(), 2, 32), moe::MatrixView<float>(dx.data(), 2, 32), gradients},
-      workspace);
+      workspace, test::serial());
   for (std::size_t i = 0; i < 64; ++i) CHECK(std::isfinite(y[i] + dx[i]));
   CHECK(test::same_bits(std::vector<float>(y.begin(), y.begin() + 32),
                         std::vector<float>(y.begin() + 32, y.end())));
@@ -253,7 +256,7 @@ TEST_CASE("ProbingLayer: by turns of rows, with the bits of all at once, and mem
     moe::LayerInput<double> in(moe::ConstMatrixView<double>(x.data(), kMany, kWidth));
     in.valid = valid;
     moe::LayerOutput<double> out(moe::MatrixView<double>(y.data(), kMany, kWidth), &stats);
-    layer.forward(in, out, workspace);
+    layer.forward(in, out, workspace, test::serial());
     return y;
   };
   moe::RouteStats all;
@@ -283,17 +286,17 @@ TEST_CASE("ProbingLayer: what later rows refuse leaves y and counts as they were
   moe::Workspace workspace;
   moe::RouteStats stats;
   moe::LayerOutput<double> out(view(y), &stats);
-  layer.forward(view(x), out, workspace);
+  layer.forward(view(x), out, workspace, test::serial());
   Seen seen;
   out.observer = &seen;
   const Values kept = y;
-  layer.forward(view(x), out, workspace);
+  layer.forward(view(x), out, workspace, test::serial());
   CHECK((seen.slots == kTokens && static_cast<Index>(seen.logit.size()) == 3 * kTokens));
   CHECK(test::same_bits(y, kept));
   CHECK(stats.pairs() == 2 * kTokens);
   out.observer = nullptr;
   x[5 * kWidth] = std::numeric_limits<double>::quiet_NaN();
-  CHECK_THROWS_AS(layer.forward(view(x), out, workspace), moe::numeric_error);
+  CHECK_THROWS_AS(layer.forward(view(x), out, workspace, test::serial()), moe::numeric_error);
   CHECK(test::same_bits(y, kept));
   CHECK((stats.pairs() == 2 * kTokens && stats.tokens == 2 * kTokens));
 }

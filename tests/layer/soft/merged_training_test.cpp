@@ -77,7 +77,8 @@ TEST_CASE("twins are saved with their task vectors, and their optimiser steps th
   auto tape = layer.make_tape();
   test::train_layer(layer, in, tape);
   moe::Workspace workspace;
-  layer.backward(tape, decltype(layer)::LayerGradients(test::view(dy, 5), {}, gradients), workspace);
+  layer.backward(tape, decltype(layer)::LayerGradients(test::view(dy, 5), {}, gradients), workspace,
+                 test::serial());
   optimiser.step(moe::TrainedLayer(layer, gradients), 0.1);
   Index stepped = 0;
   for (auto& [name, values] : test::layer_parameters(layer)) {

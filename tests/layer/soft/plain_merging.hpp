@@ -13,6 +13,8 @@
 #include "moe/core/workspace.hpp"
 #include "moe/layer/call/output.hpp"
 #include "moe/storage/parameter.hpp"
+#include "support/any_executor.hpp"
+#include "support/visits.hpp"
 
 namespace test {
 
@@ -23,12 +25,13 @@ using Values = std::vector<double>;
 template <class L>
 std::map<std::string, Values> layer_parameters(const L& layer) {
   std::map<std::string, Values> all;
-  layer.visit_parameters([&](const auto& p) {
+  const ParameterVisit<const double> list = [&](const moe::Parameter<const double>& p) {
     Values& to = all[p.name];
     for (Index o = 0; o < p.value.rows; ++o) {
       for (Index i = 0; i < p.value.cols; ++i) to.push_back(p.value(o, i));
     }
-  });
+  };
+  layer.visit_parameters(list);
   return all;
 }
 
@@ -37,11 +40,12 @@ template <class L>
 void draw_parameters(L& layer, unsigned seed, double scale = 0.5) {
   std::mt19937_64 random(seed);
   std::normal_distribution<double> normal;
-  layer.visit_parameters([&](const auto& p) {
+  const ParameterVisit<double> draw = [&](const moe::Parameter<double>& p) {
     for (Index o = 0; o < p.value.rows; ++o) {
       for (Index i = 0; i < p.value.cols; ++i) p.value(o, i) = scale * normal(random);
     }
-  });
+  };
+  layer.visit_parameters(draw);
 }
 
 inline Values random_rows(Index rows, Index width, unsigned seed) {
@@ -93,7 +97,7 @@ Values run_layer(const L& layer, const moe::LayerInput<double>& in, moe::RouteSt
   Values y(static_cast<std::size_t>(in.x.rows * layer.width()), -7);
   moe::LayerOutput<double> out(view(y, layer.width()), stats);
   moe::Workspace workspace;
-  layer.forward(in, out, workspace);
+  layer.forward(in, out, workspace, serial());
   return y;
 }
 template <class L>
@@ -101,7 +105,7 @@ Values train_layer(const L& layer, const moe::LayerInput<double>& in, typename L
   Values y(static_cast<std::size_t>(in.x.rows * layer.width()), -7);
   moe::LayerOutput<double> out(view(y, layer.width()));
   moe::Workspace workspace;
-  layer.forward_train(in, out, tape, workspace);
+  layer.forward_train(in, out, tape, workspace, serial());
   return y;
 }
 
@@ -143,9 +147,9 @@ double gradient_error(L& layer, const moe::LayerInput<double>& call, std::uint64
   train_layer(layer, in, tape);
   auto gradients = layer.make_gradients();
   moe::Workspace workspace;
-  layer.backward(tape, typename L::LayerGradients(view(dy, width), {}, gradients), workspace);
+  layer.backward(tape, typename L::LayerGradients(view(dy, width), {}, gradients), workspace, serial());
   double worst = 0;
-  layer.visit_parameters(gradients, [&](const auto& p) {
+  const ParameterVisit<double> compare = [&](const moe::Parameter<double>& p) {
     for (Index o = 0; o < p.value.rows; ++o) {
       for (Index i = 0; i < p.value.cols; ++i) {
         const double own = p.value(o, i), step = 1e-5;
@@ -158,7 +162,8 @@ double gradient_error(L& layer, const moe::LayerInput<double>& call, std::uint64
         worst = std::max(worst, std::fabs((above - below) / (2 * step) - got) / (1 + std::fabs(got)));
       }
     }
-  });
+  };
+  layer.visit_parameters(gradients, compare);
   return worst;
 }
 

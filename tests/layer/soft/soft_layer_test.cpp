@@ -47,7 +47,7 @@ using Matrix = std::vector<std::vector<double>>;
 /// Parameters by name, as published: [out, in].
 std::map<std::string, Matrix> parameters(const Layer& layer) {
   std::map<std::string, Matrix> all;
-  layer.visit_parameters([&](const auto& p) {
+  test::visit_layer(layer, [&](const auto& p) {
     Matrix& m = all[p.name];
     for (Index o = 0; o < p.value.rows; ++o) {
       m.emplace_back();
@@ -200,7 +200,7 @@ TEST_CASE("a scale that grows makes every slot read its best row", "[layer]") {
   moe::LayerOutput<double> out(moe::MatrixView<double>(y.data(), 6, kWidth));
   moe::Workspace workspace;
   auto tape = layer.make_tape();
-  layer.forward_train(in, out, tape, workspace);
+  layer.forward_train(in, out, tape, workspace, test::serial());
   const auto& table = tape.table();
   REQUIRE(table.slots() == 4);
   for (Index s = 0; s < 4; ++s) {
@@ -225,7 +225,7 @@ TEST_CASE("rows that take no part have none in either softmax", "[layer]") {
   moe::RouteStats stats;
   moe::LayerOutput<double> out(moe::MatrixView<double>(y.data(), 5, kWidth), &stats);
   moe::Workspace workspace;
-  layer.forward(in, out, workspace);
+  layer.forward(in, out, workspace, test::serial());
   for (std::size_t j = 0; j < kWidth; ++j) {
     CHECK(y[j] == expected[j]);
     CHECK(y[4 * kWidth + j] == expected[2 * kWidth + j]);
@@ -247,7 +247,7 @@ TEST_CASE("soft layers refuse what they cannot obey, before anything is written"
     moe::LayerOutput<double> out(moe::MatrixView<double>(y.data(), 3, kWidth));
     moe::Workspace workspace;
     change(in, out);
-    layer.forward(in, out, workspace);
+    layer.forward(in, out, workspace, test::serial());
   };
   using In = moe::LayerInput<double>;
   using Out = moe::LayerOutput<double>;

@@ -8,11 +8,11 @@
 #include "moe/executor/pool.hpp"
 #include "moe/expert/bank/glu.hpp"
 #include "moe/expert/bank/mlp.hpp"
-#include "moe/expert/bank/task_vectors.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 #include "support/layer_laws.hpp"
 #include "support/same_bits.hpp"
+#include "support/task_vectors.hpp"
 
 using moe::Index;
 using test::Values;
@@ -22,19 +22,21 @@ namespace {
 constexpr Index kWidth = 6, kHidden = 5, kExperts = 3;
 using Gated = moe::Glu<moe::Silu, double>;
 using Plain = moe::Mlp<moe::Silu, double>;
+using Reading = test::ParameterVisit<const double>;
+using Visit = test::ParameterVisit<double>;
 
 template <class Bank>
 Bank drawn(Index experts, unsigned seed, Index width = kWidth, Index hidden = kHidden, bool bias = true) {
   Bank bank({experts, width, hidden, bias});
   std::mt19937_64 random(seed);
   std::normal_distribution<double> normal;
-  bank.visit_parameters(nullptr, [&](const auto& p) {
+  using Real = typename Bank::Real;
+  const test::ParameterVisit<Real> draw = [&](const moe::Parameter<Real>& p) {
     for (Index o = 0; o < p.value.rows; ++o) {
-      for (Index i = 0; i < p.value.cols; ++i) {
-        p.value(o, i) = static_cast<typename Bank::Real>(0.5 * normal(random));
-      }
+      for (Index i = 0; i < p.value.cols; ++i) p.value(o, i) = static_cast<Real>(0.5 * normal(random));
     }
-  });
+  };
+  bank.visit_parameters(nullptr, draw);
   return bank;
 }
 template <class Bank>
@@ -43,12 +45,13 @@ moe::TwinMerging<Bank> make(Index rank, double keep = 1, moe::TwinMergingOptions
       moe::twin_experts(drawn<Bank>(1, 1), drawn<Bank>(kExperts, 2), {.rank = rank, .keep = keep}), options);
   std::mt19937_64 random(9);
   std::normal_distribution<double> normal;
-  layer.visit_parameters([&](const auto& p) {
+  const Visit draw = [&](const moe::Parameter<double>& p) {
     if (std::string(p.name).find("gate.") != 0) return;
     for (Index o = 0; o < p.value.rows; ++o) {
       for (Index i = 0; i < p.value.cols; ++i) p.value(o, i) = normal(random);
     }
-  });
+  };
+  layer.visit_parameters(draw);
   return layer;
 }
 moe::LayerInput<double> input(const Values& x, Index width = kWidth) {
@@ -58,7 +61,7 @@ moe::LayerInput<double> input(const Values& x, Index width = kWidth) {
 }
 /// The parameters of the mixture p, as published, one after the other.
 template <class Bank>
-Values merged(const moe::TwinExperts<Bank>& twin, const Values& p, moe::Executor auto& executor) {
+Values merged(const moe::TwinExperts<Bank>& twin, const Values& p, test::AnyExecutor executor) {
   moe::Arena measuring;
   twin.take_merged(measuring);
   twin.measure_merge(measuring, executor.concurrency());
@@ -77,22 +80,24 @@ Values merged(const moe::TwinExperts<Bank>& twin, const Values& p, moe::Executor
             : (kind == "experts.gate_up" || kind == "experts.fc1" ? one.first.data : one.second.data);
     for (Index i = 0; i < n; ++i) values[i] = from[i];
   });
-  moe::visit_parameters(shown, [&](const auto& q) {
+  const Reading list = [&](const moe::Parameter<const double>& q) {
     for (Index o = 0; o < q.value.rows; ++o) {
       for (Index i = 0; i < q.value.cols; ++i) all.push_back(q.value(o, i));
     }
-  });
+  };
+  moe::visit_parameters(shown, list);
   return all;
 }
 template <class Bank>
 Values parameters(const Bank& bank, Index e) {
   Values all;
   const std::string own = "experts." + std::to_string(e) + ".";
-  moe::visit_parameters(bank, [&](const auto& q) {
+  const Reading list = [&](const moe::Parameter<const double>& q) {
     for (Index o = 0; std::string(q.name).find(own) == 0 && o < q.value.rows; ++o) {
       for (Index i = 0; i < q.value.cols; ++i) all.push_back(q.value(o, i));
     }
-  });
+  };
+  moe::visit_parameters(bank, list);
   return all;
 }
 
@@ -116,9 +121,9 @@ TEST_CASE("the mixer's gradient is that of the merged parameters; nothing else i
   auto gradients = layer.make_gradients();
   moe::Workspace workspace;
   using Back = decltype(layer)::LayerGradients;
-  layer.backward(tape, Back(test::view(dy, kWidth), {}, gradients), workspace);
+  layer.backward(tape, Back(test::view(dy, kWidth), {}, gradients), workspace, test::serial());
   Index gates = 0, frozen = 0;
-  layer.visit_parameters(gradients, [&](const auto& p) {
+  const Visit compare = [&](const moe::Parameter<double>& p) {
     if (!p.gradient) {
       ++frozen;
       return;
@@ -138,25 +143,25 @@ TEST_CASE("the mixer's gradient is that of the merged parameters; nothing else i
         ++gates;
       }
     }
-  });
+  };
+  layer.visit_parameters(gradients, compare);
   CHECK(gates == kExperts * (kWidth + 1));
   CHECK(frozen == 6 + kExperts * (3 * 3));
 }
 
 TEST_CASE("full rank and one expert's weight give that expert back", "[layer]") {
-  const auto check = [](auto shared, auto experts) {
+  const auto check = [](const auto& shared, const auto& experts) {
     const auto twin = moe::twin_experts(shared, experts, {.rank = std::min(kWidth, kHidden)});
-    moe::SerialExecutor serial;
     moe::PoolExecutor pool(3);
     for (Index e = 0; e < kExperts; ++e) {
       Values p(kExperts, 0);
       p[static_cast<std::size_t>(e)] = 1;
-      const Values one = merged(twin, p, serial);
+      const Values one = merged(twin, p, test::serial());
       CHECK(test::distance(one, parameters(experts, e)) <= 1e-14);
       CHECK(test::same_bits(one, merged(twin, p, pool)));
     }
     const Values none(kExperts, 0);
-    CHECK(test::same_bits(merged(twin, none, serial), parameters(shared, 0)));
+    CHECK(test::same_bits(merged(twin, none, test::serial()), parameters(shared, 0)));
   };
   check(drawn<Plain>(1, 1), drawn<Plain>(kExperts, 2));
   check(drawn<Gated>(1, 1), drawn<Gated>(kExperts, 2));
@@ -175,7 +180,7 @@ TEST_CASE("of a lower rank the largest singular values are left: no other differ
   auto experts = drawn<Plain>(2, 2, 7, 9, false);
   const Values base = parameters(shared, 0);
   std::size_t at = 0;
-  experts.visit_parameters(nullptr, [&](const auto& p) {
+  const Visit set = [&](const moe::Parameter<double>& p) {
     if (std::string(p.name).find("experts.1.") != 0) return;
     for (Index o = 0; o < p.value.rows; ++o) {
       for (Index i = 0; i < p.value.cols; ++i) {
@@ -186,14 +191,14 @@ TEST_CASE("of a lower rank the largest singular values are left: no other differ
         p.value(o, i) = base[at++] + d;
       }
     }
-  });
+  };
+  experts.visit_parameters(nullptr, set);
   std::vector<double> sorted(singular, singular + 7);
   std::sort(sorted.begin(), sorted.end());
-  moe::SerialExecutor serial;
   const Values want = parameters(experts, 1);
   for (Index rank = 1; rank <= 7; ++rank) {
     const auto twin = moe::twin_experts(shared, experts, {.rank = rank});
-    const Values one = merged(twin, {0, 1}, serial);
+    const Values one = merged(twin, {0, 1}, test::serial());
     // Eckart and Young: a matrix's squared error is the sum of the squares of the other singular values.
     double discarded = 0, error = 0;
     for (Index k = 0; k < 7 - rank; ++k)
@@ -206,12 +211,11 @@ TEST_CASE("of a lower rank the largest singular values are left: no other differ
 TEST_CASE("the trim keeps the largest differences of an expert over all its parameters", "[layer]") {
   const auto shared = drawn<Plain>(1, 1), experts = drawn<Plain>(kExperts, 2);
   const auto twin = moe::twin_experts(shared, experts, {.rank = 5, .keep = 0.25});
-  moe::SerialExecutor serial;
   const Values base = parameters(shared, 0);
   for (Index e = 0; e < kExperts; ++e) {
     Values p(kExperts, 0);
     p[static_cast<std::size_t>(e)] = 1;
-    const Values one = merged(twin, p, serial), own = parameters(experts, e);
+    const Values one = merged(twin, p, test::serial()), own = parameters(experts, e);
     std::vector<double> sizes;
     for (std::size_t i = 0; i < own.size(); ++i) sizes.push_back(std::fabs(own[i] - base[i]));
     std::sort(sizes.rbegin(), sizes.rend());
@@ -237,7 +241,7 @@ TEST_CASE("the mixer reads features of a frozen model, which get no gradient", "
   std::remove_cvref_t<decltype(layer)>::LayerGradients out(test::view(dy, kWidth), {});
   out.router_dx = test::view(router_dx, 4);
   moe::Workspace workspace;
-  layer.backward(tape, out, workspace);
+  layer.backward(tape, out, workspace, test::serial());
   for (const double v : router_dx) CHECK(v == 0);
   features[0] += 1;
   CHECK(test::distance(test::run_layer(layer, in), y) > 1e-6);
@@ -259,7 +263,7 @@ TEST_CASE("float twins agree with double ones, of sizes of several panels", "[la
   in.segments = moe::Segments::uniform(5);
   moe::LayerOutput<float> out(moe::MatrixView<float>(y.data(), 5, 70));
   moe::Workspace workspace;
-  layer.forward(in, out, workspace);
+  layer.forward(in, out, workspace, test::serial());
   moe::Arena measuring;
   mean.measure(measuring, 5, 1);
   moe::Arena arena = workspace.arena(measuring.bytes());
@@ -289,7 +293,8 @@ TEST_CASE("banks that do not go together, ranks and shares out of range are refu
   CHECK(build(drawn<Plain>(1, 1, 6, 4), three, {.rank = 1}) ==
         "moe: shared expert: expected one of the experts' shape 6 x 5 with biases, got 6 x 4 with biases");
   auto bad = three;
-  bad.visit_parameters(nullptr, [](const auto& p) { p.value(0, 0) = INFINITY; });
+  const Visit spoil = [](const moe::Parameter<double>& p) { p.value(0, 0) = INFINITY; };
+  bad.visit_parameters(nullptr, spoil);
   CHECK(test::message_of<moe::numeric_error>([&] { moe::twin_experts(one, bad, {.rank = 1}); }) ==
         "moe: experts.0.fc1.weight: expected a finite difference from the shared expert, got inf");
   CHECK_THROWS_AS(moe::twin_merging(moe::twin_experts(one, three, {.rank = 1}), {.features = -1}),

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "moe/expert/bank/glu.hpp"
@@ -13,6 +14,7 @@
 #include "moe/router/named/sinkhorn_router.hpp"
 #include "moe/router/named/v_moe.hpp"
 #include "moe/router/soft/hard_mix.hpp"
+#include "support/any_router.hpp"
 #include "support/mixing.hpp"
 #include "support/router_cases.hpp"
 #include "support/router_laws.hpp"
@@ -161,18 +163,26 @@ Bank make_bank() {
   return bank;
 }
 
-template <class R, class C = moe::Dropless>
-void check_dense(R router, C capacity = {}) {
-  test::randomise(router, 5, 1);
+// One type of layer for all of them.
+using Routers = test::AnyRouter<moe::VMoeRouter<double>, moe::SinkhornRouter<double>,
+                                moe::ExpertChoice<double>, moe::PlanChoice<double>>;
+
+template <class C>
+void check_layers(const Routers& router, const C& capacity) {
   const std::vector<Index> ends{0, 5, 12};
-  const moe::MoeLayer<R, Bank, C> sparse(router, make_bank(), capacity);
-  const moe::SoftLayer dense(moe::HardMix<R, C>(router, capacity), make_bank());
+  const moe::MoeLayer<Routers, Bank, C> sparse(router, make_bank(), capacity);
+  const moe::SoftLayer dense(moe::HardMix<Routers, C>(router, capacity), make_bank());
   const auto a = test::run_layer(sparse, 12, ends), b = test::run_layer(dense, 12, ends);
   test::check_close(a.y, b.y);
   test::check_close(a.dx, b.dx);
   test::check_close(a.gradients, b.gradients);
   const std::vector<double> x = test::normal_rows(12, 4, 9);
   test::check_close(test::forward_rows(sparse, x, ends), test::forward_rows(dense, x, ends));
+}
+template <class R, class C = moe::Dropless>
+void check_dense(R router, C capacity = {}) {
+  test::randomise(router, 5, 1);
+  check_layers(Routers(std::move(router)), capacity);
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "moe/expert/bank/memory.hpp"
 #include "moe/kernel/activation.hpp"
 #include "moe/layer/moe_layer.hpp"
+#include "support/any_executor.hpp"
 #include "support/plain_routing.hpp"
 #include "support/router_cases.hpp"
 
@@ -78,7 +79,7 @@ struct Levels {
       in.task = task, in.valid = valid;
       moe::LayerOutput<double> out(y);
       out.carry = handed[l];
-      layers[l].forward_train(in, out, tapes[l], workspace);
+      layers[l].forward_train(in, out, tapes[l], workspace, test::serial());
       for (const auto& entry : out.losses) sum += entry.value;
     }
     for (Index t = 0; t < kTokens; ++t) sum += t == 1 ? 0 : dy.row(t).dot(y.row(t));

@@ -49,6 +49,20 @@ inline void trim(std::vector<TaskVector>& vectors, double keep) {
   }
 }
 
+/// up [out, rank] and down [rank, in]: the singular vectors of the largest singular values on the shorter
+/// side of `d`, and what it is in them. A template, so that who compiles it often may have it `extern`.
+template <class Matrix>
+void rank_factors(const Matrix& d, Index rank, Matrix& up, Matrix& down) {
+  // The shorter side's singular vectors are the eigenvectors of the product with the transpose, ascending;
+  // what they leave of the matrix is exact whatever the accuracy of their order.
+  const bool wide = d.rows() <= d.cols();
+  const Matrix square = wide ? Matrix(d * d.transpose()) : Matrix(d.transpose() * d);
+  const Eigen::SelfAdjointEigenSolver<Matrix> solver(square);
+  const Matrix vector = solver.eigenvectors().rightCols(rank);
+  up = wide ? vector : Matrix(d * vector);
+  down = wide ? Matrix(vector.transpose() * d) : Matrix(vector.transpose());
+}
+
 template <class Real, class Matrix>
 void assign_matrix(const ParameterView<Real>& to, const Matrix& from) {
   for (Index o = 0; o < to.rows; ++o) {
@@ -104,17 +118,8 @@ TwinExperts<B> twin_experts(const B& shared, const B& experts, const TaskVectorO
         impl::assign_matrix(to[at++], own.value);
         continue;
       }
-      // The shorter side's singular vectors are the eigenvectors of the product with the transpose,
-      // ascending; what they leave of the matrix is exact whatever the accuracy of their order.
-      const Eigen::MatrixXd& d = own.value;
-      const bool wide = d.rows() <= d.cols();
-      const Eigen::MatrixXd square =
-          wide ? Eigen::MatrixXd(d * d.transpose()) : Eigen::MatrixXd(d.transpose() * d);
-      const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(square);
-      const Eigen::MatrixXd vector = solver.eigenvectors().rightCols(options.rank);
-      const Eigen::MatrixXd up = wide ? vector : Eigen::MatrixXd(d * vector);
-      const Eigen::MatrixXd down =
-          wide ? Eigen::MatrixXd(vector.transpose() * d) : Eigen::MatrixXd(vector.transpose());
+      Eigen::MatrixXd up, down;
+      impl::rank_factors(own.value, options.rank, up, down);
       impl::assign_matrix(to[at++], up);
       impl::assign_matrix(to[at++], down);
     }

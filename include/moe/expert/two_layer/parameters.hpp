@@ -271,21 +271,15 @@ class TwoLayerParameters {
   template <class Visitor>
   void visit_parameters(TwoLayerParameters<Layout, Real>* gradients, Visitor&& f, Index first_id) {
     check(gradients);
-    const auto show = [&](Index e, const char* matrix, const char* kind, auto view_of) {
-      f(Parameter<Real>{ParameterName("experts.", first_id + e, ".", matrix, kind).c_str(), view_of(*this),
-                        gradients == nullptr ? ParameterView<Real>{} : view_of(*gradients)});
-    };
     for (Index e = 0; e < experts(); ++e) {
-      for (Index p = 0; p < kParts; ++p) {
-        if constexpr (DenseStorage<Storage>) {
-          show(e, Layout::kPart[p], ".weight", [&](auto& w) { return w.first_view(e, p); });
+      for (Index m = 0; m <= kParts; ++m) {
+        for (const bool bias : {false, true}) {
+          if (bias ? !has_bias() : !DenseStorage<Storage>) continue;
+          const ParameterName name = name_of(first_id + e, m, bias);
+          f(Parameter<Real>{name.c_str(), view_of(e, m, bias),
+                            gradients == nullptr ? ParameterView<Real>{} : gradients->view_of(e, m, bias)});
         }
-        if (has_bias()) show(e, Layout::kPart[p], ".bias", [&](auto& w) { return w.first_bias_view(e, p); });
       }
-      if constexpr (DenseStorage<Storage>) {
-        show(e, Layout::kSecond, ".weight", [&](auto& w) { return w.second_view(e); });
-      }
-      if (has_bias()) show(e, Layout::kSecond, ".bias", [&](auto& w) { return w.second_bias_view(e); });
     }
   }
 
@@ -305,22 +299,19 @@ class TwoLayerParameters {
   template <class Visitor>
   void visit_storage(TwoLayerParameters<Layout, Real>* gradients, Visitor&& f) {
     check(gradients);
-    const auto show = [&](const char* name, const char* kind, auto range_of) {
-      Buffer<Real>& values = range_of(*this);
+    using Own = TwoLayerParameters<Layout, Real>;
+    const auto show = [&](const char* name, const char* kind, Buffer<Real>& values,
+                          Buffer<Real> Own::*of_gradients) {
       f(ParameterName(name, kind).c_str(), values.data(),
-        gradients == nullptr ? nullptr : range_of(*gradients).data(), values.size());
+        gradients == nullptr ? nullptr : (gradients->*of_gradients).data(), values.size());
     };
     if constexpr (DenseStorage<Storage>) {
-      show(
-          Layout::kFirstStorage, "", [](auto& w) -> auto& { return w.first_; });
-      show(
-          Layout::kSecondStorage, "", [](auto& w) -> auto& { return w.second_; });
+      show(Layout::kFirstStorage, "", first_, &Own::first_);
+      show(Layout::kSecondStorage, "", second_, &Own::second_);
     }
     if (!has_bias()) return;
-    show(
-        Layout::kFirstStorage, ".bias", [](auto& w) -> auto& { return w.first_bias_; });
-    show(
-        Layout::kSecondStorage, ".bias", [](auto& w) -> auto& { return w.second_bias_; });
+    show(Layout::kFirstStorage, ".bias", first_bias_, &Own::first_bias_);
+    show(Layout::kSecondStorage, ".bias", second_bias_, &Own::second_bias_);
   }
 
  private:
@@ -338,6 +329,21 @@ class TwoLayerParameters {
     checked_product("experts x width x hidden", options.experts, options.width, options.hidden, kMargin);
     checked_product("experts x output x hidden", options.experts, options.output, options.hidden, kMargin);
     return options;
+  }
+
+  // Not part of the visits, which are compiled once for each visitor: matrix m of an expert, of which kParts
+  // is the second layer's, or its bias.
+  static ParameterName name_of(Index id, Index m, bool bias) noexcept {
+    return ParameterName("experts.", id, ".", m < kParts ? Layout::kPart[m] : Layout::kSecond,
+                         bias ? ".bias" : ".weight");
+  }
+  ParameterView<Real> view_of(Index e, Index m, bool bias) noexcept {
+    if (bias) return m < kParts ? first_bias_view(e, m) : second_bias_view(e);
+    if constexpr (DenseStorage<Storage>) {
+      return m < kParts ? first_view(e, m) : second_view(e);
+    } else {
+      return {};
+    }
   }
 
   /// Hidden column at `position` of the first layer.
