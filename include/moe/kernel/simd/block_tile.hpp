@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "moe/kernel/arch.hpp"
+#include "moe/kernel/isa/half_scales.hpp"
 #include "moe/kernel/prefetch.hpp"
 #include "moe/kernel/ref/block_tile.hpp"
 #include "moe/kernel/simd/gemm_tile.hpp"
@@ -99,6 +100,7 @@ MOE_ALWAYS_INLINE Words widen_scales(const BFloat16* scales) noexcept {
 }
 template <class Words>
 MOE_ALWAYS_INLINE Words widen_scales(const Float16* scales) noexcept {
+  if constexpr (kWidensHalves<Words>) return widen_halves<Words>(scales);
   using Halves = typename Lanes<sizeof(Words) / 4>::Halves;
   using Floats = typename Lanes<sizeof(Words) / 4>::Floats;
   const Words half = __builtin_convertvector(load_vector<Halves>(scales), Words);
