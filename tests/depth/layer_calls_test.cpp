@@ -44,11 +44,11 @@ TEST_CASE("a call that is not kept leaves the counts of its layers as they were"
   moe::RouteStats stats;
   std::vector<std::byte> memory(4096);
   moe::Arena measuring;
-  moe::impl::CallRollback(nullptr, nullptr, moe::impl::LayerCounts(group), measuring);
+  moe::impl::CallRollback(nullptr, nullptr, moe::impl::LayerCounts{group}, measuring);
   REQUIRE(measuring.bytes() <= static_cast<Index>(memory.size()));
   const auto call = [&](bool keep) {
     moe::Arena arena(memory.data(), static_cast<Index>(memory.size()));
-    moe::impl::CallRollback rollback(nullptr, &stats, moe::impl::LayerCounts(group), arena);
+    moe::impl::CallRollback rollback(nullptr, &stats, moe::impl::LayerCounts{group}, arena);
     REQUIRE(stats.layers.size() == 2);
     stats.layers[0].add(counts(3));
     stats.layers[1].add(counts(2));
@@ -65,10 +65,10 @@ TEST_CASE("a call that is not kept leaves the counts of its layers as they were"
   moe::RouteStats other;
   other.layers = {counts(3), counts(4)};
   moe::Arena arena(memory.data(), static_cast<Index>(memory.size()));
-  CHECK_THROWS_AS(moe::impl::CallRollback(nullptr, &other, moe::impl::LayerCounts(group), arena),
+  CHECK_THROWS_AS(moe::impl::CallRollback(nullptr, &other, moe::impl::LayerCounts{group}, arena),
                   moe::shape_error);
   other.layers.resize(1);
-  CHECK_THROWS_AS(moe::impl::CallRollback(nullptr, &other, moe::impl::LayerCounts(group), arena),
+  CHECK_THROWS_AS(moe::impl::CallRollback(nullptr, &other, moe::impl::LayerCounts{group}, arena),
                   moe::shape_error);
   CHECK((other.layers.size() == 1 && other.load.empty()));
 }

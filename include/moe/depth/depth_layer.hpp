@@ -414,7 +414,7 @@ class DepthLayer : public impl::RefusedCalls<DepthLayer<R, B...>>,
     require_shape("y", out.y, input.x.rows, width());
     require_disjoint("x", input.x, "y", out.y);
     impl::require_carry("output carry", out.carry, input.x.rows, 0);
-    if (out.stats != nullptr) impl::LayerCounts(*this).open(*out.stats);
+    if (out.stats != nullptr) impl::LayerCounts{*this}.open(*out.stats);
     each_block(blocks_, {}, [&](const auto& block, auto*, auto) { impl::check_call_of(block, in); });
     const Index tokens = input.x.rows, count = steps();
     const CallShape shape{tokens, input.segments.count(tokens), input.options};

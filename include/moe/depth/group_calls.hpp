@@ -117,7 +117,7 @@ class GroupCalls : public LayerGroup<Ls...>, public RefusedCalls<Layer>, public 
   void measure_forward(Arena& arena, const CallShape& shape, Mode mode, Index concurrency) const {
     this->require_there();
     static_cast<void>(Inner(*this, arena, shape, mode, concurrency));
-    static_cast<void>(CallRollback(nullptr, nullptr, LayerCounts(*this), arena));
+    static_cast<void>(CallRollback(nullptr, nullptr, LayerCounts{*this}, arena));
     static_cast<void>(typename Layer::Forward(self(), arena, shape));
   }
   void measure_backward(Arena& arena, const CallShape& shape, Index concurrency) const {
@@ -140,7 +140,7 @@ class GroupCalls : public LayerGroup<Ls...>, public RefusedCalls<Layer>, public 
     const Mode mode = kTaped ? Mode::training : Mode::inference;
     Arena arena = this->forward_arena(workspace, shape, mode, executor.concurrency());
     const Inner inner(*this, arena, shape, mode, executor.concurrency());
-    CallRollback rollback(in.draws, out.stats, LayerCounts(*this), arena);
+    CallRollback rollback(in.draws, out.stats, LayerCounts{*this}, arena);
     const typename Layer::Forward memory(self(), arena, shape);
     AuxiliaryLosses losses;
     auto calls = self().calls(in, out, memory, training, executor);

@@ -253,7 +253,7 @@ class StochasticPair : public impl::RefusedCalls<StochasticPair<L>>,
           spread(arena.take<double>(of.width())),
           bytes(of.layer_.workspace_bytes(shape, mode, concurrency)),
           inner(arena.take<std::byte>(bytes)),
-          rollback(draws, stats, impl::LayerCounts(of.layer_), arena) {
+          rollback(draws, stats, impl::LayerCounts{of.layer_}, arena) {
       if (!arena.measuring()) return;
       const Index mark = arena.mark();
       of.gate_.measure(arena, shape.tokens);
