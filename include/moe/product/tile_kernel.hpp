@@ -88,7 +88,7 @@ struct TileKernel<Arch, Storage> {
     constexpr bool kCodes = kGroupBytes<Storage> <= 1536;
     constexpr bool kHalfBytes = kGroupBytes<Storage> <= 768;
     if (on_amd()) {
-      if (kHalfBytes) return {.next_from = 2, .ahead_from = 1, .ahead_to = 1, .ahead = kAmdAhead};
+      if (kHalfBytes) return {.next_from = 2, .ahead_from = 1, .ahead_to = 1, .ahead = 8192};
       const Index from = kCodes || kOnePass < kRows ? 1 : 6;
       const Index to = kCodes && kOnePass < kRows ? 1 : kOnePass;
       return {.next_from = to + 1, .ahead_from = from, .ahead_to = to, .ahead = kAmdAhead};

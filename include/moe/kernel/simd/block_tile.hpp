@@ -79,11 +79,14 @@ inline constexpr Index kFetchSteps = 4;
 inline FetchCursor fetch_cursor(const PanelFetch& fetch, Index groups, Index block_bytes, Index pass,
                                 Index passes) noexcept {
   if (fetch.at == nullptr || groups == 0) return {};
-  const Index stretch = round_up(ceil_div(groups * block_bytes, fetch.streams), Index{64});
-  const Index share = round_up(ceil_div(stretch, fetch.parts * passes), Index{64});
+  const char* const at = static_cast<const char*>(fetch.at);
+  const Index panel = groups * block_bytes, parts = fetch.parts * passes;
+  // One row of codes has a panel every 400 ns: no divisions.
+  if (parts == 1 && fetch.streams == 1) return {at, ceil_div(block_bytes, kFetchSteps), panel, 1};
+  const Index stretch = round_up(ceil_div(panel, fetch.streams), Index{64});
+  const Index share = round_up(ceil_div(stretch, parts), Index{64});
   const Index turns = (std::max)(Index{1}, groups * kFetchSteps / fetch.streams);
-  return {static_cast<const char*>(fetch.at) + (fetch.part * passes + pass) * share, ceil_div(share, turns),
-          stretch, fetch.streams};
+  return {at + (fetch.part * passes + pass) * share, ceil_div(share, turns), stretch, fetch.streams};
 }
 
 /// f(std::integral_constant of m), 1 <= m <= number of indices.
