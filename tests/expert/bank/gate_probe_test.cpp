@@ -77,7 +77,7 @@ TEST_CASE("gates of listed rows, their lengths, and gradients of the gate projec
       CHECK(dx[static_cast<std::size_t>(d + j)] == 1);
       CHECK(dx[static_cast<std::size_t>(2 * d + j)] == 1);
     }
-    bank.visit_parameters(&gradients, [&](const moe::Parameter<double>& p) {
+    bank.visit_parameters(&gradients, [&, probes = probes](const moe::Parameter<double>& p) {
       const std::string name = p.name;
       const Index e = name[8] == '0' ? 0 : 1;
       for (Index i = 0; i < p.value.size(); ++i) {

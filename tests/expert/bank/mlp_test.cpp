@@ -2,6 +2,7 @@
 
 #include "expert/naive_two_layer.hpp"
 #include "moe/expert/concept.hpp"
+#include "support/errors.hpp"
 
 using moe::Index;
 using test::Act;
