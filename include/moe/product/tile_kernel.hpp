@@ -88,6 +88,7 @@ struct TileKernel<Arch, Storage> {
     constexpr bool kCodes = kGroupBytes<Storage> <= 1536;
     constexpr bool kHalfBytes = kGroupBytes<Storage> <= 768;
     if (on_amd()) {
+      // 41 GB/s for one row, 6 KiB ahead 40.
       if (kHalfBytes) return {.next_from = 2, .ahead_from = 1, .ahead_to = 1, .ahead = 8192};
       const Index from = kCodes || kOnePass < kRows ? 1 : 6;
       const Index to = kCodes && kOnePass < kRows ? 1 : kOnePass;
