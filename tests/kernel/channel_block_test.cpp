@@ -60,7 +60,7 @@ TEST_CASE("channels: every number within half a step of its column, and again th
       std::vector<Block> panel = channel_panel(rows), again = channel_panel(rows);
       moe::encode_panel(source.column, rows, panel.data());
       const std::vector<float> decoded = channel_numbers(panel, rows);
-      bool near = true;
+      bool near = true, exact = true;
       for (Index k = 0; k < moe::round_up(rows, moe::kBlockRows); ++k) {
         for (Index c = 0; c < kChannels; ++c) {
           const bool any = k < rows && source.column[c] != nullptr;
@@ -70,9 +70,13 @@ TEST_CASE("channels: every number within half a step of its column, and again th
           near = near && test::within(decoded[static_cast<std::size_t>(k * kChannels + c)], value,
                                       std::max(half, 127 * 0x1p-126));
           near = near && (any || moe::channel_code(panel.data(), k, c) == 0);
+          // Scales of 17 bits: a code times one is a float.
+          exact = exact && static_cast<double>(decoded[static_cast<std::size_t>(k * kChannels + c)]) ==
+                               static_cast<double>(panel[0].scale(c)) * moe::channel_code(panel.data(), k, c);
         }
       }
       CHECK(near);
+      CHECK(exact);
       std::vector<float> turned(decoded.size());
       const float* column[kChannels];
       for (Index c = 0; c < kChannels; ++c) {

@@ -199,17 +199,17 @@ class LayerHolder final : public TestLayer<Real> {
 inline moe::AnyActivation activation_of(Act act) {
   switch (act) {
     case Act::relu:
-      return moe::AnyActivation(moe::ActivationKind::relu);
+      return moe::AnyActivation{moe::ActivationKind::relu};
     case Act::relu_squared:
-      return moe::AnyActivation(moe::ActivationKind::relu_squared);
+      return moe::AnyActivation{moe::ActivationKind::relu_squared};
     case Act::silu:
-      return moe::AnyActivation(moe::ActivationKind::silu);
+      return moe::AnyActivation{moe::ActivationKind::silu};
     case Act::gelu_erf:
-      return moe::AnyActivation(moe::ActivationKind::gelu_erf);
+      return moe::AnyActivation{moe::ActivationKind::gelu_erf};
     case Act::gelu_tanh:
       break;
   }
-  return moe::AnyActivation(moe::ActivationKind::gelu_tanh);
+  return moe::AnyActivation{moe::ActivationKind::gelu_tanh};
 }
 
 template <class Real>
