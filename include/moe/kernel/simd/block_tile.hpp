@@ -10,10 +10,10 @@
 #include <utility>
 
 #include "moe/kernel/arch.hpp"
-#include "moe/kernel/isa/half_scales.hpp"
 #include "moe/kernel/prefetch.hpp"
 #include "moe/kernel/ref/block_tile.hpp"
 #include "moe/kernel/simd/gemm_tile.hpp"
+#include "moe/kernel/simd/half_scales.hpp"
 #include "moe/kernel/simd/row_group.hpp"
 
 MOE_NAMESPACE_BEGIN
