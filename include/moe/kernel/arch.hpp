@@ -13,8 +13,6 @@
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
-#elif defined(__aarch64__)
-#include <arm_neon.h>
 #endif
 
 MOE_NAMESPACE_BEGIN

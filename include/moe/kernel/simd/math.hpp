@@ -128,7 +128,7 @@ noexcept {
   }
 #endif
 #if defined(__aarch64__)
-  // xsimd 8 refines an estimate, which is not the nearest number.
+  // xsimd 8 refines an estimate, which is not the nearest number. (It brings in the intrinsics.)
   if constexpr (std::same_as<T, float>) return Batch<T, Arch>(vsqrtq_f32(x));
 #endif
   return sqrt(x);
