@@ -4,10 +4,9 @@
 // Rows come sorted by group (expert): group g owns rows offsets[g] .. offsets[g + 1] - 1, each given by a
 // pointer of any alignment. matrix_of(g) is asked for groups with rows only. Panels run outermost and rows
 // inside, so that weights are read from memory once per row chunk while the rows stay in cache; while the
-// tiles of one panel run, the next panel (or the next task's first) is prefetched. The work is one flat list
-// of tasks
-// (product/tile_tasks.hpp); every element of a result belongs to one task and is summed in one fixed order,
-// so no result depends on the executor.
+// tiles of one panel run, the next panel (or the next task's first), or with few rows what is ahead in this
+// one, is prefetched (FetchPlan). The work is one flat list of tasks (product/tile_tasks.hpp); every element
+// of a result belongs to one task and is summed in one fixed order, so no result depends on the executor.
 #pragma once
 
 #include <algorithm>

@@ -254,7 +254,7 @@ requires(!SuperStorage<Storage>) MOE_NOINLINE
            static_cast<Index>(i % kVectors) * kLanes;
   };
   if constexpr (!kInRegisters) (sum[I].store_aligned(at(I)), ...);
-  fetch.end = fetch.bytes *= kFetchSteps;  // once a group
+  fetch.step_by_blocks();
   for (Index g = 0; g < groups; ++g, ++panel) {
     Words dot[] = {((void)I, Words{})...};
     fetch.step();

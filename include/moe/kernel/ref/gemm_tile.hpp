@@ -6,11 +6,12 @@
 
 MOE_NAMESPACE_BEGIN
 
-/// What to bring to the second-level cache while a tile runs: part `part` of `parts` of every kPanel-row
-/// block of another panel, `pitch` bytes from block to block. The tiles that run against one panel take one
-/// part each, so that together they fetch the next panel, evenly spread over all their steps.
-/// Unless `streams` is 1, the other panel is fetched as that many stretches (or so) by turns, a part of each
-/// stretch: memory then serves several pages at once. Only a panel whose blocks follow each other can be.
+/// What to bring to the second-level cache while a tile runs: part `part` of `parts` of another panel, whose
+/// kPanel-row blocks lie `pitch` bytes apart. The tiles that run against one panel take one part each, so
+/// that together they fetch the next panel, evenly spread over all their steps: a part of every block, or
+/// where blocks follow each other and parts are many a stretch of its own. Unless `streams` is 1, the other
+/// panel is fetched as that many stretches (or so) by turns, a part of each stretch: memory then serves
+/// several pages at once. Only a panel whose blocks follow each other can be.
 struct PanelFetch {
   const void* at = nullptr;  // null: no prefetch
   Index pitch = 0;

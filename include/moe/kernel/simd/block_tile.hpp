@@ -51,6 +51,8 @@ MOE_ALWAYS_INLINE Words broadcast_word(const void* p) noexcept {
   return Words{} + load_vector<std::uint32_t>(p);
 }
 
+inline constexpr Index kFetchSteps = 4;
+
 /// Prefetches of one pass over a panel: the cache lines that begin in `bytes` bytes of each of `streams`
 /// stretches by turns, kFetchSteps times a block.
 struct FetchCursor {
@@ -61,6 +63,8 @@ struct FetchCursor {
   Index stream = 0;
   Index line = 0, end = bytes;  // from the beginning of each stretch
 
+  /// Before the first step: one a block, in place of kFetchSteps.
+  MOE_ALWAYS_INLINE void step_by_blocks() noexcept { end = bytes *= kFetchSteps; }
   template <class F = FetchLine>
   MOE_ALWAYS_INLINE void step(const F& fetch = {}) noexcept {
     const char* const from = at + stream * stretch;
@@ -72,8 +76,6 @@ struct FetchCursor {
     end += bytes;
   }
 };
-
-inline constexpr Index kFetchSteps = 4;
 
 /// The share of pass `pass` of `passes` of this call.
 inline FetchCursor fetch_cursor(const PanelFetch& fetch, Index groups, Index block_bytes, Index pass,

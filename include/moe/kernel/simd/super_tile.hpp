@@ -101,7 +101,7 @@ MOE_NOINLINE void block_pass(Path path, const Group* const* rows, Index groups,
   constexpr Index kLanes = static_cast<Index>(B::size);
   const Group* const row[] = {rows[R]...};
   B sum[] = {((void)I, B(0))...};
-  fetch.end = fetch.bytes *= kFetchSteps;  // once a group
+  fetch.step_by_blocks();
   alignas(64) float first[2][kPanel<float>];
   const auto keep = [](const Words& bits, float* to) noexcept { std::bit_cast<B>(bits).store_aligned(to); };
   for (Index g = 0; g < groups; ++panel) {
